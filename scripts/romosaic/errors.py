@@ -1,0 +1,130 @@
+"""Errors that users meet: one line each, saying which file, what is wrong and what to do."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class RomosaicError(Exception):
+    """
+    A problem that the user can mend.
+
+    Parameters
+    ----------
+    where : str or path
+        The file, configuration key or product concerned.
+    what : str
+        What is wrong with it.
+    todo : str, optional
+        What the user can do about it.
+    """
+
+    def __init__(self, where: object, what: str, todo: str = "") -> None:
+        self.where, self.what, self.todo = str(where), what, todo
+        super().__init__(self.where, what, todo)
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}"
+        if self.todo:
+            line += f" -> {self.todo}"
+        return " ".join(line.split())
+
+
+class ConfigError(RomosaicError):
+    """The configuration is wrong; `problems` holds one line per problem."""
+
+    def __init__(self, where: object, problems: list[str]) -> None:
+        self.problems = list(problems)
+        super().__init__(where, "; ".join(self.problems))
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.where}: {self.problems[0]}"
+        lines = [f"{self.where}: {len(self.problems)} problems"]
+        return "\n".join(lines + [f"  - {problem}" for problem in self.problems])
+
+    def __reduce__(self):
+        """Rebuild from the list of problems, so that the error survives a process pool."""
+        return type(self), (self.where, self.problems)
+
+
+class ExposureError(RomosaicError):
+    """An exposure cannot be used."""
+
+
+class AssociationError(RomosaicError):
+    """An association cannot be used."""
+
+
+class SkymapError(RomosaicError):
+    """A skycell or a sky map file cannot be used."""
+
+
+class ProductError(RomosaicError):
+    """An intermediate file or a product cannot be read or written."""
+
+
+@contextmanager
+def reported(log: str | Path) -> Iterator[None]:
+    """
+    Run a step: its messages go to a log, its failure ends in one line.
+
+    Standard output and error are written to `log` and to the terminal's standard error. A failure ends
+    the process with exit code 1; the reason is the last line of both, the traceback is in the log only.
+
+    Parameters
+    ----------
+    log : str or path
+        Log file of the job; created with its folder.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", buffering=1) as stream:
+        terminal, output = sys.stderr, sys.stdout
+        sys.stdout = sys.stderr = _Tee(terminal, stream)
+        try:
+            yield
+        except Exception as error:
+            stream.write(traceback.format_exc())
+            print(_one_line(error), file=sys.stderr)
+            sys.exit(1)
+        finally:
+            sys.stdout, sys.stderr = output, terminal
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, RomosaicError):
+        return f"romosaic: {error}"
+    if isinstance(error, OSError) and error.filename:
+        return f"romosaic: {error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return (
+            "romosaic: out of memory -> give the rule more mem_mb or lower the step's memory budget"
+        )
+    text = " ".join(str(error).split()) or "no message"
+    return (
+        f"romosaic: unexpected {type(error).__name__}: {text} -> the traceback is in the job's log"
+    )
+
+
+class _Tee:
+    """A text stream that writes to the terminal and to the log."""
+
+    def __init__(self, *streams) -> None:
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self.streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self.streams[0].fileno()

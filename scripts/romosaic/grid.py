@@ -1,0 +1,184 @@
+"""The output grid: a tangent-plane (TAN) pixel grid on the sky, of a skycell or of a regular mosaic."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grid:
+    """
+    A gnomonic pixel grid.
+
+    Pixels are counted from 0, integers are pixel centres. The plane coordinates of pixel (x, y) are
+    ``xi = s (cos o (x - x0) + sin o (y - y0))`` and ``eta = s (-sin o (x - x0) + cos o (y - y0))`` towards
+    east and north (Calabretta & Greisen 2002, A&A 395, 1077), with s the pixel scale in radians and o the
+    orientation; `x_east` false mirrors xi.
+
+    Attributes
+    ----------
+    ra0, dec0 : float
+        Tangent point, degrees (projection centre of a skycell).
+    x0, y0 : float
+        Pixel of the tangent point, 0-based.
+    pixel_scale : float
+        Degrees per pixel at the tangent point.
+    nx, ny : int
+        Size in pixels.
+    orientation : float
+        Rotation of the pixel axes, degrees.
+    skycell : str or None
+        Name of the skycell, None for a regular grid.
+    ra_center, dec_center : float
+        Sky position of the middle of the grid, degrees (derived).
+    """
+
+    ra0: float
+    dec0: float
+    x0: float
+    y0: float
+    pixel_scale: float
+    nx: int
+    ny: int
+    orientation: float = 0.0
+    skycell: str | None = None
+    x_east: bool = True
+
+    @cached_property
+    def frame(self) -> np.ndarray:
+        """(3, 3) float64: unit vectors of the +x axis, the +y axis and the tangent point, as rows."""
+        ra, dec = np.radians(self.ra0), np.radians(self.dec0)
+        # At a pole the cosine is exactly zero: the tangent point has no hair's breadth of offset.
+        cos_dec = 0.0 if abs(self.dec0) == 90 else np.cos(dec)
+        sin_dec = np.sign(self.dec0) if abs(self.dec0) == 90 else np.sin(dec)
+        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
+        north = np.array([-sin_dec * np.cos(ra), -sin_dec * np.sin(ra), cos_dec])
+        tangent = np.array([cos_dec * np.cos(ra), cos_dec * np.sin(ra), sin_dec])
+        if not self.x_east:
+            east = -east
+        o = np.radians(self.orientation)
+        return np.array(
+            [np.cos(o) * east - np.sin(o) * north, np.sin(o) * east + np.cos(o) * north, tangent]
+        )
+
+    @property
+    def scale(self) -> float:
+        """Pixel scale in radians."""
+        return np.radians(self.pixel_scale)
+
+    @property
+    def pixel_area(self) -> float:
+        """Solid angle of a pixel at the tangent point, steradians."""
+        return self.scale**2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.ny, self.nx
+
+    def to_pixel(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Pixel positions of sky positions.
+
+        Parameters
+        ----------
+        ra, dec : array_like of float
+            Degrees.
+
+        Returns
+        -------
+        x, y : float64 arrays
+            0-based pixels; NaN for positions 90 degrees or more from the tangent point.
+        """
+        v = np.tensordot(self.frame, unit_vector(ra, dec), axes=1)
+        front = np.where(v[2] > 0, v[2], np.nan)
+        return v[0] / front / self.scale + self.x0, v[1] / front / self.scale + self.y0
+
+    def to_sky(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Sky positions of pixel positions.
+
+        Parameters
+        ----------
+        x, y : array_like of float
+            0-based pixels.
+
+        Returns
+        -------
+        ra, dec : float64 arrays
+            Degrees, right ascension in [0, 360).
+        """
+        xi = (np.asarray(x, float) - self.x0) * self.scale
+        eta = (np.asarray(y, float) - self.y0) * self.scale
+        xi, eta = np.broadcast_arrays(xi, eta)
+        v = np.tensordot(self.frame.T, np.stack([xi, eta, np.ones_like(xi)]), axes=1)
+        return sky_position(v)
+
+    def corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sky positions (degrees) of the four outer corners, counter-clockwise in pixels from (-0.5, -0.5)."""
+        x1, y1 = self.nx - 0.5, self.ny - 0.5
+        return self.to_sky(np.array([-0.5, x1, x1, -0.5]), np.array([-0.5, -0.5, y1, y1]))
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Sky position of the middle of the grid, degrees."""
+        ra, dec = self.to_sky((self.nx - 1) / 2, (self.ny - 1) / 2)
+        return float(ra), float(dec)
+
+    def padded(self, n: int) -> "Grid":
+        """Return the grid with n more pixels on every side."""
+        return replace(self, x0=self.x0 + n, y0=self.y0 + n, nx=self.nx + 2 * n, ny=self.ny + 2 * n)
+
+    def to_wcs_info(self) -> dict:
+        """Return the keys of an association's ``skycell_wcs_info`` (degrees, 0-based pixels)."""
+        ra_center, dec_center = self.center
+        return {
+            "name": self.skycell or "none",
+            "pixel_scale": float(self.pixel_scale),
+            "ra_projection_center": float(self.ra0),
+            "dec_projection_center": float(self.dec0),
+            "x0_projection": float(self.x0),
+            "y0_projection": float(self.y0),
+            "ra_center": ra_center,
+            "dec_center": dec_center,
+            "nx": int(self.nx),
+            "ny": int(self.ny),
+            "orientat": float(np.float32(_offset(self.ra0, ra_center))),
+            "orientat_projection_center": float(self.orientation),
+        }
+
+    @classmethod
+    def from_wcs_info(cls, info: dict) -> "Grid":
+        """Grid of an association's ``skycell_wcs_info``; raises KeyError for a missing key."""
+        name = info["name"]
+        return cls(
+            ra0=float(info["ra_projection_center"]),
+            dec0=float(info["dec_projection_center"]),
+            x0=float(info["x0_projection"]),
+            y0=float(info["y0_projection"]),
+            pixel_scale=float(info["pixel_scale"]),
+            nx=int(info["nx"]),
+            ny=int(info["ny"]),
+            orientation=float(info.get("orientat_projection_center", 0.0)),
+            skycell=None if name == "none" else str(name),
+        )
+
+
+def _offset(ra0: float, ra: float) -> float:
+    """Difference of two right ascensions in degrees, the second taken as negative across RA 0."""
+    return ra0 - (ra - 360 if ra - ra0 > 180 else ra)
+
+
+def unit_vector(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Unit vectors, shape (3, ...), of positions in degrees."""
+    ra, dec = np.broadcast_arrays(np.radians(ra), np.radians(dec))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def sky_position(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension in [0, 360) and declination, degrees, of vectors of shape (3, ...) of any length."""
+    ra = np.degrees(np.arctan2(v[1], v[0])) % 360.0
+    # A tiny negative angle modulo 360 rounds to 360 itself.
+    ra = np.where(ra == 360.0, 0.0, ra)
+    return ra, np.degrees(np.arctan2(v[2], np.hypot(v[0], v[1])))
