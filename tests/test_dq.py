@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from romosaic.dq import FLAGS, bad_mask, parse_good_bits
 
 ALL = 0xFFFFFFFF
