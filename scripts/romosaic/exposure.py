@@ -1,0 +1,340 @@
+"""
+Exposures: read and validate calibrated Level-2 files (`_cal.asdf`), map the files that `flux` makes of them.
+
+`read_record` needs the header only, `read_exposure` everything; both take a file as hostile until it has proved
+itself. `open_flux` trusts `flux` and maps only what is asked for.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .asdf_blocks import AsdfBlocks
+from .errors import ExposureError, ProductError, RomosaicError
+from .pixmap import PixelMap
+
+#: Imaging filters of the Wide Field Instrument.
+FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
+SUFFIX = "_cal.asdf"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_FETCH = "fetch the file again"
+_LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
+#: Keys of meta.observation that make the visit's number, with their widths.
+_VISIT = {
+    "program": 5,
+    "execution_plan": 2,
+    "pass": 3,
+    "segment": 3,
+    "observation": 3,
+    "visit": 3,
+}
+
+
+def exposure_name(path: str | Path) -> str:
+    """Name of the exposure in a file: the file's name without ``_cal.asdf`` or ``.asdf``."""
+    name = Path(path).name
+    return name.removesuffix(SUFFIX).removesuffix(".asdf")
+
+
+def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
+    """
+    Read what the workflow needs to know of an exposure before it touches a pixel.
+
+    Parameters
+    ----------
+    path : str or path
+        Level-2 file.
+    vertices_per_edge : int
+        Vertices of the footprint along each edge of the detector, which distortion curves.
+
+    Returns
+    -------
+    dict
+        exposure, fingerprint, detector, optical_element, visit_id, exposure_time (s), start_time, end_time
+        (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees); plain types, no time stamp of the run.
+
+    Raises
+    ------
+    ExposureError
+        The file cannot be used: cut short, not ASDF, not a Level-2 image, a spectrum, without photometry or
+        without WCS.
+    """
+    path = Path(path)
+    if not _NAME.fullmatch(exposure_name(path)):
+        raise ExposureError(
+            path, "has a name that cannot be used", "rename it (letters, digits, . _ + -)"
+        )
+    try:
+        blocks = AsdfBlocks.read(path)
+        roman = _image_tree(path, blocks)
+        meta = roman["meta"]
+        record = {
+            "exposure": exposure_name(path),
+            "fingerprint": blocks.fingerprint(),
+            "detector": str(meta["instrument"]["detector"]),
+            "optical_element": str(meta["instrument"]["optical_element"]).upper(),
+            "visit_id": _visit_id(meta["observation"]),
+            "exposure_time": float(meta["exposure"]["exposure_time"]),
+            "start_time": str(meta["exposure"]["start_time"]),
+            "end_time": str(meta["exposure"]["end_time"]),
+            "shape": [int(n) for n in roman["data"]["shape"]],
+        }
+        _conversion(path, meta)
+    except ProductError as error:
+        raise ExposureError(error.where, error.what, error.todo) from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
+    record["footprint"] = _footprint(path, record["shape"], vertices_per_edge)
+    return record
+
+
+def _image_tree(path: Path, blocks: AsdfBlocks) -> dict:
+    tree = blocks.tree()
+    roman = tree.get("roman") if isinstance(tree, dict) else None
+    meta = roman.get("meta") if isinstance(roman, dict) else None
+    if not isinstance(meta, dict):
+        raise ExposureError(path, "is not a Roman file (no roman.meta)", _LEAVE_OUT)
+    element = str(meta.get("instrument", {}).get("optical_element")).upper()
+    if element in ("PRISM", "GRISM"):
+        raise ExposureError(
+            path, f"is a {element} exposure: romosaic makes mosaics of images", _LEAVE_OUT
+        )
+    if element not in FILTERS:
+        raise ExposureError(
+            path, f"has optical_element {element}, not one of {' '.join(FILTERS)}", _LEAVE_OUT
+        )
+    shape = roman["data"].get("shape", []) if isinstance(roman.get("data"), dict) else []
+    if len(shape) != 2 or "dq" not in roman or "err" not in roman:
+        raise ExposureError(path, "is not a calibrated Level-2 image (data, err, dq)", _LEAVE_OUT)
+    if meta.get("wcs") is None:
+        raise ExposureError(path, "has no WCS (meta.wcs is null)", _LEAVE_OUT)
+    return roman
+
+
+def _visit_id(observation: dict) -> str:
+    """Visit number PPPPPCCAAASSSOOOVVV (program, plan, pass, segment, observation, visit)."""
+    return "".join(f"{int(observation[key]):0{width}d}" for key, width in _VISIT.items())
+
+
+def _conversion(path: Path, meta: dict) -> float:
+    """MJy/sr per unit of the data; 1 when the exposure is calibrated already."""
+    if str(meta.get("cal_step", {}).get("flux")) == "COMPLETE":
+        return 1.0
+    value = meta.get("photometry", {}).get("conversion_megajanskys")
+    if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
+        raise ExposureError(
+            path,
+            f"has no photometry (meta.photometry.conversion_megajanskys is {value})",
+            "run the photom step of the Level-2 pipeline, or leave it out",
+        )
+    return float(value)
+
+
+def _footprint(path: Path, shape: list[int], vertices_per_edge: int) -> dict:
+    """Sky positions along the detector's outline, from the exact WCS."""
+    import asdf
+
+    from .footprint import detector_outline
+
+    x, y = detector_outline(shape[1], shape[0], vertices_per_edge)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with asdf.open(path, lazy_load=True) as file:
+                ra, dec = wcs_function(file["roman"]["meta"]["wcs"])(x, y)
+        except Exception as error:  # a damaged WCS may raise anything
+            raise ExposureError(
+                path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT
+            ) from error
+    if not (np.all(np.isfinite(ra)) and np.all(np.isfinite(dec))):
+        raise ExposureError(path, "has a WCS that gives no sky positions", _LEAVE_OUT)
+    return {"ra": [float(v) for v in ra], "dec": [float(v) for v in dec]}
+
+
+def wcs_function(wcs):
+    """Return (x, y) -> (ra, dec) of a gwcs, 0-based pixels to degrees, also beyond its bounding box."""
+
+    def function(x, y):
+        ra, dec = wcs(x, y, with_bounding_box=False)
+        return np.asarray(ra, float), np.asarray(dec, float)
+
+    return function
+
+
+def read_exposure(path: str | Path):
+    """
+    Open and validate a Level-2 file: block checksums, schema, content.
+
+    Parameters
+    ----------
+    path : str or path
+        Level-2 file.
+
+    Returns
+    -------
+    model : roman_datamodels.datamodels.ImageModel
+        Open; keep it alive while its arrays are used.
+    conversion : float
+        MJy/sr per unit of the data.
+
+    Raises
+    ------
+    ExposureError
+        As `read_record`, and for bytes that do not match their checksum or a tree that the schema refuses.
+    """
+    import roman_datamodels.datamodels as rdm
+
+    path = Path(path)
+    try:
+        blocks = AsdfBlocks.read(path)
+        meta = _image_tree(path, blocks)["meta"]
+        conversion = _conversion(path, meta)
+        blocks.verify()
+        with warnings.catch_warnings():
+            # Renamed files are patched in memory; older tags than the newest are fine.
+            warnings.simplefilter("ignore")
+            model = rdm.open(path)
+            if not isinstance(model, rdm.ImageModel):
+                raise ExposureError(path, f"is a {type(model).__name__}, not a Level-2 image")
+            model.validate()
+    except ProductError as error:
+        raise ExposureError(error.where, error.what, error.todo) from error
+    except RomosaicError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # asdf, the schema and the data models raise many kinds
+        reason = str(error).strip().splitlines()
+        raise ExposureError(
+            path, f"is not a valid Level-2 file: {reason[0] if reason else error!r}", _FETCH
+        ) from error
+    return model, conversion
+
+
+@dataclass(frozen=True)
+class FluxExposure:
+    """
+    One exposure as `flux` left it; arrays are read-only memory maps.
+
+    Attributes
+    ----------
+    path : Path
+        The `_flux.asdf` file.
+    """
+
+    path: Path
+    blocks: AsdfBlocks
+    tree: dict
+
+    @property
+    def meta(self) -> dict:
+        """Header of the Level-2 image (plain types)."""
+        return self.tree["roman"]["meta"]
+
+    @property
+    def _own(self) -> dict:
+        return self.tree["romosaic"]
+
+    @property
+    def name(self) -> str:
+        """Name of the exposure."""
+        return self._own["exposure"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the Level-2 file."""
+        return self._own["provenance"]["inputs"][0]["fingerprint"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return tuple(self.tree["roman"]["data"]["shape"])
+
+    @property
+    def exposure_time(self) -> float:
+        """Seconds."""
+        return float(self.meta["exposure"]["exposure_time"])
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """(ny, nx) float32, MJy/sr."""
+        return self.blocks.array(self.tree["roman"]["data"])
+
+    @cached_property
+    def dq(self) -> np.ndarray:
+        """(ny, nx) uint32."""
+        return self.blocks.array(self.tree["roman"]["dq"])
+
+    def _variance(self, name: str) -> np.ndarray | None:
+        node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)
+        return None if node is None else self.blocks.array(node)
+
+    @cached_property
+    def var_rnoise(self) -> np.ndarray:
+        """(ny, nx) float16 or float32, MJy^2/sr^2."""
+        return self._variance("var_rnoise")
+
+    @cached_property
+    def var_poisson(self) -> np.ndarray:
+        """(ny, nx) float16 or float32, MJy^2/sr^2."""
+        return self._variance("var_poisson")
+
+    @cached_property
+    def var_flat(self) -> np.ndarray | None:
+        """(ny, nx) float16 or float32, MJy^2/sr^2; None where the exposure has none."""
+        return self._variance("var_flat")
+
+    @cached_property
+    def sky_blocks(self) -> dict:
+        """Sky statistics: see `sky.block_statistics`."""
+        blocks = dict(self._own["sky_blocks"])
+        for key, dtype in (
+            ("x", "f8"),
+            ("y", "f8"),
+            ("value", "f4"),
+            ("error", "f4"),
+            ("n_good", "i4"),
+        ):
+            blocks[key] = np.asarray(self.blocks.array(blocks[key]), dtype=dtype)
+        return blocks
+
+    @property
+    def sky_variance(self) -> float:
+        """Median variance of the sky pixels, MJy^2/sr^2."""
+        return float(self._own["noise"]["sky_variance"])
+
+    @property
+    def poisson_slope(self) -> float:
+        """Increase of the variance per unit of signal above the pedestal, MJy/sr."""
+        return float(self._own["noise"]["poisson_slope"])
+
+    @property
+    def pedestal(self) -> float:
+        """Median level of the sky pixels, MJy/sr."""
+        return float(self._own["noise"]["pedestal"])
+
+    @cached_property
+    def pixmap(self) -> PixelMap:
+        """Detector pixels <-> sky."""
+        return PixelMap.from_tree(self._own["pixmap"])
+
+
+def open_flux(path: str | Path) -> FluxExposure:
+    """
+    Open a file that `flux` made, without asdf's plugins.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, cut short, or not one of `flux`'s.
+    """
+    path = Path(path)
+    blocks = AsdfBlocks.read(path)
+    tree = blocks.tree()
+    if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
+        raise ProductError(path, "is not a file of the flux step", "delete it and run again")
+    return FluxExposure(path, blocks, tree)

@@ -1,0 +1,158 @@
+"""
+Step `flux`: calibrate one exposure to MJy/sr and learn its sky, once for all products that use it.
+
+Data and errors are multiplied by the exposure's photometric conversion, variances by its square. Pixels that
+no later step can use (values that are not finite, errors or variances that are not positive) are marked
+DO_NOT_USE and counted by reason. The sky is measured in blocks, and the noise of the sky as a model: a constant
+variance plus a slope per unit of signal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import dq as dq_flags
+from .errors import ExposureError
+from .sky import block_statistics, sky_noise
+
+VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
+#: Below this sky variance (MJy^2/sr^2), the schema's float16 loses digits: its normal numbers end at 6e-5.
+FLOAT16_VARIANCE = 1e-3
+
+
+@dataclass
+class Calibrated:
+    """
+    One exposure after `flux`.
+
+    Attributes
+    ----------
+    data, err : (ny, nx) float32 arrays
+        MJy/sr.
+    dq : (ny, nx) uint32 array
+        Data quality, unusable pixels marked DO_NOT_USE.
+    variances : dict of (ny, nx) float32 arrays
+        var_poisson, var_rnoise and, where the exposure has it, var_flat; MJy^2/sr^2.
+    sky_blocks : dict
+        See `sky.block_statistics`.
+    noise : dict
+        See `sky.sky_noise`.
+    unusable : dict of int
+        Number of pixels by reason.
+    """
+
+    data: np.ndarray
+    err: np.ndarray
+    dq: np.ndarray
+    variances: dict[str, np.ndarray]
+    sky_blocks: dict
+    noise: dict
+    unusable: dict[str, int] = field(default_factory=dict)
+
+
+def calibrate(
+    arrays: Mapping[str, np.ndarray],
+    conversion: float,
+    *,
+    where: str,
+    max_unusable_fraction: float = 0.5,
+    sky: Mapping | None = None,
+) -> Calibrated:
+    """
+    Calibrate an exposure to surface brightness.
+
+    Parameters
+    ----------
+    arrays : mapping of (ny, nx) arrays
+        data (float32), err (float16), dq (uint32), var_poisson (float16) and optionally var_rnoise and
+        var_flat (float16), in units of the exposure (DN/s) and its square.
+    conversion : float
+        MJy/sr per unit; 1 for an exposure that is calibrated already.
+    where : str
+        File name, for error messages.
+    max_unusable_fraction : float
+        An exposure with a larger share of unusable pixels is refused.
+    sky : mapping, optional
+        Parameters of the sky statistics: skystat, dqbits, lower, upper, nclip, lsigma, usigma, binwidth.
+
+    Returns
+    -------
+    Calibrated
+
+    Raises
+    ------
+    ExposureError
+        Too many unusable pixels, or arrays of different shapes.
+    """
+    sky = dict(sky or {})
+    good_bits = sky.pop("dqbits", "~DO_NOT_USE")
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    if len(set(shapes.values())) != 1 or len(shapes["data"]) != 2:
+        raise ExposureError(where, f"has arrays of different shapes: {shapes}", "make it again")
+    # float16 holds neither the products nor the sums that follow.
+    scaled = {name: _scaled(arrays[name], conversion**2) for name in VARIANCES if name in arrays}
+    err = _scaled(arrays["err"], conversion)
+    data = _scaled(arrays["data"], conversion)
+    dq = np.array(arrays["dq"], dtype=np.uint32)
+    given = dq & dq_flags.FLAGS["DO_NOT_USE"] != 0
+    if "var_rnoise" not in scaled:
+        scaled["var_rnoise"] = _read_noise(err, scaled, given)
+    unusable = _mark_unusable(data, err, dq, scaled, given)
+    share = np.count_nonzero(dq & dq_flags.FLAGS["DO_NOT_USE"]) / dq.size
+    if share > max_unusable_fraction:
+        reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
+        raise ExposureError(
+            where,
+            f"has {100 * share:.0f} % unusable pixels ({reasons})",
+            "leave it out, or raise flux.max_unusable_fraction",
+        )
+    bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
+    return Calibrated(
+        data=data,
+        err=err,
+        dq=dq,
+        variances=scaled,
+        sky_blocks=block_statistics(data, bad, **sky),
+        noise=sky_noise(data, bad, scaled["var_rnoise"], scaled["var_poisson"]),
+        unusable=unusable,
+    )
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    return np.asarray(array, dtype=np.float32) * np.float32(factor)
+
+
+def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray:
+    """
+    Read-noise variance of an exposure that does not carry it: what err leaves after the other variances.
+
+    Under bright sources that difference is rounding noise of float16, of either sign: it is floored at half the
+    median of the pixels where read noise is a fair share of the error.
+    """
+    left = err**2
+    for variance in variances.values():
+        left -= variance
+    fair = ~bad & (left > 0.1 * err**2)
+    floor = 0.5 * np.median(left[fair]) if fair.any() else np.float32(np.finfo(np.float32).tiny)
+    # Pixels whose err or variances are unusable stay so (NaN passes through maximum).
+    return np.maximum(left, np.float32(floor))
+
+
+def _mark_unusable(
+    data: np.ndarray, err: np.ndarray, dq: np.ndarray, variances: dict, given: np.ndarray
+) -> dict[str, int]:
+    """Mark pixels DO_NOT_USE in dq for what is wrong with their values; returns counts by reason."""
+    counts = {"flagged": int(np.count_nonzero(given))}
+    reasons = {
+        "data not finite": ~np.isfinite(data),
+        "err not positive": ~(np.isfinite(err) & (err > 0)),
+    }
+    for name, variance in variances.items():
+        # Flat-field variance may be exactly zero; noise of the detector and of the light may not.
+        low = variance >= 0 if name == "var_flat" else variance > 0
+        reasons[f"{name} not positive"] = ~(np.isfinite(variance) & low)
+    for reason, wrong in reasons.items():
+        counts[reason] = int(np.count_nonzero(wrong & ~given))
+        dq[wrong] |= np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
+    return counts

@@ -1,0 +1,222 @@
+"""Sky statistics of one exposure: a clipped value per block of pixels, and the noise of the sky."""
+
+import numpy as np
+from numba import njit
+
+#: Side of a sky block, detector pixels. 32 to 128 give the same levels; 64 keeps 4096 values a block.
+BLOCK_SIZE = 64
+#: A block with fewer good pixels than this has no value.
+MIN_GOOD = 64
+_STATISTICS = {"mean": 0, "median": 1, "midpt": 2, "mode": 3}
+#: Standard error of each statistic for Gaussian noise, in units of that of the mean.
+_ERROR_FACTOR = {"mean": 1.0, "median": 1.2533, "midpt": 1.2533, "mode": 2.4}
+
+
+def block_statistics(
+    data: np.ndarray,
+    bad: np.ndarray,
+    *,
+    skystat: str = "mode",
+    lower: float | None = None,
+    upper: float | None = None,
+    nclip: int = 5,
+    lsigma: float = 4.0,
+    usigma: float = 4.0,
+    binwidth: float = 0.1,
+    size: int = BLOCK_SIZE,
+) -> dict:
+    """
+    Clipped sky statistic of every block of an image.
+
+    Each block is clipped first about its median with the width of its fainter half, which stars do not
+    touch, then `nclip` times about its mean.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32 array
+        Image, MJy/sr.
+    bad : (ny, nx) bool array
+        Pixels to leave out.
+    skystat : {'mean', 'median', 'midpt', 'mode'}
+        Statistic of the clipped values. 'midpt' is the median read from a histogram, 'mode' is
+        2.5 midpt - 1.5 mean (Bertin & Arnouts 1996, A&AS 117, 393), which sources bias least.
+    lower, upper : float, optional
+        Values outside are left out, MJy/sr.
+    nclip : int
+        Number of clipping turns; 0 keeps all values.
+    lsigma, usigma : float
+        Clipping limits below and above, in standard deviations.
+    binwidth : float
+        Bin width of the histogram for 'midpt' and 'mode', in standard deviations.
+    size : int
+        Side of a block, pixels. Blocks at the far edges are smaller.
+
+    Returns
+    -------
+    dict
+        `size`; `x`, `y` float64: pixel positions of the centres of the block columns and rows; `value`,
+        `error` (nby, nbx) float32, MJy/sr, NaN where fewer than 64 pixels are good; `n_good` (nby, nbx) int32.
+    """
+    limits = (-np.inf if lower is None else lower, np.inf if upper is None else upper)
+    value, error, n_good = _block_kernel(
+        np.asarray(data),
+        np.asarray(bad),
+        size,
+        _STATISTICS[skystat],
+        *limits,
+        nclip,
+        lsigma,
+        usigma,
+        binwidth,
+        MIN_GOOD,
+    )
+    y, x = (_centers(n, size) for n in data.shape)
+    error *= _ERROR_FACTOR[skystat]
+    return {
+        "size": size,
+        "x": x,
+        "y": y,
+        "value": value.astype(np.float32),
+        "error": error.astype(np.float32),
+        "n_good": n_good,
+    }
+
+
+def _centers(n: int, size: int) -> np.ndarray:
+    edges = np.append(np.arange(0, n, size), n)
+    return (edges[:-1] + edges[1:] - 1) / 2
+
+
+def sky_noise(
+    data: np.ndarray, bad: np.ndarray, var_rnoise: np.ndarray, var_poisson: np.ndarray
+) -> dict:
+    """
+    Noise model of an exposure: variance of its sky pixels, and how variance grows with the signal.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32 array
+        Image, MJy/sr.
+    bad : (ny, nx) bool array
+        Pixels to leave out.
+    var_rnoise, var_poisson : (ny, nx) float32 arrays
+        Variances, MJy^2/sr^2.
+
+    Returns
+    -------
+    dict
+        `pedestal`: median level of the sky pixels, MJy/sr; `sky_variance`: median of var_rnoise +
+        var_poisson over them, MJy^2/sr^2; `poisson_slope`: increase of var_poisson per MJy/sr of signal
+        above the pedestal. All NaN when no pixel is good.
+    """
+    # A million pixels fix a median to a thousandth of the noise.
+    step = max(1, data.size // 1_000_000)
+    sample = np.s_[::step]
+    good = ~bad.ravel()[sample]
+    values = data.ravel()[sample][good]
+    if not values.size:
+        return dict.fromkeys(("pedestal", "sky_variance", "poisson_slope"), float("nan"))
+    pedestal = float(np.median(values))
+    # The width of the fainter half: sources are in the other one.
+    sigma = pedestal - float(np.percentile(values, 15.87))
+    sky = np.abs(values - pedestal) <= 3 * sigma
+    pedestal = float(np.median(values[sky]))
+    poisson = var_poisson.ravel()[sample][good][sky]
+    total = var_rnoise.ravel()[sample][good][sky] + poisson
+    sky_poisson = float(np.median(poisson))
+    bright = (data > pedestal + 20 * sigma) & ~bad
+    slope = 0.0
+    if np.count_nonzero(bright) >= 100:
+        slope = float(np.median((var_poisson[bright] - sky_poisson) / (data[bright] - pedestal)))
+    elif pedestal > 0:
+        slope = sky_poisson / pedestal
+    return {
+        "pedestal": pedestal,
+        "sky_variance": float(np.median(total)),
+        "poisson_slope": max(slope, 0.0),
+    }
+
+
+@njit(cache=True, nogil=True)
+def _block_kernel(
+    data, bad, size, statistic, lower, upper, nclip, lsigma, usigma, binwidth, min_good
+):
+    ny, nx = data.shape
+    nby, nbx = (ny + size - 1) // size, (nx + size - 1) // size
+    value = np.full((nby, nbx), np.nan)
+    error = np.full((nby, nbx), np.nan)
+    n_good = np.zeros((nby, nbx), np.int32)
+    buffer = np.empty(size * size)
+    for by in range(nby):
+        for bx in range(nbx):
+            n = 0
+            for y in range(by * size, min((by + 1) * size, ny)):
+                for x in range(bx * size, min((bx + 1) * size, nx)):
+                    d = data[y, x]
+                    if not bad[y, x] and lower <= d <= upper:
+                        buffer[n] = d
+                        n += 1
+            n, mean, std = _clip(buffer, n, nclip, lsigma, usigma)
+            n_good[by, bx] = n
+            if n < min_good:
+                continue
+            value[by, bx] = _statistic(buffer[:n], mean, std, statistic, binwidth)
+            error[by, bx] = std / np.sqrt(n)
+    return value, error, n_good
+
+
+@njit(cache=True, nogil=True)
+def _clip(buffer, n, nclip, lsigma, usigma):
+    """Clip the first n values in place; returns how many are left, their mean and standard deviation."""
+    if n == 0:
+        return 0, 0.0, 0.0
+    mean = std = 0.0
+    for turn in range(nclip + 1):
+        if turn == 0 and nclip > 0:
+            ordered = np.partition(buffer[:n], (int(0.1587 * n), n // 2))
+            mean = ordered[n // 2]
+            std = mean - ordered[int(0.1587 * n)]
+        else:
+            mean = buffer[:n].mean()
+            std = np.sqrt(np.mean((buffer[:n] - mean) ** 2))
+        if turn == nclip:
+            break
+        low, high = mean - lsigma * std, mean + usigma * std
+        kept = 0
+        for i in range(n):
+            if low <= buffer[i] <= high:
+                buffer[kept] = buffer[i]
+                kept += 1
+        if kept == n and turn > 0:
+            break
+        n = kept
+    return n, mean, std
+
+
+@njit(cache=True, nogil=True)
+def _statistic(values, mean, std, statistic, binwidth):
+    if statistic == 0:
+        return mean
+    if statistic == 1 or std == 0 or binwidth == 0:
+        return np.median(values)
+    midpt = _histogram_median(values, binwidth * std)
+    if statistic == 2:
+        return midpt
+    # Where the two disagree by much, the block is crowded and the extrapolation to the mode is not safe.
+    return 2.5 * midpt - 1.5 * mean if abs(mean - midpt) < 0.3 * std else midpt
+
+
+@njit(cache=True, nogil=True)
+def _histogram_median(values, width):
+    """Median by linear interpolation in the cumulative histogram."""
+    start = values.min()
+    n_bins = int((values.max() - start) / width) + 1
+    counts = np.zeros(n_bins, np.int64)
+    for v in values:
+        counts[min(int((v - start) / width), n_bins - 1)] += 1
+    half, below = values.size / 2, 0
+    for i in range(n_bins):
+        if below + counts[i] >= half:
+            return start + width * (i + (half - below) / counts[i])
+        below += counts[i]
+    return start + width * n_bins
