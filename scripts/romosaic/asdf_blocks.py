@@ -266,7 +266,7 @@ def write_asdf(path: str | Path, tree: dict) -> None:
     Dumper.add_multi_representer(np.integer, lambda d, v: d.represent_int(int(v)))
     text = yaml.dump(tree, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
     with open(path, "wb") as stream:
-        stream.write(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.org:asdf/\n")
+        stream.write(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n")
         stream.write(b"--- !core/asdf-1.1.0\n" + text.encode() + b"...\n")
         for array in arrays:
             content = array.astype(array.dtype.newbyteorder("="), copy=False).tobytes()

@@ -215,6 +215,12 @@ def read_exposure(path: str | Path):
     return model, conversion
 
 
+def arrays(model) -> dict[str, np.ndarray]:
+    """Arrays of an ImageModel that the workflow uses: data, err, dq and the variances that it has."""
+    names = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
+    return {name: np.asarray(model[name]) for name in names if model.get(name) is not None}
+
+
 @dataclass(frozen=True)
 class FluxExposure:
     """

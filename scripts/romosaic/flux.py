@@ -17,8 +17,8 @@ from .errors import ExposureError
 from .sky import block_statistics, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
-#: Below this sky variance (MJy^2/sr^2), the schema's float16 loses digits: its normal numbers end at 6e-5.
-FLOAT16_VARIANCE = 1e-3
+#: Below this sky variance (MJy^2/sr^2) the schema's float16 loses digits: its normal numbers end at 6e-5.
+FLOAT16_VARIANCE = 1e-4
 
 
 @dataclass
@@ -49,6 +49,11 @@ class Calibrated:
     sky_blocks: dict
     noise: dict
     unusable: dict[str, int] = field(default_factory=dict)
+
+    def precise_variances(self) -> dict[str, np.ndarray]:
+        """Variances that need float32 because the schema's float16 would lose their digits; often none."""
+        deep = self.noise["sky_variance"] < FLOAT16_VARIANCE
+        return dict(self.variances) if deep else {}
 
 
 def calibrate(
