@@ -40,6 +40,14 @@ def exposure_name(path: str | Path) -> str:
     return name.removesuffix(SUFFIX).removesuffix(".asdf")
 
 
+def fingerprint(path: str | Path) -> str:
+    """Identity of a Level-2 file's content (see `AsdfBlocks.fingerprint`); raises ExposureError."""
+    try:
+        return AsdfBlocks.read(path).fingerprint()
+    except ProductError as error:
+        raise ExposureError(error.where, error.what, error.todo) from error
+
+
 def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     """
     Read what the workflow needs to know of an exposure before it touches a pixel.
