@@ -1,0 +1,98 @@
+"""One skycell of the sky map, and the FITS keywords of its grid."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .grid import Grid
+
+if TYPE_CHECKING:
+    from .skymap import SkyMap
+
+
+@dataclass(frozen=True)
+class Skycell:
+    """
+    One skycell.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    region : int
+        Index of its projection region in the whole sky.
+    row, col : int
+        Place in the region's lattice, northward and eastward from the tangent point.
+    grid : Grid
+        Its pixels.
+    skymap : SkyMap
+        The map that it belongs to.
+    """
+
+    name: str
+    region: int
+    row: int
+    col: int
+    grid: Grid
+    skymap: "SkyMap" = field(repr=False, compare=False)
+    _address: tuple[int, int] = field(repr=False, compare=False)
+
+    @cached_property
+    def index(self) -> int:
+        """Index in the whole sky, 0-based."""
+        region_row, local = self._address
+        return int(self.skymap.tables.starts[region_row]) + local
+
+    def in_core(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """
+        Whether pixel positions belong to this cell and to no other.
+
+        A position is the cell's own when it lies on the cell's part of the lattice (99.5 <= x < 4899.5 for
+        the Roman cells, likewise y) and within the limits of the cell's projection region.
+
+        Parameters
+        ----------
+        x, y : array_like of float
+            0-based pixels of `grid`.
+
+        Returns
+        -------
+        bool array of the broadcast shape
+        """
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        row, col = self.skymap.place(x - self.grid.x0, y - self.grid.y0)
+        inside = (row == self.row) & (col == self.col)
+        ra, dec = self.grid.to_sky(x[inside], y[inside])
+        inside[inside] = self.skymap.tables.regions.find(ra, dec) == self._address[0]
+        return inside[()]
+
+
+def fits_header(grid: Grid) -> dict[str, float | int | str]:
+    """
+    FITS WCS keywords of a grid (Greisen & Calabretta 2002, A&A 395, 1061).
+
+    LONPOLE is written because its default changes to 0 for a tangent point at the north pole.
+    """
+    turn = np.radians(grid.orientation)
+    return {
+        "WCSAXES": 2,
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CUNIT1": "deg",
+        "CUNIT2": "deg",
+        "CRPIX1": grid.x0 + 1,
+        "CRPIX2": grid.y0 + 1,
+        "CRVAL1": grid.ra0,
+        "CRVAL2": grid.dec0,
+        "CDELT1": grid.pixel_scale if grid.x_east else -grid.pixel_scale,
+        "CDELT2": grid.pixel_scale,
+        "PC1_1": float(np.cos(turn)),
+        "PC1_2": float(np.sin(turn)),
+        "PC2_1": float(-np.sin(turn)),
+        "PC2_2": float(np.cos(turn)),
+        "LONPOLE": 180.0,
+        "LATPOLE": grid.dec0,
+        "RADESYS": "ICRS",
+    }
