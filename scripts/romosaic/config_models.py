@@ -1,0 +1,359 @@
+"""
+The configuration, one class per step: names, defaults, limits and meaning of every key.
+
+`config/config.yaml`, `config/config.schema.json` and the tables of `config/README.md` are made from
+these classes by `romosaic.config_docs`. Names and defaults are romancal's where it has the parameter.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from romosaic.config_types import (
+    Bits,
+    Detector,
+    Falling,
+    Fill,
+    Filter,
+    Flag,
+    Folder,
+    Instant,
+    NonNegative,
+    Positive,
+    Real,
+    Rising,
+    Section,
+    Skycell,
+    Text,
+    Texts,
+    Visit,
+    key,
+    listed,
+    optional,
+    real,
+    whole,
+)
+
+BITS = "DQ flag names or bit values joined by '+', a leading '~' negates; null: ignore dq"
+
+
+class Skymap(Section):
+    """The tessellation of the sky in projection regions and skycells."""
+
+    reference_file: optional(Text) = key(
+        None,
+        "Skymap reference file (SkycellsRefModel, .asdf). null: the tessellation is computed.",
+        allowed="path or null",
+    )
+
+
+class SimulatedExposure(Section):
+    """One simulated exposure."""
+
+    ra: Real = key(..., "Right ascension of the detector's centre.", unit="deg")
+    dec: real(ge=-90, le=90) = key(..., "Declination of the detector's centre.", unit="deg")
+    roll: Real = key(0.0, "Position angle of the detector's +y axis, east of north.", unit="deg")
+    sky: NonNegative = key(0.25, "Sky level.", unit="MJy/sr")
+    detector: optional(Detector) = key(
+        None, "Detector. null: `simulate.detector`.", allowed="WFI01 to WFI18, or null"
+    )
+    optical_element: optional(Filter) = key(None, "Filter. null: `simulate.optical_element`.")
+    exposure_time: optional(Positive) = key(
+        None, "Exposure time. null: `simulate.exposure_time`.", unit="s"
+    )
+    execution_plan: whole(ge=0, le=99) = key(1, "Execution plan number of the file name.")
+    pass_: whole(ge=0, le=999) = key(1, "Pass number of the file name.", alias="pass")
+    segment: whole(ge=0, le=999) = key(1, "Segment number of the file name.")
+    observation: whole(ge=0, le=999) = key(1, "Observation number of the file name.")
+    visit: whole(ge=0, le=999) = key(1, "Visit number of the file name.")
+    exposure: optional(whole(ge=1, le=9999)) = key(
+        None, "Exposure number of the file name. null: counted within one visit and detector."
+    )
+
+
+class Simulate(Section):
+    """Simulated Level-2 images for the demo and for tests."""
+
+    exposures: listed(SimulatedExposure) = key(
+        [],
+        "Exposures to simulate, in order of time. Empty: nothing is simulated.",
+        allowed="list of {ra, dec, roll, sky, ...}",
+    )
+    seed: whole(ge=0) = key(
+        1, "Seed of the scene, the noise and the defects: same seed, same files."
+    )
+    shape: Annotated[list[whole(ge=32, le=4088)], Field(min_length=2, max_length=2)] = key(
+        [4088, 4088],
+        "Detector size [ny, nx]; a smaller one is the middle of the real field of view.",
+        unit="pixel",
+        allowed="two integers from 32 to 4088",
+    )
+    optical_element: Filter = key("F158", "Filter of the exposures that name none.")
+    detector: Detector = key(
+        "WFI01", "Detector of the exposures that name none.", allowed="WFI01 to WFI18"
+    )
+    exposure_time: Positive = key(
+        139.15, "Exposure time of the exposures that name none.", unit="s"
+    )
+    start_time: Instant = key(
+        "2027-06-01T00:00:00",
+        "Start of the first exposure; each next one starts 60 s after the end of the one before.",
+        unit="UTC",
+        allowed="ISO date-time",
+    )
+    program: whole(ge=1, le=99999) = key(1, "Program number of the file names.")
+    stars_per_arcmin2: NonNegative = key(20.0, "Mean number of stars.", unit="arcmin-2")
+    galaxies_per_arcmin2: NonNegative = key(70.0, "Mean number of galaxies.", unit="arcmin-2")
+    star_magnitudes: Rising = key(
+        [18.0, 27.0],
+        "Magnitudes in F158 of the brightest and the faintest star.",
+        unit="AB mag",
+        allowed="two numbers, the first below the second",
+    )
+    galaxy_magnitudes: Rising = key(
+        [19.0, 27.0],
+        "Magnitudes in F158 of the brightest and the faintest galaxy.",
+        unit="AB mag",
+        allowed="two numbers, the first below the second",
+    )
+    jitter: NonNegative = key(8.0, "Pointing jitter, rms per axis.", unit="mas")
+    gain: Positive = key(1.8, "Detector gain.", unit="electron/DN")
+    read_noise: Positive = key(0.0224, "Read noise of the slope, rms.", unit="DN/s")
+    cosmic_ray_rate: NonNegative = key(8.0, "Cosmic-ray hits on the detector.", unit="cm-2 s-1")
+    bad_pixel_fraction: real(ge=0, le=0.5) = key(0.003, "Fraction of pixels flagged DO_NOT_USE.")
+    hot_pixel_fraction: real(ge=0, le=0.1) = key(
+        1e-4, "Fraction of hot pixels; they stay where they are on the detector."
+    )
+    hot_flagged_fraction: real(ge=0, le=1) = key(
+        0.5, "Fraction of the hot pixels that dq flags; outlier_detection must find the others."
+    )
+
+
+class Region(Section):
+    """A circle on the sky."""
+
+    ra: real(ge=0, lt=360) = key(..., "Right ascension of the centre.", unit="deg")
+    dec: real(ge=-90, le=90) = key(..., "Declination of the centre.", unit="deg")
+    radius: Positive = key(..., "Radius.", unit="deg")
+
+
+class Associate(Section):
+    """Which exposures make which product: one association per skycell, filter and group."""
+
+    product_type: Literal["visit", "daily", "pass", "full", "user"] = key(
+        "visit",
+        "Exposures that share a product: those of one visit, one segment of a pass (daily), one "
+        "pass, one program (full), or all (user).",
+    )
+    data_release_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9]+$")] = key(
+        "p", "Data release in the product names.", allowed="letters and digits"
+    )
+    min_overlap_pixels: NonNegative = key(
+        400.0,
+        "Smallest overlap of an exposure with a skycell; with less it is no member.",
+        unit="skycell pixel",
+    )
+    own_regions_only: Flag = key(
+        False,
+        "Only skycells of the projection regions that an exposure itself touches, as romancal does; "
+        "false: every skycell that it overlaps.",
+    )
+    on_bad_exposure: Literal["stop", "exclude"] = key(
+        "stop",
+        "When exposures cannot be used: stop, or exclude them and list them in quarantine.tsv.",
+    )
+    skycells: listed(Skycell) = key(
+        [],
+        "Make only these skycells. Empty: all.",
+        allowed="list of skycell names such as 135p90x51y67",
+    )
+    filters: listed(Filter) = key([], "Use only exposures of these filters. Empty: all.")
+    region: optional(Region) = key(
+        None,
+        "Make only the skycells that meet this circle. null: everywhere.",
+        allowed="{ra, dec, radius} or null",
+    )
+    visits: listed(Visit) = key(
+        [],
+        "Use only exposures of these visits. Empty: all.",
+        allowed="list of the 19 digits after the 'r' of an exposure name, in quotes",
+    )
+
+
+class Flux(Section):
+    """Surface brightness in MJy/sr, validated, with sky statistics of blocks of pixels."""
+
+    max_unusable_fraction: real(ge=0, le=1) = key(
+        0.5,
+        "Largest fraction of pixels without a finite value, error and variances; an exposure with "
+        "more is refused.",
+    )
+
+
+class Skymatch(Section):
+    """Sky levels of the members of a product."""
+
+    skymethod: Literal["match", "local", "global", "global+match"] = key(
+        "match",
+        "match: equal levels where members overlap; local: each member's own sky; global: the lowest "
+        "of these; global+match: matched, then the global level.",
+    )
+    match_down: Flag = key(True, "Match to the lowest level of the members, not to the highest.")
+    skystat: Literal["median", "midpt", "mean", "mode"] = key("mode", "Statistic of the sky.")
+    dqbits: Bits = key("~DO_NOT_USE", "DQ bits that a sky pixel may have.", allowed=BITS)
+    lower: optional(Real) = key(None, "Ignore pixels below this value.", unit="MJy/sr")
+    upper: optional(Real) = key(None, "Ignore pixels above this value.", unit="MJy/sr")
+    nclip: whole(ge=0) = key(5, "Number of clipping iterations.")
+    lsigma: Positive = key(4.0, "Lower clipping limit.", unit="sigma")
+    usigma: Positive = key(4.0, "Upper clipping limit.", unit="sigma")
+    binwidth: Positive = key(0.1, "Bin width of the mode and midpt statistics.", unit="sigma")
+
+    def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
+        """See `Section.conflicts`."""
+        if self.lower is None or self.upper is None or self.lower < self.upper:
+            return []
+        return [(("lower", "upper"), f"{self.lower} is not below skymatch.upper: {self.upper}")]
+
+
+_TWO = "two positive numbers, the second not above the first"
+
+
+class OutlierDetection(Section):
+    """Cosmic rays and bad pixels that stand out from the median of the members."""
+
+    noise: Literal["model", "err"] = key(
+        "model",
+        "model: noise of the sky plus Poisson noise of the median image; err: the pixel's own err, "
+        "which a cosmic ray inflates.",
+    )
+    snr: Falling = key(
+        [5.0, 4.0],
+        "Thresholds of the first pass and of the second, beside pixels of the first.",
+        unit="sigma",
+        allowed=_TWO,
+    )
+    scale: Falling = key(
+        [1.2, 0.7],
+        "Tolerance of the first and the second pass, times the local derivative of the median image.",
+        allowed=_TWO,
+    )
+    backg: Real = key(0.0, "Background subtracted from data minus median image.", unit="MJy/sr")
+    maskpt: real(ge=0, le=1) = key(
+        0.7, "Smallest weight, as a fraction of the typical one, that enters the median."
+    )
+    good_bits: Bits = key("~DO_NOT_USE", "DQ bits that a good pixel may have.", allowed=BITS)
+    memory_mb: whole(ge=16) = key(
+        600, "Memory of the bands in which the median is taken: fewer rows for less.", unit="MB"
+    )
+
+
+class Resample(Section):
+    """The mosaic: data, weights, variances and context on the output grid."""
+
+    kernel: Literal["square", "point", "turbo", "gaussian", "lanczos2", "lanczos3"] = key(
+        "square",
+        "How a pixel's flux spreads over the output; all but square use drizzle's library.",
+    )
+    pixfrac: real(gt=0, le=1) = key(
+        1.0, "Side of a drop as a fraction of the input pixel; 1 with the lanczos kernels."
+    )
+    fillval: Fill = key("NaN", "Value of pixels that no member covers.", unit="MJy/sr")
+    weight_type: Literal["ivm", "exptime", "none"] = key(
+        "ivm",
+        "Weight of a member: ivm: inverse variance of its sky; exptime: its exposure time; "
+        "none: 1.",
+    )
+    good_bits: Bits = key("~DO_NOT_USE", "DQ bits that a good pixel may have.", allowed=BITS)
+    include_var_flat: Flag = key(False, "Write the variance of the flat field, too.")
+    engine: Literal["auto", "tiled", "drizzle"] = key(
+        "auto",
+        "tiled: this project's kernel (square, pixfrac 1 only); drizzle: the drizzle library; auto: "
+        "tiled where it can.",
+    )
+    pixel_scale: optional(Positive) = key(
+        None, "Pixel side of regular grids; skycells keep theirs. null: 0.055.", unit="arcsec"
+    )
+    rotation: optional(real(ge=-360, le=360)) = key(
+        None, "Position angle of +y on regular grids; skycells keep theirs. null: 0.", unit="deg"
+    )
+
+    def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
+        """See `Section.conflicts`."""
+        found = []
+        if self.kernel.startswith("lanczos") and self.pixfrac != 1:
+            found.append(
+                (
+                    ("pixfrac", "kernel"),
+                    f"{self.pixfrac} is not allowed with kernel {self.kernel}; allowed: 1.0",
+                )
+            )
+        if self.engine == "tiled" and (self.kernel != "square" or self.pixfrac != 1):
+            found.append(
+                (
+                    ("engine", "kernel", "pixfrac"),
+                    f"tiled is not allowed with kernel {self.kernel} and pixfrac {self.pixfrac}; "
+                    "allowed: auto, drizzle, or kernel square and pixfrac 1.0",
+                )
+            )
+        return found
+
+
+class SourceCatalog(Section):
+    """Sources of a mosaic: positions, fluxes, shapes and segmentation map."""
+
+    bkg_boxsize: whole(ge=8) = key(1000, "Side of the boxes of the background map.", unit="pixel")
+    kernel_fwhm: Positive = key(
+        2.0, "FWHM of the Gaussian that smooths the detection image.", unit="pixel"
+    )
+    snr_threshold: Positive = key(3.0, "Detection threshold above the background.", unit="sigma")
+    npixels: whole(ge=1) = key(25, "Smallest number of connected pixels of a source.", unit="pixel")
+    deblend: Flag = key(False, "Split blended sources.")
+    fit_psf: Flag = key(True, "Fit the PSF to every source.")
+    epsf_file: optional(Text) = key(
+        None,
+        "ePSF reference file (EpsfRefModel, .asdf). null: a model PSF.",
+        allowed="path or null",
+    )
+    apcorr_file: optional(Text) = key(
+        None,
+        "Aperture-correction reference file (ApcorrRefModel, .asdf). null: from the PSF.",
+        allowed="path or null",
+    )
+
+
+class Preview(Section):
+    """Pictures of the mosaics."""
+
+    size: whole(ge=100, le=10000) = key(1080, "Longer side of a picture.", unit="pixel")
+
+
+def _section(kind: type[Section]):
+    """Make a section left empty stand for its defaults."""
+    return Annotated[kind, BeforeValidator(lambda value: {} if value in (None, "") else value)]
+
+
+class Config(Section):
+    """The whole configuration: the input, where the results go, and a section per step."""
+
+    exposures: Texts = key(
+        [],
+        "Level-2 exposures (_cal.asdf): globs (** for any depth), files, folders, or text files "
+        "(.txt, .lst or @file) with one of these a line.",
+        allowed="list of paths, or one path",
+    )
+    associations: Texts = key(
+        [],
+        "Level-3 associations (_asn.json), given as exposures are. Empty: they are made by associate.",
+        allowed="list of paths, or one path",
+    )
+    output_dir: Folder = key("results", "Folder of all results.", allowed="path of a folder")
+    threads: whole(ge=1) = key(2, "Threads of the steps that work on pixels.")
+    skymap: _section(Skymap) = Skymap()
+    simulate: _section(Simulate) = Simulate()
+    associate: _section(Associate) = Associate()
+    flux: _section(Flux) = Flux()
+    skymatch: _section(Skymatch) = Skymatch()
+    outlier_detection: _section(OutlierDetection) = OutlierDetection()
+    resample: _section(Resample) = Resample()
+    source_catalog: _section(SourceCatalog) = SourceCatalog()
+    preview: _section(Preview) = Preview()
