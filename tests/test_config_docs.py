@@ -75,3 +75,11 @@ def test_readme_shows_the_real_messages():
     shown = (FOLDER / "README.md").read_text()
     for line in str(caught.value).splitlines():
         assert line in shown
+
+
+def test_readme_shows_a_valid_file():
+    text = (FOLDER / "README.md").read_text()
+    raw = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    loaded = config.load(raw)
+    assert len(loaded["exposures"]) == 3
+    assert loaded["associate"]["filters"] == ["F129", "F158"]

@@ -298,8 +298,8 @@ Instant = Annotated[str, BeforeValidator(_instant), WithJsonSchema({"type": "str
 Falling, Rising = pair(_falling), pair(_rising)
 Filter = Annotated[Literal[FILTERS], BeforeValidator(_upper)]
 Detector = Annotated[Literal[DETECTORS], BeforeValidator(_upper)]
-Skycell = Annotated[str, Field(strict=True, pattern=r"^\d{3}[pm]\d{2}x\d{2}y\d{2}$")]
-Visit = Annotated[str, Field(strict=True, pattern=r"^\d{19}$")]
+Skycell = Annotated[str, Field(strict=True, pattern=r"^[0-9]{3}[pm][0-9]{2}x[0-9]{2}y[0-9]{2}$")]
+Visit = Annotated[str, Field(strict=True, pattern=r"^[0-9]{19}$")]
 Bits = Annotated[
     str | None,
     PlainValidator(_bits),
