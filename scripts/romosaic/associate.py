@@ -1,8 +1,8 @@
 """
 Step `associate`: from headers to products, the only step that sees all exposures.
 
-Writes one record per exposure and one association per product, each only when its content changes: a run after a
-change of input then finds exactly the products that the change concerns. Nothing here touches a pixel.
+Writes one record per exposure and one association per product, each only when its content changes: a run
+after a change of input then finds exactly the products that the change concerns. No pixel is touched.
 """
 
 import json
@@ -18,7 +18,8 @@ from .association import (
     resolve_association,
 )
 from .errors import AssociationError, ExposureError, RomosaicError
-from .exposure import exposure_name, fingerprint, read_record
+from .exposure import fingerprint, read_record
+from .names import exposure_name
 from .product import write_text
 from .skymap import SkyMap
 

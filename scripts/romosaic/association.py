@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .errors import AssociationError, SkymapError
-from .exposure import SUFFIX, exposure_name
 from .grid import Grid, sky_position, unit_vector
+from .names import SUFFIX, exposure_name
 from .skymap import SkyMap
 
 #: Parts of the visit number PPPPPCCAAASSSOOOVVV that exposures of one product share, by product type.

@@ -15,11 +15,11 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .errors import ExposureError, ProductError, RomosaicError
+from .names import exposure_name
 from .pixmap import PixelMap
 
 #: Imaging filters of the Wide Field Instrument.
 FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
-SUFFIX = "_cal.asdf"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FETCH = "fetch the file again"
 _LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
@@ -32,12 +32,6 @@ _VISIT = {
     "observation": 3,
     "visit": 3,
 }
-
-
-def exposure_name(path: str | Path) -> str:
-    """Name of the exposure in a file: the file's name without ``_cal.asdf`` or ``.asdf``."""
-    name = Path(path).name
-    return name.removesuffix(SUFFIX).removesuffix(".asdf")
 
 
 def fingerprint(path: str | Path) -> str:

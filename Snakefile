@@ -1,0 +1,42 @@
+# romosaic: Roman Level-2 images in, mosaics on the Roman sky map out.
+#
+# results/
+#   simulate/            simulated exposures, when section `simulate` asks for some (demo, tests)
+#   associate/           exposures/*.json records, associations/*_asn.json one per product, quarantine.tsv
+#   flux/                *_flux.asdf       exposures in MJy/sr, their sky and pixel maps
+#   skymatch/            *_skymatch.asdf   sky level of each member of a product
+#   outlier_detection/   *_outliers.asdf   flagged pixels of each member
+#   resample/            *_coadd.asdf      the mosaic
+#   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
+#   preview/             *_coadd.png
+#   logs/ benchmarks/    one file per job
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
+
+
+include: "rules/common.smk"
+include: "rules/simulate.smk"
+include: "rules/associate.smk"
+include: "rules/flux.smk"
+include: "rules/skymatch.smk"
+include: "rules/outlier_detection.smk"
+include: "rules/resample.smk"
+include: "rules/source_catalog.smk"
+include: "rules/preview.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        all_products,
+
+
+onsuccess:
+    print(summary(OUT))

@@ -1,0 +1,26 @@
+checkpoint associate:
+    input:
+        exposures=all_exposures,
+        associations=INPUTS.associations,
+    output:
+        update(directory(f"{OUT}/associate")),
+    log:
+        f"{OUT}/logs/associate/associate.log",
+    benchmark:
+        f"{OUT}/benchmarks/associate/associate.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        own=INPUTS.own,
+        parameters=CONFIG["associate"],
+        reference_file=CONFIG["skymap"]["reference_file"],
+        pixel_scale=CONFIG["resample"]["pixel_scale"],
+        rotation=CONFIG["resample"]["rotation"],
+        code=code_digest("associate"),
+    message:
+        "associate the exposures with skycells"
+    script:
+        "../scripts/associate.py"

@@ -1,0 +1,84 @@
+"""Configuration, input functions and the digest of a step's code; nothing else."""
+
+import json
+import sys
+from functools import cache
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from romosaic import inputs
+from romosaic.code_digest import code_digest
+from romosaic.config import load
+from romosaic.errors import RomosaicError
+from romosaic.names import exposure_name
+from romosaic.summary import summary
+
+try:
+    CONFIG = load(config)
+    OUT = CONFIG["output_dir"]
+    INPUTS = inputs.find(CONFIG)
+except RomosaicError as error:
+    raise WorkflowError(str(error))
+
+ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
+
+
+wildcard_constraints:
+    exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+
+
+def all_exposures(wildcards):
+    """Level-2 files of the run."""
+    if not INPUTS.exposures:
+        raise WorkflowError(
+            "nothing to do: set `exposures` (or `associations`) in config/config.yaml, or run `make demo` to see an example"
+        )
+    return list(INPUTS.exposures.values())
+
+
+def raw_exposure(wildcards):
+    """Level-2 file of an exposure."""
+    return INPUTS.exposures[wildcards.exposure]
+
+
+def record(wildcards):
+    """Header record of an exposure, which `associate` writes."""
+    folder = checkpoints.associate.get().output[0]
+    return f"{folder}/exposures/{wildcards.exposure}.json"
+
+
+def association(wildcards):
+    """Association of a product, which `associate` writes."""
+    folder = checkpoints.associate.get().output[0]
+    return f"{folder}/associations/{wildcards.product}_asn.json"
+
+
+@cache
+def read_members(path, age):
+    """Names of the exposures of an association, read again only when the file has changed."""
+    content = json.loads(Path(path).read_text())
+    return [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
+
+
+def members(wildcards):
+    """Calibrated exposures of a product."""
+    path = Path(association(wildcards))
+    names = read_members(str(path), path.stat().st_mtime_ns)
+    return [f"{OUT}/flux/{name}_flux.asdf" for name in names]
+
+
+def all_products(wildcards):
+    """Final files of every product."""
+    folder = Path(checkpoints.associate.get().output[0]) / "associations"
+    names = sorted(
+        path.name.removesuffix("_asn.json") for path in folder.glob("*_asn.json")
+    )
+    wanted = [
+        "resample/{product}_coadd.asdf",
+        "source_catalog/{product}_cat.asdf",
+        "preview/{product}_coadd.png",
+    ]
+    return [f"{OUT}/{path}".format(product=name) for name in names for path in wanted]

@@ -1,0 +1,23 @@
+rule outlier_detection:
+    input:
+        association=association,
+        members=members,
+        skymatch=f"{OUT}/skymatch/{{product}}_skymatch.asdf",
+    output:
+        f"{OUT}/outlier_detection/{{product}}_outliers.asdf",
+    log:
+        f"{OUT}/logs/outlier_detection/{{product}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/outlier_detection/{{product}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: CONFIG["threads"]
+    resources:
+        mem_mb=1000 + CONFIG["outlier_detection"]["memory_mb"],
+    params:
+        parameters=CONFIG["outlier_detection"],
+        code=code_digest("outlier_detection"),
+    message:
+        "outlier_detection {wildcards.product}"
+    script:
+        "../scripts/outlier_detection.py"

@@ -1,0 +1,27 @@
+rule preview:
+    input:
+        association=association,
+        coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
+        catalog=f"{OUT}/source_catalog/{{product}}_cat.parquet",
+    output:
+        report(
+            f"{OUT}/preview/{{product}}_coadd.png",
+            caption="report/preview.rst",
+            category="preview",
+        ),
+    log:
+        f"{OUT}/logs/preview/{{product}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/preview/{{product}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        parameters=CONFIG["preview"],
+        code=code_digest("preview"),
+    message:
+        "preview {wildcards.product}"
+    script:
+        "../scripts/preview.py"

@@ -1,0 +1,20 @@
+rule simulate:
+    output:
+        exposure=f"{OUT}/simulate/{{exposure}}_cal.asdf",
+        truth=f"{OUT}/simulate/{{exposure}}_truth.npz",
+    log:
+        f"{OUT}/logs/simulate/{{exposure}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/simulate/{{exposure}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+    params:
+        parameters=CONFIG["simulate"],
+        code=code_digest("simulate"),
+    message:
+        "simulate {wildcards.exposure}"
+    script:
+        "../scripts/simulate.py"

@@ -1,0 +1,22 @@
+rule skymatch:
+    input:
+        association=association,
+        members=members,
+    output:
+        f"{OUT}/skymatch/{{product}}_skymatch.asdf",
+    log:
+        f"{OUT}/logs/skymatch/{{product}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/skymatch/{{product}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        parameters=CONFIG["skymatch"],
+        code=code_digest("skymatch"),
+    message:
+        "skymatch {wildcards.product}"
+    script:
+        "../scripts/skymatch.py"

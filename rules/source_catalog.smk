@@ -1,0 +1,24 @@
+rule source_catalog:
+    input:
+        coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
+    output:
+        catalog=f"{OUT}/source_catalog/{{product}}_cat.asdf",
+        parquet=f"{OUT}/source_catalog/{{product}}_cat.parquet",
+        segmentation=f"{OUT}/source_catalog/{{product}}_segm.asdf",
+    log:
+        f"{OUT}/logs/source_catalog/{{product}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/source_catalog/{{product}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        parameters=CONFIG["source_catalog"],
+        reference_file=CONFIG["skymap"]["reference_file"],
+        code=code_digest("source_catalog"),
+    message:
+        "source_catalog {wildcards.product}"
+    script:
+        "../scripts/source_catalog.py"

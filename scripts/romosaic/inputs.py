@@ -1,0 +1,79 @@
+"""The files that a run starts from, known before anything has run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import association_files, exposure_files
+from .errors import ConfigError
+from .names import SUFFIX, exposure_name
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """
+    Input files of a run.
+
+    Attributes
+    ----------
+    exposures : dict
+        Level-2 files by exposure name, those of the users' associations included.
+    own : list of str
+        The files among them that are made into skycell products.
+    associations : list of str
+        Users' associations.
+    simulated : list of str
+        Names of the exposures that `simulate` makes.
+    """
+
+    exposures: dict[str, str]
+    own: list[str]
+    associations: list[str]
+    simulated: list[str]
+
+
+def find(config: dict, base: str | Path = ".") -> Inputs:
+    """
+    Find the input files that a configuration names.
+
+    Parameters
+    ----------
+    config : dict
+        Validated configuration.
+    base : str or path
+        Folder that relative paths start from.
+
+    Raises
+    ------
+    ConfigError
+        A path that matches nothing; two files with one exposure name.
+    AssociationError
+        An association that cannot be read.
+    """
+    simulated = _simulated(config)
+    own = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
+    own += [str(path) for path in exposure_files(config, base)]
+    associations = [str(path) for path in association_files(config, base)]
+    exposures, problems = {}, []
+    for path in own + _members(associations):
+        other = exposures.setdefault(exposure_name(path), path)
+        if other != path and Path(other).resolve() != Path(path).resolve():
+            problems.append(f"exposures: two files for one exposure: {other} and {path}")
+    if problems:
+        raise ConfigError("config/config.yaml", problems)
+    return Inputs(exposures, own, associations, simulated)
+
+
+def _simulated(config: dict) -> list[str]:
+    if not config["simulate"]["exposures"]:
+        return []
+    from .simulate import exposure_names
+
+    return exposure_names(config["simulate"])
+
+
+def _members(associations: list[str]) -> list[str]:
+    if not associations:
+        return []
+    from .association import member_files, read_association
+
+    return [str(f) for path in associations for f in member_files(path, read_association(path))]

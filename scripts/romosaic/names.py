@@ -1,0 +1,11 @@
+"""Names of exposures and their files."""
+
+from pathlib import Path
+
+#: How the name of a calibrated Level-2 file ends.
+SUFFIX = "_cal.asdf"
+
+
+def exposure_name(path: str | Path) -> str:
+    """Name of the exposure in a file: the file's name without ``_cal.asdf`` or ``.asdf``."""
+    return Path(path).name.removesuffix(SUFFIX).removesuffix(".asdf")
