@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from romosaic import config
+from romosaic import config, simulate
 from romosaic.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "config"
@@ -38,6 +38,10 @@ def test_demo_overrides_only_what_it_needs():
         assert abs(exposure["dec"] - 86.442029) < 0.03
         assert abs(exposure["ra"] - 11.298211) < 0.5  # 0.03 deg on the sky
         assert exposure["pass"] == 1
+
+
+def test_simulator_and_configuration_have_the_same_defaults():
+    assert config.load(None)["simulate"] == simulate.DEFAULTS
 
 
 FULL = {

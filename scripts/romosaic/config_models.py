@@ -142,8 +142,8 @@ class Associate(Section):
 
     product_type: Literal["visit", "daily", "pass", "full", "user"] = key(
         "visit",
-        "Exposures that share a product: those of one visit, one segment of a pass (daily), one "
-        "pass, one program (full), or all (user).",
+        "Exposures that share a product: those of one visit, or of one pass; daily, full and user: all "
+        "of a program, as romancal groups them.",
     )
     data_release_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9]+$")] = key(
         "p", "Data release in the product names.", allowed="letters and digits"
