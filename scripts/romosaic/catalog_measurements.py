@@ -1,0 +1,177 @@
+"""Measure detected sources: every column of the catalog, in pixels of the detection's window."""
+
+import numpy as np
+
+from romosaic import photometry, shapes, sky_columns
+from romosaic.catalog_flags import image_flags, warning_flags
+from romosaic.coadd_psf import CoaddPSF
+from romosaic.detection import Detection
+from romosaic.grid import Grid
+from romosaic.photometry import Kron, Scale
+from romosaic.psf_photometry import fit_psf
+from romosaic.shapes import Moments
+
+Columns = dict[str, np.ndarray]
+
+
+def measure(
+    found: Detection,
+    err: np.ndarray,
+    weight: np.ndarray,
+    grid: Grid,
+    kernel_fwhm: float,
+    psf: CoaddPSF | None,
+    energy: dict[str, float] | None,
+    scale: Scale,
+) -> Columns:
+    """
+    Measure the sources of a detection.
+
+    Parameters
+    ----------
+    found : Detection
+    err, weight : (ny, nx) float32
+        Planes of the coadd on the detection's window.
+    grid : Grid
+        Grid of the window.
+    kernel_fwhm : float
+        Width of the DAOFIND kernel, pixels.
+    psf : CoaddPSF or None
+        PSF to fit, None for no fits.
+    energy : dict or None
+        Encircled energy of a point source by aperture name.
+    scale : Scale
+
+    Returns
+    -------
+    dict
+        (n,) arrays by column name, in the units of the schema.
+    """
+    n = found.blended.size
+    labels = np.arange(1, n + 1, dtype=np.int32)
+    shape = shapes.moments(found.data, err, found.smoothed, found.segments, n)
+    radii = photometry.kron(found, err, labels, shape, scale)
+    circles, coverage = photometry.circles(found, err, shape.x, shape.y, scale)
+    columns: Columns = {"label": labels}
+    columns |= _isophotal(shape, scale) | radii.columns | circles
+    columns |= _centroids(found, err, labels, shape, radii, grid)
+    columns |= _neighbours(labels, shape, scale)
+    columns["sharpness"], columns["roundness1"] = shapes.daofind(
+        found.data, shape.x, shape.y, kernel_fwhm
+    )
+    columns["is_extended"] = photometry.is_extended(columns, energy)
+    coverage["kron"] = radii.coverage
+    columns["image_flags"] = image_flags(found.segments, found.bad, weight, found.blended, coverage)
+    columns["warning_flags"] = warning_flags(shape.x, shape.y, found.bad)
+    columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
+    if psf is not None:
+        columns |= _psf(found, err, shape, psf, grid, scale)
+    return columns
+
+
+def _isophotal(shape: Moments, scale: Scale) -> Columns:
+    """Sizes, shapes and fluxes of the segments."""
+    major, minor = shape.semimajor, shape.semiminor
+    cxx, cxy, cyy = (c / scale.arcsec**2 for c in shape.ellipse)
+    return {
+        "bbox_xmin": shape.xmin,
+        "bbox_xmax": shape.xmax,
+        "bbox_ymin": shape.ymin,
+        "bbox_ymax": shape.ymax,
+        "segment_area": shape.area * scale.arcsec**2,
+        "semimajor": major * scale.arcsec,
+        "semiminor": minor * scale.arcsec,
+        "fwhm": 2.0 * np.sqrt(np.log(2.0) * (major**2 + minor**2)) * scale.arcsec,
+        "ellipticity": 1.0 - minor / major,
+        "orientation_pix": np.degrees(shape.theta),
+        "cxx": cxx,
+        "cxy": cxy,
+        "cyy": cyy,
+        "segment_flux": shape.flux * scale.flux,
+        "segment_flux_err": np.sqrt(shape.variance) * scale.flux,
+    }
+
+
+def _centroids(
+    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, radii: Kron, grid: Grid
+) -> Columns:
+    """Isophotal and windowed centroids with errors, in pixels and on the sky; position angles."""
+    bounds = np.stack([shape.xmin, shape.xmax, shape.ymin, shape.ymax], axis=1).astype(np.int64)
+    moment = shapes.centroid_covariances(
+        err, found.smoothed, found.segments, labels, shape.x, shape.y, bounds, found.kernel
+    )
+    window = shapes.windowed_centroids(
+        found.data,
+        err,
+        found.bad,
+        found.segments,
+        labels,
+        shape.x,
+        shape.y,
+        radii.half_light,
+    )
+    # A windowed centroid beyond the one-sigma ellipse has run away; without a window there is none.
+    cxx, cxy, cyy = shape.ellipse
+    dx, dy = window[:, 0] - shape.x, window[:, 1] - shape.y
+    inside = cxx * dx**2 + cxy * dx * dy + cyy * dy**2 <= 1
+    lost = ~inside & np.isfinite(radii.half_light)
+    window[lost, 0], window[lost, 1], window[lost, 2:] = shape.x[lost], shape.y[lost], moment[lost]
+    columns = _position("centroid", shape.x, shape.y, *moment.T, grid)
+    columns |= _position("centroid_win", *window.T, grid)
+    matrix = sky_columns.jacobian(grid, shape.x, shape.y)
+    columns["orientation_sky"] = sky_columns.position_angle(matrix, shape.theta)
+    columns["ra"], columns["dec"] = columns["ra_centroid"], columns["dec_centroid"]
+    return columns
+
+
+def _position(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    var_x: np.ndarray,
+    var_y: np.ndarray,
+    cov_xy: np.ndarray,
+    grid: Grid,
+) -> Columns:
+    """Columns of one kind of position, ``x_<name>`` to ``dec_<name>_err``."""
+    ra, dec = grid.to_sky(x, y)
+    east, north = sky_columns.sky_errors(sky_columns.jacobian(grid, x, y), var_x, var_y, cov_xy)
+    return {
+        f"x_{name}": x,
+        f"y_{name}": y,
+        f"x_{name}_err": np.sqrt(var_x),
+        f"y_{name}_err": np.sqrt(var_y),
+        f"ra_{name}": ra,
+        f"dec_{name}": dec,
+        f"ra_{name}_err": east,
+        f"dec_{name}_err": north,
+    }
+
+
+def _neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
+    """Label of the nearest other source and its distance in arcsec; -1 and NaN without one."""
+    from scipy.spatial import KDTree
+
+    nearest = np.full(labels.size, -1, np.int64)
+    distance = np.full(labels.size, np.nan)
+    places = np.flatnonzero(np.isfinite(shape.x) & np.isfinite(shape.y))
+    if places.size > 1:
+        points = np.stack([shape.x[places], shape.y[places]], axis=1)
+        apart, which = KDTree(points).query(points, k=[2])
+        nearest[places] = labels[places[which[:, 0]]]
+        distance[places] = apart[:, 0] * scale.arcsec
+    return {"nn_label": nearest, "nn_distance": distance}
+
+
+def _psf(
+    found: Detection, err: np.ndarray, shape: Moments, psf: CoaddPSF, grid: Grid, scale: Scale
+) -> Columns:
+    """PSF photometry started at the centroids."""
+    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf)
+    columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
+    return columns | {
+        "psf_flux": fit.flux * scale.flux,
+        "psf_flux_err": fit.flux_err * scale.flux,
+        "psf_flags": fit.flags,
+        "psf_gof": fit.gof,
+    }

@@ -1,0 +1,271 @@
+"""
+PSF photometry: weighted least-squares fits of position and flux, all sources in one compiled loop.
+
+Each source is fitted alone in a small box around its start (romancal: 5x5 pixels); a source's numbers depend
+on no other source and on no chunking. Quality flags have the meanings of photutils.psf.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from romosaic.coadd_psf import CoaddPSF
+
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+#: Bits of `psf_flags` (those of photutils.psf that can occur here).
+PSF_FLAGS = {
+    1: "some pixels of the fit box are unusable or outside the image",
+    2: "fitted position outside the image",
+    4: "fitted flux not positive",
+    8: "fit did not converge",
+    16: "no covariance: uncertainties are NaN",
+    64: "fit box outside the image",
+    128: "all pixels of the fit box are unusable",
+    256: "too few usable pixels to fit",
+    4096: "fitted position outside the fit box",
+}
+_MAX_ITERATIONS = 60
+_POSITION_TOLERANCE = 1e-7  # pixels
+_FLUX_TOLERANCE = 1e-9  # relative
+_MAX_STEP = 0.5  # pixels
+_SPLINE_REACH = 12  # pixels of the model on each side of its centre that the fit may use
+
+
+@dataclass(frozen=True)
+class PSFFit:
+    """
+    Fits of N sources, arrays of length N; NaN where a fit was impossible.
+
+    Attributes
+    ----------
+    x, y, flux : float64, pixels and data units times pixels
+    var_x, var_y, cov_xy : float64, pixels^2
+    flux_err : float64
+    flags : int32, see `PSF_FLAGS`
+    gof : float64, reduced chi-square (pixels minus three degrees of freedom)
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    flux: np.ndarray
+    var_x: np.ndarray
+    var_y: np.ndarray
+    cov_xy: np.ndarray
+    flux_err: np.ndarray
+    flags: np.ndarray
+    gof: np.ndarray
+
+
+def fit_psf(
+    data: np.ndarray,
+    err: np.ndarray,
+    bad: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    psf: CoaddPSF,
+    box: int = 5,
+) -> PSFFit:
+    """
+    Fit one point source per start position.
+
+    Parameters
+    ----------
+    data, err : (ny, nx) float32
+        Background-subtracted image and its one-sigma error.
+    bad : (ny, nx) bool
+        Pixels to leave out.
+    x, y : (n,) float64
+        Start positions, pixels.
+    psf : CoaddPSF
+        Point-spread function on this grid.
+    box : int
+        Side of the fitted square, odd, pixels.
+
+    Returns
+    -------
+    PSFFit
+    """
+    from scipy.ndimage import spline_filter
+
+    stamp = psf.central(_SPLINE_REACH)
+    coefficients = spline_filter(stamp, order=3, mode="mirror")
+    values, flags = _fit_all(
+        data,
+        err,
+        bad,
+        np.asarray(x, float),
+        np.asarray(y, float),
+        coefficients,
+        psf.oversample,
+        box // 2,
+    )
+    return PSFFit(*values[:, :7].T.copy(), flags, values[:, 7].copy())
+
+
+@_jit
+def _basis(t, weights, slopes):
+    """Cubic B-spline weights and their derivatives of the four samples around fraction t."""
+    s = 1.0 - t
+    weights[0] = s * s * s / 6.0
+    weights[1] = 2.0 / 3.0 - 0.5 * t * t * (2.0 - t)
+    weights[2] = 2.0 / 3.0 - 0.5 * s * s * (2.0 - s)
+    weights[3] = t * t * t / 6.0
+    slopes[0] = -0.5 * s * s
+    slopes[1] = t * (1.5 * t - 2.0)
+    slopes[2] = -s * (1.5 * s - 2.0)
+    slopes[3] = 0.5 * t * t
+
+
+@_jit
+def _model(coefficients, oversample, dx, dy, work):
+    """Value and slopes (per pixel) of the unit-flux PSF at an offset from its centre; 0 off the stamp."""
+    centre = (coefficients.shape[0] - 1) / 2.0
+    u, v = centre + dx * oversample, centre + dy * oversample
+    i, j = int(math.floor(u)), int(math.floor(v))
+    if i < 1 or j < 1 or i + 2 >= coefficients.shape[1] or j + 2 >= coefficients.shape[0]:
+        return 0.0, 0.0, 0.0
+    _basis(u - i, work[0], work[1])
+    _basis(v - j, work[2], work[3])
+    value, slope_x, slope_y = 0.0, 0.0, 0.0
+    for k in range(4):
+        line, slope = 0.0, 0.0
+        for m in range(4):
+            line += work[0, m] * coefficients[j - 1 + k, i - 1 + m]
+            slope += work[1, m] * coefficients[j - 1 + k, i - 1 + m]
+        value += work[2, k] * line
+        slope_x += work[2, k] * slope
+        slope_y += work[3, k] * line
+    return value, slope_x * oversample, slope_y * oversample
+
+
+@_jit
+def _normal(data, err, bad, box, coefficients, oversample, p, work, matrix, vector):
+    """Fill the normal equations of (flux, x, y) at p; return chi-square and the number of pixels."""
+    matrix[:] = 0.0
+    vector[:] = 0.0
+    chi2, count = 0.0, 0
+    for row in range(box[0], box[1]):
+        for col in range(box[2], box[3]):
+            if bad[row, col]:
+                continue
+            value, sx, sy = _model(coefficients, oversample, col - p[1], row - p[2], work)
+            precision = 1.0 / (np.float64(err[row, col]) * np.float64(err[row, col]))
+            residual = data[row, col] - p[0] * value
+            gx, gy = -p[0] * sx, -p[0] * sy
+            chi2 += residual * residual * precision
+            count += 1
+            matrix[0, 0] += value * value * precision
+            matrix[0, 1] += value * gx * precision
+            matrix[0, 2] += value * gy * precision
+            matrix[1, 1] += gx * gx * precision
+            matrix[1, 2] += gx * gy * precision
+            matrix[2, 2] += gy * gy * precision
+            vector[0] += value * residual * precision
+            vector[1] += gx * residual * precision
+            vector[2] += gy * residual * precision
+    return chi2, count
+
+
+@_jit
+def _inverse(m, damping, out):
+    """Inverse of a symmetric 3x3 matrix (upper half filled) with damped diagonal; False if singular."""
+    grow = 1.0 + damping
+    a, b, c, d, e, f = m[0, 0] * grow, m[0, 1], m[0, 2], m[1, 1] * grow, m[1, 2], m[2, 2] * grow
+    ca, cb, cc = d * f - e * e, c * e - b * f, b * e - c * d
+    determinant = a * ca + b * cb + c * cc
+    # Relative to the diagonal: a flux of zero leaves the position undetermined.
+    if not determinant > 1e-12 * a * d * f:
+        return False
+    out[0, 0], out[0, 1], out[0, 2] = ca / determinant, cb / determinant, cc / determinant
+    out[1, 1] = (a * f - c * c) / determinant
+    out[1, 2] = (b * c - a * e) / determinant
+    out[2, 2] = (a * d - b * b) / determinant
+    out[1, 0], out[2, 0], out[2, 1] = out[0, 1], out[0, 2], out[1, 2]
+    return True
+
+
+@_jit
+def _levenberg(data, err, bad, box, coefficients, oversample, p, matrix, vector):
+    """Levenberg-Marquardt from p, in place; returns (converged, chi-square)."""
+    work, inverse, trial = np.empty((4, 4)), np.empty((3, 3)), np.empty(3)
+    next_matrix, next_vector = np.empty((3, 3)), np.empty(3)
+    args = (data, err, bad, box, coefficients, oversample)
+    # The flux enters linearly: start from its best value at the start position.
+    p[0] = 0.0
+    _normal(*args, p, work, matrix, vector)
+    p[0] = vector[0] / matrix[0, 0]
+    chi2, _ = _normal(*args, p, work, matrix, vector)
+    damping = 0.0
+    for _ in range(_MAX_ITERATIONS):
+        if not _inverse(matrix, damping, inverse):
+            return False, chi2
+        step = np.sqrt(0.0)
+        for k in range(3):
+            trial[k] = (
+                inverse[k, 0] * vector[0] + inverse[k, 1] * vector[1] + inverse[k, 2] * vector[2]
+            )
+        step = math.sqrt(trial[1] * trial[1] + trial[2] * trial[2])
+        small = step < _POSITION_TOLERANCE and abs(trial[0]) <= _FLUX_TOLERANCE * abs(p[0])
+        factor = min(1.0, _MAX_STEP / step) if step > 0.0 else 1.0
+        for k in range(3):
+            trial[k] = p[k] + factor * trial[k]
+        new, _ = _normal(*args, trial, work, next_matrix, next_vector)
+        if new <= chi2 or small:
+            p[:], matrix[:], vector[:], chi2 = trial, next_matrix, next_vector, new
+            damping = 0.1 * damping if damping > 1e-6 else 0.0
+            if small:
+                return True, chi2
+        else:
+            damping = max(10.0 * damping, 1e-3)
+            if damping > 1e12:
+                # No step lowers chi-square any more: a minimum to machine precision.
+                return True, chi2
+    return False, chi2
+
+
+@_jit
+def _fit_all(data, err, bad, x, y, coefficients, oversample, half):
+    """Fit every source; columns x, y, flux, var x, var y, cov xy, flux error, reduced chi-square."""
+    ny, nx = data.shape
+    out = np.full((x.size, 8), np.nan)
+    flags = np.zeros(x.size, np.int32)
+    box, p = np.zeros(4, np.int64), np.zeros(3)
+    matrix, vector, inverse = np.empty((3, 3)), np.empty(3), np.empty((3, 3))
+    full = (2 * half + 1) ** 2
+    for i in range(x.size):
+        if not math.isfinite(x[i] + y[i]):
+            flags[i] = 64
+            continue
+        col, row = int(math.floor(x[i] + 0.5)), int(math.floor(y[i] + 0.5))
+        box[0], box[1] = max(row - half, 0), min(row + half + 1, ny)
+        box[2], box[3] = max(col - half, 0), min(col + half + 1, nx)
+        if box[0] >= box[1] or box[2] >= box[3]:
+            flags[i] = 64
+            continue
+        count = 0
+        for r in range(box[0], box[1]):
+            for c in range(box[2], box[3]):
+                count += not bad[r, c]
+        flags[i] = 1 if count < full else 0
+        if count < 4:
+            flags[i] |= 128 if count == 0 else 256
+            continue
+        p[1], p[2] = x[i], y[i]
+        converged, chi2 = _levenberg(
+            data, err, bad, box, coefficients, oversample, p, matrix, vector
+        )
+        out[i, 0], out[i, 1], out[i, 2], out[i, 7] = p[1], p[2], p[0], chi2 / (count - 3)
+        flags[i] |= 0 if converged else 8
+        flags[i] |= 0 if p[0] > 0.0 else 4
+        flags[i] |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
+        if abs(p[1] - col) > half + 0.5 or abs(p[2] - row) > half + 0.5:
+            flags[i] |= 4096
+        if _inverse(matrix, 0.0, inverse):
+            out[i, 3], out[i, 4], out[i, 5] = inverse[1, 1], inverse[2, 2], inverse[1, 2]
+            out[i, 6] = math.sqrt(inverse[0, 0])
+        else:
+            flags[i] |= 16
+    return out, flags

@@ -1,0 +1,202 @@
+"""
+Source catalog of one coadd: detection, positions, shapes, aperture and PSF photometry.
+
+Steps and parameters are those of romancal's SourceCatalogStep, measured on the background-subtracted coadd
+inside its covered window. Different from it: position errors are real; orientation and spatial flag follow
+the sky; pixels without data are left out of sums and flagged; aperture errors are ``sqrt(sum w^2 err^2)``.
+The errors are those of independent pixels: `err` of the coadd is taken as it is.
+"""
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from romosaic import photometry, sky_columns
+from romosaic.catalog_columns import make_table
+from romosaic.catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
+from romosaic.catalog_measurements import measure
+from romosaic.coadd_psf import CoaddPSF
+from romosaic.detection import covered_window, detect, unusable
+from romosaic.grid import Grid
+from romosaic.psf_photometry import PSF_FLAGS
+
+_VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
+_PIXEL_COLUMNS = ("x_centroid", "x_centroid_win", "x_psf", "bbox_xmin", "bbox_xmax")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """
+    Parameters of the step, with romancal's names and defaults.
+
+    Attributes
+    ----------
+    bkg_boxsize : int
+        Side of a background box, pixels.
+    kernel_fwhm : float
+        Width of the matched filter and of the DAOFIND kernel, pixels.
+    snr_threshold : float
+        Detection threshold in units of the background rms.
+    npixels : int
+        Least number of connected pixels of a source.
+    deblend : bool
+        Cut overlapping sources apart.
+    fit_psf : bool
+        Fit the PSF to every source.
+    """
+
+    bkg_boxsize: int = 1000
+    kernel_fwhm: float = 2.0
+    snr_threshold: float = 3.0
+    npixels: int = 25
+    deblend: bool = False
+    fit_psf: bool = True
+
+
+def make_catalog(
+    data: np.ndarray,
+    err: np.ndarray,
+    weight: np.ndarray,
+    grid: Grid,
+    parameters: Parameters,
+    *,
+    psf: CoaddPSF | None = None,
+    energy: tuple[np.ndarray, np.ndarray] | None = None,
+    cell: sky_columns.Cell | None = None,
+) -> tuple[Any, np.ndarray]:
+    """
+    Detect and measure the sources of a coadd.
+
+    Parameters
+    ----------
+    data, err : (ny, nx) float
+        Coadd and its one-sigma error, MJy/sr; NaN where there is no data.
+    weight : (ny, nx) float
+        Weight map, 0 where there is no data.
+    grid : Grid
+        Pixels of the coadd.
+    parameters : Parameters
+    psf : CoaddPSF, optional
+        Point-spread function on this grid; needed to fit PSFs.
+    energy : (radius, fraction), optional
+        Encircled energy of a point source at radii in arcsec, from an aperture-correction file; default: that
+        of `psf`.
+    cell : Cell, optional
+        The coadd's skycell; without it `flagged_spatial_id` is 0.
+
+    Returns
+    -------
+    table : astropy.table.Table
+        One row per source in the order of the labels; all columns of the schema, `_healpix_29` and, with
+        `fit_psf`, the PSF columns. No rows when nothing is found or nothing is covered.
+    segmentation : (ny, nx) uint32
+        Labels of the sources.
+
+    Raises
+    ------
+    ValueError
+        Arrays of different shapes, or PSF fits without a PSF.
+    """
+    if not data.shape == err.shape == weight.shape == grid.shape:
+        raise ValueError(
+            f"data {data.shape}, err {err.shape}, weight {weight.shape}, grid {grid.shape}: not one shape"
+        )
+    if parameters.fit_psf and psf is None:
+        raise ValueError("PSF photometry needs a PSF")
+    scale = photometry.Scale(sky_columns.solid_angle(grid))
+    if energy is None and psf is not None:
+        energy = psf.energy_radius, psf.energy
+    fractions = None
+    if energy is not None:
+        radii = photometry.APERTURE_RADII
+        fractions = {name: float(np.interp(r, *energy)) for name, r in radii.items()}
+    segmentation = np.zeros(data.shape, np.uint32)
+    columns: dict[str, np.ndarray] = {}
+    bad = unusable(data, err, weight)
+    window = covered_window(bad)
+    if window is not None:
+        planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
+        found = _detect(planes[0], np.ascontiguousarray(bad[window]), parameters)
+        del bad
+        segmentation[window] = found.segments
+        model = psf if parameters.fit_psf else None
+        columns = measure(
+            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, model, fractions, scale
+        )
+        _uncut(columns, window)
+        columns["flagged_spatial_id"] = _spatial_id(columns, grid, cell)
+    meta = _meta(parameters, psf, fractions, scale)
+    return make_table(columns, parameters.fit_psf, meta), segmentation
+
+
+def _detect(data: np.ndarray, bad: np.ndarray, parameters: Parameters) -> Any:
+    options = asdict(parameters)
+    del options["fit_psf"]
+    return detect(data, bad, **options)
+
+
+def _cut(grid: Grid, window: tuple[slice, slice]) -> Grid:
+    """Grid of a window of the image."""
+    rows, cols = window
+    return replace(
+        grid,
+        x0=grid.x0 - cols.start,
+        y0=grid.y0 - rows.start,
+        nx=cols.stop - cols.start,
+        ny=rows.stop - rows.start,
+    )
+
+
+def _uncut(columns: dict[str, np.ndarray], window: tuple[slice, slice]) -> None:
+    """Move pixel columns from the window to the image."""
+    rows, cols = window
+    for name in _PIXEL_COLUMNS:
+        if name in columns:
+            columns[name] = columns[name] + cols.start
+            other = name.replace("x", "y", 1) if name.startswith("x") else name.replace("_x", "_y")
+            columns[other] = columns[other] + rows.start
+
+
+def _spatial_id(
+    columns: dict[str, np.ndarray], grid: Grid, cell: sky_columns.Cell | None
+) -> np.ndarray:
+    x, y = columns["x_centroid"], columns["y_centroid"]
+    if cell is None:
+        return np.zeros(len(x), np.int64)
+    return sky_columns.flagged_spatial_id(
+        x, y, grid.pixel_scale * 3600, cell.region, cell.name, cell.in_core(x, y)
+    )
+
+
+def _meta(
+    parameters: Parameters,
+    psf: CoaddPSF | None,
+    fractions: dict[str, float] | None,
+    scale: photometry.Scale,
+) -> dict[str, Any]:
+    """Metadata of the table: what was measured how, and what the flags mean."""
+    meta: dict[str, Any] = {
+        "versions": {"Python": platform.python_version()} | {k: version(k) for k in _VERSIONS},
+        "parameters": asdict(parameters),
+        "aperture_mask_method": "mask",
+        "kron_params": [*photometry.KRON_PARAMS, 0.0],
+        "aperture_radii": {
+            "circle_arcsec": list(photometry.APERTURE_RADII.values()),
+            "circle_pix": [r / scale.arcsec for r in photometry.APERTURE_RADII.values()],
+            "annulus_arcsec": list(photometry.ANNULUS_RADII),
+            "annulus_pix": [r / scale.arcsec for r in photometry.ANNULUS_RADII],
+        },
+        "pixel_area_sr": scale.area,
+        "psf_source": psf.source if psf is not None else "none",
+        "flux_errors": "independent pixels: sqrt(sum w^2 err^2)",
+        "image_flags": {str(bit): text for bit, text in IMAGE_FLAGS.items()},
+        "warning_flags": {str(bit): text for bit, text in WARNING_FLAGS.items()},
+    }
+    if fractions is not None:
+        meta["ee_fractions"] = list(fractions.values())
+    if parameters.fit_psf:
+        meta["psf_flags"] = {str(bit): text for bit, text in PSF_FLAGS.items()}
+    return meta
