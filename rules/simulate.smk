@@ -18,3 +18,24 @@ rule simulate:
         "simulate {wildcards.exposure}"
     script:
         "../scripts/simulate.py"
+
+
+rule simulate_scene:
+    output:
+        scene=f"{OUT}/simulate/scene.ecsv",
+    params:
+        parameters=CONFIG["simulate"],
+        code=code_digest("simulate"),
+    log:
+        f"{OUT}/logs/simulate/scene.log",
+    benchmark:
+        f"{OUT}/benchmarks/simulate/scene.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    message:
+        "simulate the truth catalog"
+    conda:
+        "../envs/environment.yaml"
+    script:
+        "../scripts/simulate.py"

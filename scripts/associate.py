@@ -12,11 +12,12 @@ with reported(snakemake.log[0]):
 
     n_exposures, n_products, notes = associate(
         snakemake.output[0],
-        snakemake.params.exposures,
-        snakemake.params.associations,
+        snakemake.params.own,
+        snakemake.input.associations,
         snakemake.params.parameters,
         reference_file=snakemake.params.reference_file,
         pixel_scale=snakemake.params.pixel_scale,
+        rotation=snakemake.params.rotation,
         workers=snakemake.threads,
     )
     for note in notes:

@@ -32,6 +32,7 @@ def associate(
     *,
     reference_file: str | None = None,
     pixel_scale: float | None = None,
+    rotation: float | None = None,
     workers: int = 1,
 ) -> tuple[int, int, list[str]]:
     """
@@ -51,6 +52,8 @@ def associate(
         Sky map reference file; without it the map is computed.
     pixel_scale : float, optional
         Pixel scale of regular grids, arcseconds; by default that of the sky map.
+    rotation : float, optional
+        Position angle of the +y axis of regular grids, degrees; by default 0.
     workers : int
         Processes that read headers.
 
@@ -82,9 +85,10 @@ def associate(
     )
     notes = []
     scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
+    regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
     for path, association in wanted.items():
         _drop_bad_members(path, association, records)
-        settled, warnings = resolve_association(path, association, records, skymap, scale)
+        settled, warnings = resolve_association(path, association, records, skymap, regular)
         if twice := sorted(set(settled) & set(products)):
             raise AssociationError(path, f"makes a product again: {twice[0]}", "rename it")
         products.update(settled)

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +204,7 @@ def member_files(path: str | Path, association: dict) -> list[Path]:
 
 
 def resolve_association(
-    path: str | Path, association: dict, records: dict[str, dict], skymap: SkyMap, scale: float
+    path: str | Path, association: dict, records: dict[str, dict], skymap: SkyMap, regular: dict
 ) -> tuple[dict[str, dict], list[str]]:
     """
     Take a user's association as it is, and settle the output grid of each of its products.
@@ -221,8 +222,8 @@ def resolve_association(
         Records of exposures by name.
     skymap : SkyMap
         The sky map.
-    scale : float
-        Pixel scale of a regular grid, degrees.
+    regular : dict
+        pixel_scale (degrees) and rotation (degrees) of regular grids.
 
     Returns
     -------
@@ -263,7 +264,7 @@ def resolve_association(
         settled["skycell_wcs_info"] = grid.to_wcs_info() if grid else "none"
         if not grid:
             footprints = [record["footprint"] for record in own]
-            settled["output_grid"] = regular_grid(footprints, scale).to_wcs_info()
+            settled["output_grid"] = regular_grid(footprints, **regular).to_wcs_info()
         settled["products"] = [{**product, "members": members}]
         resolved[product["name"]] = settled
     return resolved, notes
@@ -279,9 +280,11 @@ def _differs(info: dict, grid: Grid) -> bool:
     return not np.hypot(x - (grid.nx - 1) / 2, y - (grid.ny - 1) / 2) < 0.5
 
 
-def regular_grid(footprints: list[dict], pixel_scale: float, margin: int = 10) -> Grid:
+def regular_grid(
+    footprints: list[dict], pixel_scale: float, rotation: float = 0.0, margin: int = 10
+) -> Grid:
     """
-    Smallest north-up grid around footprints, with its tangent point in their middle.
+    Smallest grid around footprints, with its tangent point in their middle.
 
     Parameters
     ----------
@@ -289,20 +292,23 @@ def regular_grid(footprints: list[dict], pixel_scale: float, margin: int = 10) -
         {ra, dec} of vertices, degrees.
     pixel_scale : float
         Degrees per pixel.
+    rotation : float
+        Position angle of the +y axis, degrees east of north.
     margin : int
         Pixels around the footprints.
     """
     ra = np.concatenate([footprint["ra"] for footprint in footprints])
     dec = np.concatenate([footprint["dec"] for footprint in footprints])
     center = sky_position(unit_vector(ra, dec).sum(axis=1))
-    grid = Grid(float(center[0]), float(center[1]), 0, 0, pixel_scale, 1, 1)
+    grid = Grid(float(center[0]), float(center[1]), 0, 0, pixel_scale, 1, 1, float(rotation))
     x, y = grid.to_pixel(ra, dec)
     x_min, y_min = np.floor(x.min()) - margin, np.floor(y.min()) - margin
     nx, ny = int(np.ceil(x.max()) + margin - x_min) + 1, int(np.ceil(y.max()) + margin - y_min) + 1
-    return Grid(grid.ra0, grid.dec0, float(-x_min), float(-y_min), pixel_scale, nx, ny)
+    return replace(grid, x0=float(-x_min), y0=float(-y_min), nx=nx, ny=ny)
 
 
-def output_grid(association: dict) -> Grid:
-    """Grid on which a settled association's product is made."""
+def read_grid(path: str | Path) -> Grid:
+    """Grid on which the product of an association that `associate` wrote is made."""
+    association = json.loads(Path(path).read_text())
     info = association["skycell_wcs_info"]
     return Grid.from_wcs_info(info if isinstance(info, dict) else association["output_grid"])

@@ -182,8 +182,8 @@ def mosaic_model(
     members: Sequence[FluxExposure],
     *,
     association: dict,
-    levels: Sequence[float],
-    statuses: dict[str, str],
+    sky: Sequence[dict],
+    outliers: dict,
     parameters: dict,
 ):
     """
@@ -199,10 +199,10 @@ def mosaic_model(
         In the order of the context bits.
     association : dict
         The association that the product was made from.
-    levels : sequence of float
-        Sky level subtracted from each member, MJy/sr.
-    statuses : dict
-        Status (COMPLETE, SKIPPED) of skymatch and outlier_detection.
+    sky : sequence of dict
+        level (MJy/sr, subtracted) and status of each member, from `skymatch`.
+    outliers : dict
+        What `outlier_detection` wrote: its status, and flagged pixels of each member.
     parameters : dict
         Section `resample` of the configuration.
 
@@ -229,7 +229,13 @@ def mosaic_model(
     _blend(meta, metas, group)
     meta.coadd_info.update(_times(metas, coadd))
     meta.association = {"name": f"{association['products'][0]['name']}_asn.json"}
-    meta.cal_step = {"flux": "COMPLETE", "resample": "COMPLETE", **statuses}
+    matched = any(row["status"] == "COMPLETE" for row in sky)
+    meta.cal_step = {
+        "flux": "COMPLETE",
+        "skymatch": "COMPLETE" if matched else "SKIPPED",
+        "outlier_detection": outliers["status"],
+        "resample": "COMPLETE",
+    }
     member_scale = np.sqrt(np.median([_pixel_area(member, grid) for member in members]))
     meta.resample = {
         "good_bits": str(parameters["good_bits"]),
@@ -242,7 +248,7 @@ def mosaic_model(
     meta.statistics = _statistics(coadd)
     meta.wcs = grid_wcs(grid)
     meta.wcsinfo = wcsinfo(grid)
-    meta.individual_image_meta = _tables(members, metas, levels)
+    meta.individual_image_meta = _tables(members, metas, sky)
     return model
 
 
@@ -295,7 +301,7 @@ def _statistics(coadd: "Coadd") -> dict:
     }
 
 
-def _tables(members: Sequence[FluxExposure], metas: list[dict], levels: Sequence[float]) -> dict:
+def _tables(members: Sequence[FluxExposure], metas: list[dict], sky: Sequence[dict]) -> dict:
     """One table per section of the members' metadata, one row per member."""
     basic = [
         {key: value for key, value in m.items() if not isinstance(value, dict | list)}
@@ -309,6 +315,9 @@ def _tables(members: Sequence[FluxExposure], metas: list[dict], levels: Sequence
         if any(rows):
             tables[section] = member_table(rows)
     tables["background"] = member_table(
-        [{"level": float(level), "subtracted": True, "method": "match"} for level in levels]
+        [
+            {"level": float(row["level"]), "subtracted": row["level"] != 0, "method": "romosaic"}
+            for row in sky
+        ]
     )
     return tables

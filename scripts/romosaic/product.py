@@ -191,3 +191,35 @@ def write_flux(
     with atomic(path) as temporary, asdf.config_context() as settings:
         settings.array_inline_threshold = 0
         file.write_to(temporary)
+
+
+def write_model(path: str | Path, model, provenance: dict) -> None:
+    """
+    Write a product: a data model under ``roman``, its provenance under ``romosaic``, lz4-compressed.
+
+    Parameters
+    ----------
+    path : str or path
+        File to make.
+    model : DataModel
+        Valid by its schema; file name and date are set.
+    provenance : dict
+        See `provenance`.
+
+    Raises
+    ------
+    ProductError
+        The model is not valid by its schema.
+    """
+    import asdf
+    from astropy.time import Time
+
+    model.meta.filename = Path(path).name
+    model.meta.file_date = Time.now()
+    file = asdf.AsdfFile({"roman": model._instance, "romosaic": {"provenance": provenance}})
+    with atomic(path) as temporary:
+        try:
+            file.write_to(temporary, all_array_compression="lz4")
+        except asdf.exceptions.ValidationError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ProductError(path, f"would not be valid: {reason}", "report this") from error

@@ -1,0 +1,29 @@
+"""Rule `skymatch`: sky level of every member of a product."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from romosaic.errors import reported
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with reported(snakemake.log[0]):
+    from romosaic import exposure, product, skymatch
+
+    parameters = snakemake.params.parameters
+    members = [exposure.open_flux(path) for path in snakemake.input.members]
+    match = skymatch.match_sky(members, SimpleNamespace(**parameters))
+    tree = {
+        "members": [
+            {"exposure": member.name, "level": level, "status": status, "group": group}
+            for member, level, status, group in zip(
+                members, match.level, match.status, match.group, strict=True
+            )
+        ],
+        "pairs": match.pairs,
+        "provenance": product.provenance(parameters, [(m.name, m.fingerprint) for m in members]),
+    }
+    product.write_step(snakemake.output[0], tree)
+    for row in tree["members"]:
+        print(f"skymatch: {row['exposure']} {row['level']:.5f} MJy/sr {row['status']}")
