@@ -1,0 +1,351 @@
+"""
+Compiled loops of outlier detection: sampling members on the grid, their median, and the test.
+
+Positions come as cubic polynomials on small rectangles, see `outlier_detection.Patches`. All loops are serial
+and free of the interpreter lock; callers run them in threads on separate rectangles.
+"""
+
+import numpy as np
+from numba import njit
+
+#: Bits of `why`: passes the first test itself; passes the second only, beside one that passes the first;
+#: is fainter than the reference.
+FIRST, NEIGHBOUR, NEGATIVE = 1, 2, 4
+#: Detector pixels that the test needs beyond those it judges: neighbours, and their derivatives.
+HALO = 2
+
+
+def sorting_network(n: int) -> np.ndarray:
+    """
+    Comparators that sort n values.
+
+    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M), for any n.
+
+    Parameters
+    ----------
+    n : int
+        Number of values.
+
+    Returns
+    -------
+    (m, 2) int64 array
+        Pairs (a, b), a < b; in this order, the smaller of the two values goes to a.
+    """
+    pairs = []
+    p = top = 1 << max((n - 1).bit_length() - 1, 0)
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+@njit(cache=True, nogil=True)
+def _row_cubic(coefficients, v):
+    """Cubic in u at row coordinate v; coefficients[power of v, power of u]."""
+    c = coefficients
+    a0 = c[0, 0] + v * (c[1, 0] + v * (c[2, 0] + v * c[3, 0]))
+    a1 = c[0, 1] + v * (c[1, 1] + v * (c[2, 1] + v * c[3, 1]))
+    a2 = c[0, 2] + v * (c[1, 2] + v * (c[2, 2] + v * c[3, 2]))
+    a3 = c[0, 3] + v * (c[1, 3] + v * (c[2, 3] + v * c[3, 3]))
+    return a0, a1, a2, a3
+
+
+@njit(cache=True, nogil=True)
+def detector_window(coefficients, place, box, shape):
+    """
+    Detector pixels that a piece of the grid needs, one pixel more on each side.
+
+    Parameters
+    ----------
+    coefficients, place :
+        As in `sample`.
+    box : (4,) int64 array
+        Grid rows and columns (y0, y1, x0, x1), half-open.
+    shape : tuple of int
+        Detector (ny, nx).
+
+    Returns
+    -------
+    y0, y1, x0, x1 : int
+        Half-open, within the detector; empty where the piece misses it.
+    """
+    x_min = y_min = np.inf
+    x_max = y_max = -np.inf
+    for j in range(3):
+        v = (box[0] + 0.5 * j * (box[1] - 1 - box[0]) - place[2]) * place[3]
+        x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
+        y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+        for i in range(3):
+            u = (box[2] + 0.5 * i * (box[3] - 1 - box[2]) - place[0]) * place[1]
+            x = x0 + u * (x1 + u * (x2 + u * x3))
+            y = y0 + u * (y1 + u * (y2 + u * y3))
+            x_min, x_max = min(x_min, x), max(x_max, x)
+            y_min, y_max = min(y_min, y), max(y_max, y)
+    ny, nx = shape
+    # The outline between the nine points bulges by far less than a pixel.
+    return (
+        min(max(int(np.floor(y_min)) - 1, 0), ny),
+        min(max(int(np.ceil(y_max)) + 2, 0), ny),
+        min(max(int(np.floor(x_min)) - 1, 0), nx),
+        min(max(int(np.ceil(x_max)) + 2, 0), nx),
+    )
+
+
+@njit(cache=True, nogil=True)
+def clean(data, dq, bad_bits, level):
+    """
+    Subtract a level and blank bad pixels, in place.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32 array
+        MJy/sr; bad pixels become NaN.
+    dq : (ny, nx) uint32 array
+        Data quality.
+    bad_bits : uint32
+        A pixel with any of these bits is bad.
+    level : float32
+        Sky level, MJy/sr.
+    """
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            value = data[y, x] - level
+            good = (dq[y, x] & bad_bits) == 0 and np.isfinite(value)
+            data[y, x] = value if good else np.float32(np.nan)
+
+
+@njit(cache=True, nogil=True)
+def sample(window, corner, coefficients, place, box, min_weight, out, origin):
+    """
+    Map a member bilinearly onto a piece of the grid.
+
+    Bad pixels, and those outside of the window, have weight 0; the others are renormalised. The value is NaN
+    where less than `min_weight` of the weight is good.
+
+    Parameters
+    ----------
+    window : (ny, nx) float32 array
+        Detector pixels, bad ones NaN.
+    corner : tuple of int
+        Detector row and column of the window's first pixel.
+    coefficients : (2, 4, 4) float64 array
+        Detector x and y as cubics: [axis, power of v, power of u].
+    place : (4,) float64 array
+        (x0, sx, y0, sy): u = (grid x - x0) sx, v = (grid y - y0) sy.
+    box : (4,) int64 array
+        Grid rows and columns (y0, y1, x0, x1), half-open.
+    min_weight : float32
+        Least share of good weight.
+    out : (ny, nx) float32 array
+        Receives the samples.
+    origin : tuple of int
+        Grid row and column of the first pixel of `out`.
+
+    Returns
+    -------
+    int
+        Number of samples that are not NaN.
+    """
+    ny, nx = window.shape
+    count = 0
+    for j in range(box[1] - box[0]):
+        line = out[box[0] + j - origin[0], box[2] - origin[1] :]
+        v = (box[0] + j - place[2]) * place[3]
+        x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
+        y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+        for i in range(box[3] - box[2]):
+            u = (box[2] + i - place[0]) * place[1]
+            x = x0 + u * (x1 + u * (x2 + u * x3))
+            y = y0 + u * (y1 + u * (y2 + u * y3))
+            # The fractions are taken before the window's offset: they must not depend on the window.
+            ix, iy = int(np.floor(x)), int(np.floor(y))
+            fx, fy = np.float32(x - ix), np.float32(y - iy)
+            iy, ix = iy - corner[0], ix - corner[1]
+            value = np.float32(np.nan)
+            if ix >= 0 and iy >= 0 and ix < nx - 1 and iy < ny - 1:
+                top = window[iy, ix] + fx * (window[iy, ix + 1] - window[iy, ix])
+                low = window[iy + 1, ix] + fx * (window[iy + 1, ix + 1] - window[iy + 1, ix])
+                value = top + fy * (low - top)
+            if value != value and ix >= -1 and iy >= -1 and ix < nx and iy < ny:
+                value = _renormalised(window, iy, ix, fy, fx, min_weight)
+            line[i] = value
+            count += value == value
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _renormalised(window, iy, ix, fy, fx, min_weight):
+    """Bilinear value over the good ones of four pixels; NaN below the least weight."""
+    total, value, one = np.float32(0), np.float32(0), np.float32(1)
+    for dy in range(2):
+        for dx in range(2):
+            y, x = iy + dy, ix + dx
+            if 0 <= y < window.shape[0] and 0 <= x < window.shape[1]:
+                pixel = window[y, x]
+                if pixel == pixel:
+                    weight = (fy if dy else one - fy) * (fx if dx else one - fx)
+                    total += weight
+                    value += weight * pixel
+    return value / total if total > 0 and total >= min_weight else np.float32(np.nan)
+
+
+@njit(cache=True, nogil=True)
+def combine(stack, network, reference, depth, origin):
+    """
+    Reference of a piece of the grid: the median of the valid members, the minimum of two.
+
+    Parameters
+    ----------
+    stack : (n, ny, nx) float32 array
+        Members on the grid, NaN where invalid; used up.
+    network : (m, 2) int64 array
+        `sorting_network` of n.
+    reference : (gy, gx) float32 array
+        Receives the reference; NaN where fewer than two members are valid.
+    depth : (gy, gx) uint8 array
+        Receives the number of valid members, 255 at most.
+    origin : tuple of int
+        Row and column in `reference` of the first pixel of the stack.
+    """
+    n, ny, nx = stack.shape
+    valid = np.empty(nx, np.int32)
+    for y in range(ny):
+        valid[:] = 0
+        for k in range(n):
+            line = stack[k, y]
+            for x in range(nx):
+                good = line[x] == line[x]
+                valid[x] += good
+                line[x] = line[x] if good else np.float32(np.inf)
+        for pair in range(network.shape[0]):
+            low, high = stack[network[pair, 0], y], stack[network[pair, 1], y]
+            for x in range(nx):
+                a, b = low[x], high[x]
+                low[x] = a if a < b else b
+                high[x] = b if a < b else a
+        for x in range(nx):
+            m = valid[x]
+            value = np.float32(np.nan)
+            if m == 2:
+                value = stack[0, y, x]
+            elif m > 2:
+                value = np.float32(0.5) * (stack[(m - 1) // 2, y, x] + stack[m // 2, y, x])
+            reference[origin[0] + y, origin[1] + x] = value
+            depth[origin[0] + y, origin[1] + x] = min(m, 255)
+
+
+@njit(cache=True, nogil=True)
+def _blot(reference, depth, coefficients, place, box, zone, blot, members):
+    """
+    Interpolate the reference linearly at detector pixels.
+
+    `members` receives the least depth of the four grid pixels: 0 where there is no reference, negative outside
+    of the judged `zone` (those pixels serve as neighbours only).
+    """
+    gy, gx = reference.shape
+    for j in range(box[1] - box[0]):
+        v = (box[0] + j - place[2]) * place[3]
+        x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
+        y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+        for i in range(box[3] - box[2]):
+            u = (box[2] + i - place[0]) * place[1]
+            x = x0 + u * (x1 + u * (x2 + u * x3))
+            y = y0 + u * (y1 + u * (y2 + u * y3))
+            blot[j, i] = np.float32(np.nan)
+            members[j, i] = 0
+            if not (x >= 0 and y >= 0 and x < gx - 1 and y < gy - 1):
+                continue
+            ix, iy = int(x), int(y)
+            least = min(
+                min(depth[iy, ix], depth[iy, ix + 1]),
+                min(depth[iy + 1, ix], depth[iy + 1, ix + 1]),
+            )
+            if least < 2:
+                continue
+            fx, fy = np.float32(x - ix), np.float32(y - iy)
+            top = reference[iy, ix] + fx * (reference[iy, ix + 1] - reference[iy, ix])
+            low = reference[iy + 1, ix] + fx * (reference[iy + 1, ix + 1] - reference[iy + 1, ix])
+            blot[j, i] = top + fy * (low - top)
+            inside = zone[0] <= y <= zone[1] and zone[2] <= x <= zone[3]
+            members[j, i] = least if inside else -least
+
+
+@njit(cache=True, nogil=True)
+def _derivative(blot, j, i):
+    """Largest absolute difference from the four neighbours that have a value."""
+    value, largest = blot[j, i], np.float32(0)
+    for dj, di in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        step = abs(blot[j + dj, i + di] - value)
+        if step > largest:  # False for NaN
+            largest = step
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def judge(
+    data, variance, reference, depth, coefficients, place, box, zone, noise, limits, factors, why
+):
+    """
+    Compare a rectangle of detector pixels with the reference, in romancal's two passes.
+
+    A pixel fails where ``|data - blot - backg| > scale * derivative + snr * error``: with the first scale and
+    snr itself, or with the second while one of its 3x3 neighbours fails the first.
+
+    Parameters
+    ----------
+    data : (ny + 4, nx + 4) float32 array
+        The rectangle and two pixels around it: level subtracted, NaN where bad or beyond the detector.
+    variance : (ny + 4, nx + 4) or (0, 0) float32 array
+        Variance of each pixel; empty selects the noise model.
+    reference, depth : (gy, gx) float32, uint8 arrays
+        From `combine`.
+    coefficients, place :
+        Grid position as cubics of the detector position, as in `sample`.
+    box : (4,) int64 array
+        Detector rows and columns (y0, y1, x0, x1) of `data`, half-open.
+    zone : (4,) float64 array
+        Grid positions (y0, y1, x0, x1) between which pixels are judged.
+    noise : (3,) float64 array
+        Model: sky variance, pedestal on the scale of `data`, variance per unit of signal above it.
+    limits : (5,) float64 array
+        scale 1, snr 1, scale 2, snr 2, backg.
+    factors : (256, 2) float64 array
+        By number of members in the reference: factor of the variance; then the square to take off the
+        derivative, in units of that product.
+    why : (ny, nx) uint8 array
+        Receives the bits FIRST, NEIGHBOUR, NEGATIVE; 0 where nothing is wrong.
+    """
+    ny, nx = data.shape
+    blot = np.empty((ny, nx), np.float32)
+    members = np.empty((ny, nx), np.int16)
+    _blot(reference, depth, coefficients, place, box, zone, blot, members)
+    first = np.zeros((ny, nx), np.bool_)
+    second = np.zeros((ny, nx), np.bool_)
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            difference = abs(data[j, i] - blot[j, i] - limits[4])
+            if not difference > 0:  # also NaN
+                continue
+            if variance.size:
+                v = float(variance[j, i])
+            else:
+                v = noise[0] + max(blot[j, i] - noise[1], 0.0) * noise[2]
+            v *= factors[abs(members[j, i]), 0]
+            error = np.sqrt(v)
+            steepest = _derivative(blot, j, i)
+            derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
+            first[j, i] = difference > limits[0] * derivative + limits[1] * error
+            second[j, i] = difference > limits[2] * derivative + limits[3] * error
+    for j in range(2, ny - 2):
+        for i in range(2, nx - 2):
+            bits = 0
+            if second[j, i] and members[j, i] > 0 and first[j - 1 : j + 2, i - 1 : i + 2].any():
+                bits = 1 if first[j, i] else 2
+                if data[j, i] < blot[j, i] + limits[4]:
+                    bits |= 4
+            why[j - 2, i - 2] = bits
