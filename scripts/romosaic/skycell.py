@@ -63,7 +63,7 @@ class Skycell:
         """
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         row, col = self.skymap.place(x - self.grid.x0, y - self.grid.y0)
-        inside = (row == self.row) & (col == self.col)
+        inside = np.asarray((row == self.row) & (col == self.col))
         ra, dec = self.grid.to_sky(x[inside], y[inside])
         inside[inside] = self.skymap.tables.regions.find(ra, dec) == self._address[0]
         return inside[()]
