@@ -1,0 +1,102 @@
+"""A small simulated survey that all tests share, written once per session."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from romosaic import simulate
+
+# A corner where four skycells meet.
+CORNER = (11.298211110169689, 86.44202879552147)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """
+    Simulated exposures on disk.
+
+    Attributes
+    ----------
+    parameters : dict
+        Section ``simulate``, complete.
+    names : list of str
+        Exposure names.
+    paths : dict of Path
+        ``_cal.asdf`` file of every name.
+    scene_path : Path
+        ECSV table of all sources.
+    """
+
+    parameters: dict
+    names: list[str]
+    paths: dict[str, Path]
+    scene_path: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the exposures."""
+        return self.paths[self.names[0]].parent
+
+    def truth(self, name: str) -> dict[str, np.ndarray]:
+        """What is in an exposure: levels, cosmic rays, defects, sources (`simulate_exposure`)."""
+        with np.load(simulate.truth_path(self.paths[name])) as file:
+            return dict(file)
+
+    def scene(self):
+        """Table of all sources, with flux_f158 in nJy."""
+        from astropy.table import Table
+
+        return Table.read(self.scene_path)
+
+
+def survey_parameters(**changes) -> dict:
+    """Four dithered, rolled exposures of 256 x 256 pixels with different skies around the corner."""
+    ra, dec = CORNER
+    # 2" in declination, 32" in right ascension (2" on the sky) a step: about 18 pixels.
+    step = 2 / 3600
+    pointings = [
+        (0, 0, 20.0, 0.25),
+        (1, -1, 50.0, 0.30),
+        (-1, 1, 95.0, 0.385),
+        (-1, -1, -4.0, 0.27),
+    ]
+    exposures = [
+        {
+            "ra": ra + i * step / np.cos(np.radians(dec)),
+            "dec": dec + j * step,
+            "roll": roll,
+            "sky": sky,
+        }
+        for i, j, roll, sky in pointings
+    ]
+    return simulate.DEFAULTS | {"shape": [256, 256], "exposures": exposures, "seed": 7} | changes
+
+
+def write_survey(folder: Path, parameters: dict) -> Survey:
+    """Simulate all exposures into a folder."""
+    names = simulate.exposure_names(parameters)
+    paths = {name: folder / f"{name}_cal.asdf" for name in names}
+    for name, path in paths.items():
+        simulate.simulate_one(parameters, name, path)
+    simulate.write_scene(parameters, folder / "scene.ecsv")
+    return Survey(parameters, names, paths, folder / "scene.ecsv")
+
+
+@pytest.fixture(scope="session")
+def survey(tmp_path_factory) -> Survey:
+    """Four overlapping exposures with their truth; the files must not be changed."""
+    return write_survey(tmp_path_factory.mktemp("survey"), survey_parameters())
+
+
+@pytest.fixture(scope="session")
+def simulated():
+    """One exposure in memory, (ImageModel, truth with the noiseless image); must not be changed."""
+    parameters = survey_parameters()
+    return simulate.simulate_exposure(simulate.plan(parameters)[0], parameters)
+
+
+@pytest.fixture
+def image_model(simulated):
+    """Copy of the exposure of `simulated` that a test may change."""
+    return simulated[0].copy()
