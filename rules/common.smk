@@ -63,11 +63,21 @@ def read_members(path, age):
     return [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
 
 
+def member_names(wildcards):
+    """Names of the exposures of a product."""
+    path = Path(association(wildcards))
+    return read_members(str(path), path.stat().st_mtime_ns)
+
+
 def members(wildcards):
     """Calibrated exposures of a product."""
-    path = Path(association(wildcards))
-    names = read_members(str(path), path.stat().st_mtime_ns)
-    return [f"{OUT}/flux/{name}_flux.asdf" for name in names]
+    return [f"{OUT}/flux/{name}_flux.asdf" for name in member_names(wildcards)]
+
+
+def records(wildcards):
+    """Header records of the exposures of a product."""
+    folder = checkpoints.associate.get().output[0]
+    return [f"{folder}/exposures/{name}.json" for name in member_names(wildcards)]
 
 
 def all_products(wildcards):
@@ -81,4 +91,7 @@ def all_products(wildcards):
         "source_catalog/{product}_cat.asdf",
         "preview/{product}_coadd.png",
     ]
-    return [f"{OUT}/{path}".format(product=name) for name in names for path in wanted]
+    truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
+    return truth + [
+        f"{OUT}/{path}".format(product=name) for name in names for path in wanted
+    ]

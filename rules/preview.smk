@@ -1,6 +1,7 @@
 rule preview:
     input:
         association=association,
+        records=records,
         coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
         catalog=f"{OUT}/source_catalog/{{product}}_cat.parquet",
     output:
@@ -20,6 +21,7 @@ rule preview:
         mem_mb=1500,
     params:
         parameters=CONFIG["preview"],
+        reference_file=CONFIG["skymap"]["reference_file"],
         code=code_digest("preview"),
     message:
         "preview {wildcards.product}"

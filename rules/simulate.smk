@@ -23,19 +23,19 @@ rule simulate:
 rule simulate_scene:
     output:
         scene=f"{OUT}/simulate/scene.ecsv",
-    params:
-        parameters=CONFIG["simulate"],
-        code=code_digest("simulate"),
     log:
         f"{OUT}/logs/simulate/scene.log",
     benchmark:
         f"{OUT}/benchmarks/simulate/scene.tsv"
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        parameters=CONFIG["simulate"],
+        code=code_digest("simulate"),
     message:
         "simulate the truth catalog"
-    conda:
-        "../envs/environment.yaml"
     script:
         "../scripts/simulate.py"

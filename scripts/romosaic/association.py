@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,3 +313,16 @@ def read_grid(path: str | Path) -> Grid:
     association = json.loads(Path(path).read_text())
     info = association["skycell_wcs_info"]
     return Grid.from_wcs_info(info if isinstance(info, dict) else association["output_grid"])
+
+
+def read_footprints(records: Iterable[str | Path]) -> list[tuple[list[float], list[float]]]:
+    """Vertices (ra, dec), degrees, of the footprints in records that `associate` wrote."""
+    footprints = [json.loads(Path(path).read_text())["footprint"] for path in records]
+    return [(footprint["ra"], footprint["dec"]) for footprint in footprints]
+
+
+def cells_around(grid: Grid, footprints: list, reference_file: str | None = None) -> list[Grid]:
+    """Grids of the skycells that a product's members touch; for a regular grid of those under it."""
+    skymap = SkyMap.from_reference_file(reference_file) if reference_file else SkyMap()
+    names = [name for ra, dec in footprints for name in skymap.cells_overlapping(ra, dec)]
+    return [skymap.cell(name).grid for name in dict.fromkeys(names)]

@@ -1,0 +1,29 @@
+"""Rule `preview`: a picture of a product."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from romosaic.errors import reported
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with reported(snakemake.log[0]):
+    import pandas as pd
+    from romosaic import association, preview, product
+
+    grid = association.read_grid(snakemake.input.association)
+    footprints = association.read_footprints(snakemake.input.records)
+    sources = pd.read_parquet(snakemake.input.catalog, columns=["x_centroid", "y_centroid"])
+    with product.atomic(snakemake.output[0]) as temporary:
+        preview.draw(
+            temporary,
+            product.read_model(snakemake.input.coadd).data,
+            grid,
+            title=Path(snakemake.output[0]).stem,
+            x=sources["x_centroid"].to_numpy(),
+            y=sources["y_centroid"].to_numpy(),
+            footprints=footprints,
+            cells=association.cells_around(grid, footprints, snakemake.params.reference_file),
+            **snakemake.params.parameters,
+        )
