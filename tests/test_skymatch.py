@@ -87,7 +87,7 @@ def test_errors_are_those_of_the_scatter():
         pairs = match_sky(pair, parameters()).pairs
         pulls.append((pairs["difference"][0] + 0.1) / pairs["error"][0])
     assert abs(np.mean(pulls)) < 4 / np.sqrt(n)
-    assert 0.6 < np.std(pulls) < 1.3
+    assert 0.75 < np.std(pulls) < 1.25
 
 
 def test_sources_in_some_blocks_do_not_count():

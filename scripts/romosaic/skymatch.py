@@ -232,9 +232,10 @@ def _interpolate(blocks: _Blocks, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
         weight = np.where(good, weight, 0.0)
         total += weight
         value += weight * np.where(good, block, 0.0)
-        variance += weight**2 * np.where(good, blocks.variance[row, column], 0.0)
+        # Not the weights squared: neighbouring positions share these blocks, their mean gains nothing.
+        variance += weight * np.where(good, blocks.variance[row, column], 0.0)
     total = np.where(total >= MIN_WEIGHT, total, np.nan)
-    return value / total, variance / total**2
+    return value / total, variance / total
 
 
 def robust_mean(values: np.ndarray, variances: np.ndarray) -> tuple[float, float, int]:
