@@ -77,10 +77,10 @@ def _overlap(dx, dy, a, b, cos_t, sin_t):
 @_jit
 def _box(x, y, half_x, half_y, ny, nx):
     """Rows and columns [y0, y1), [x0, x1) of the image that a region can touch."""
-    x0 = max(int(math.floor(x - half_x + 0.5)), 0)
-    x1 = min(int(math.floor(x + half_x + 0.5)) + 1, nx)
-    y0 = max(int(math.floor(y - half_y + 0.5)), 0)
-    y1 = min(int(math.floor(y + half_y + 0.5)) + 1, ny)
+    x0 = max(math.floor(x - half_x + 0.5), 0)
+    x1 = min(math.floor(x + half_x + 0.5) + 1, nx)
+    y0 = max(math.floor(y - half_y + 0.5), 0)
+    y1 = min(math.floor(y + half_y + 0.5) + 1, ny)
     return y0, y1, x0, x1
 
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from romosaic import photometry, shapes, sky_columns
-from romosaic.catalog_flags import image_flags, warning_flags
-from romosaic.coadd_psf import CoaddPSF
-from romosaic.detection import Detection
-from romosaic.grid import Grid
-from romosaic.photometry import Kron, Scale
-from romosaic.psf_photometry import fit_psf
-from romosaic.shapes import Moments
+from . import photometry, shapes, sky_columns
+from .catalog_flags import image_flags, warning_flags
+from .coadd_psf import CoaddPSF
+from .detection import Detection
+from .grid import Grid
+from .photometry import Kron, Scale
+from .psf_photometry import fit_psf
+from .shapes import Moments
 
 Columns = dict[str, np.ndarray]
 

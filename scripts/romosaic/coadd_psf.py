@@ -100,7 +100,7 @@ def analytic_psf(
     KeyError
         Unknown filter.
     """
-    from romosaic.psf import encircled_energy, psf_image
+    from .psf import encircled_energy, psf_image
 
     oversample = 4
     responses = (DETECTOR_PIXEL, *_boxes(pixel_scale, pixfrac, kernel))

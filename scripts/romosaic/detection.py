@@ -3,12 +3,17 @@
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from .errors import ConfigError
 
 # Deblending as in romancal: 32 exponential levels, a child needs 1e-4 of its parent's light.
 _DEBLEND_LEVELS = 32
 _DEBLEND_CONTRAST = 1e-4
+# Surface brightness beyond this is no measurement (MJy/sr; the brightest stars saturate near 1e6).
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,12 @@ def unusable(data: np.ndarray, err: np.ndarray, weight: np.ndarray) -> np.ndarra
     Returns
     -------
     (ny, nx) bool
-        True where data or err are not finite, err is not positive, or the weight is not a positive number.
+        True where data or err are not finite (or so large that their squares are not), err is not positive,
+        or the weight is not a positive number.
     """
-    # A finite sum of absolute values means that all are finite; NaN compares false.
-    good = np.isfinite(data)
-    good &= np.isfinite(err)
+    # NaN compares false.
+    good = np.abs(data) < _LARGEST
+    good &= err < _LARGEST
     good &= err > 0
     good &= np.isfinite(weight)
     good &= weight > 0
@@ -108,7 +114,38 @@ def background(data: np.ndarray, bad: np.ndarray, boxsize: int) -> tuple[np.ndar
             model = Background2D(data, boxsize, **options)
         except ValueError:
             model = Background2D(data, data.shape, exclude_percentile=100.0, **options)
-        return model.background.astype(np.float32), model.background_rms.astype(np.float32)
+    return tuple(
+        _full_size(mesh, model.box_size, data.shape, bad)
+        for mesh in (model.background_mesh, model.background_rms_mesh)
+    )
+
+
+def _full_size(
+    mesh: np.ndarray, box: np.ndarray, shape: tuple[int, int], bad: np.ndarray
+) -> np.ndarray:
+    """
+    Interpolate box values to pixels by cubic splines, within the range of the boxes.
+
+    The same numbers as photutils' own interpolation, which evaluates the 2-D spline at every pixel; splines on
+    a grid are products of two sets of 1-D weights.
+    """
+    from scipy.ndimage import zoom
+
+    def weights(n: int, size: int, length: int) -> np.ndarray:
+        columns = [zoom(unit, size, mode="reflect", grid_mode=True)[:length] for unit in np.eye(n)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    if np.ptp(mesh) == 0:
+        image = np.full(shape, mesh.flat[0], np.float32)
+    else:
+        # Around the mean: float32 then loses nothing of the differences between boxes.
+        mean = float(mesh.mean())
+        rows, cols = (weights(mesh.shape[k], int(box[k]), shape[k]) for k in (0, 1))
+        image = (rows @ (mesh - mean).astype(np.float32)) @ cols.T
+        image += np.float32(mean)
+        np.clip(image, np.float32(mesh.min()), np.float32(mesh.max()), out=image)
+    image[bad] = 0.0
+    return image
 
 
 def matched_filter(fwhm: float) -> np.ndarray:
@@ -218,7 +255,7 @@ def _segment(
     smoothed: np.ndarray, threshold: np.ndarray, bad: np.ndarray, npixels: int, deblend: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label connected pixels above the threshold; also which labels are children of a blend."""
-    from photutils.segmentation import deblend_sources, detect_sources
+    from photutils.segmentation import detect_sources
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -231,7 +268,20 @@ def _segment(
         if not deblend:
             return np.ascontiguousarray(parents, np.int32), np.zeros(found.n_labels, bool)
         parents = parents.copy()
-        found = deblend_sources(
+        found = _deblended(smoothed, found, npixels)
+    segments = np.ascontiguousarray(found.data, np.int32)
+    inside = segments > 0
+    family = np.zeros(segments.max() + 1, np.int64)
+    family[segments[inside]] = parents[inside]
+    return segments, (np.bincount(family)[family] > 1)[1:]
+
+
+def _deblended(smoothed: np.ndarray, found: Any, npixels: int) -> Any:
+    """Segmentation with overlapping sources cut apart at saddles (photutils, multi-threshold)."""
+    from photutils.segmentation import deblend_sources
+
+    try:
+        return deblend_sources(
             smoothed,
             found,
             npixels,
@@ -239,8 +289,11 @@ def _segment(
             contrast=_DEBLEND_CONTRAST,
             progress_bar=False,
         )
-    segments = np.ascontiguousarray(found.data, np.int32)
-    inside = segments > 0
-    family = np.zeros(segments.max() + 1, np.int64)
-    family[segments[inside]] = parents[inside]
-    return segments, (np.bincount(family)[family] > 1)[1:]
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "config",
+            [
+                f"source_catalog.deblend: photutils before 3.1 needs the package {error.name} -> install "
+                "scikit-image, use Python 3.12 or later, or set deblend to false"
+            ],
+        ) from error

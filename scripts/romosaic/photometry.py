@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from romosaic import apertures
-from romosaic.detection import Detection
-from romosaic.shapes import Moments
+from . import apertures
+from .detection import Detection
+from .shapes import Moments
 
 #: Radii of the circular apertures, arcsec, by the name in the columns (tenths of arcsec).
 APERTURE_RADII = {"01": 0.1, "02": 0.2, "04": 0.4, "08": 0.8, "16": 1.6}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from romosaic.coadd_psf import CoaddPSF
+from .coadd_psf import CoaddPSF
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -124,7 +124,7 @@ def _model(coefficients, oversample, dx, dy, work):
     """Value and slopes (per pixel) of the unit-flux PSF at an offset from its centre; 0 off the stamp."""
     centre = (coefficients.shape[0] - 1) / 2.0
     u, v = centre + dx * oversample, centre + dy * oversample
-    i, j = int(math.floor(u)), int(math.floor(v))
+    i, j = math.floor(u), math.floor(v)
     if i < 1 or j < 1 or i + 2 >= coefficients.shape[1] or j + 2 >= coefficients.shape[0]:
         return 0.0, 0.0, 0.0
     _basis(u - i, work[0], work[1])
@@ -143,10 +143,12 @@ def _model(coefficients, oversample, dx, dy, work):
 
 @_jit
 def _normal(data, err, bad, box, coefficients, oversample, p, work, matrix, vector):
-    """Fill the normal equations of (flux, x, y) at p; return chi-square and the number of pixels."""
-    matrix[:] = 0.0
-    vector[:] = 0.0
-    chi2, count = 0.0, 0
+    """Fill the normal equations of (flux, x, y) at p; return chi-square."""
+    for j in range(3):
+        vector[j] = 0.0
+        for k in range(3):
+            matrix[j, k] = 0.0
+    chi2 = 0.0
     for row in range(box[0], box[1]):
         for col in range(box[2], box[3]):
             if bad[row, col]:
@@ -156,7 +158,6 @@ def _normal(data, err, bad, box, coefficients, oversample, p, work, matrix, vect
             residual = data[row, col] - p[0] * value
             gx, gy = -p[0] * sx, -p[0] * sy
             chi2 += residual * residual * precision
-            count += 1
             matrix[0, 0] += value * value * precision
             matrix[0, 1] += value * gx * precision
             matrix[0, 2] += value * gy * precision
@@ -166,7 +167,7 @@ def _normal(data, err, bad, box, coefficients, oversample, p, work, matrix, vect
             vector[0] += value * residual * precision
             vector[1] += gx * residual * precision
             vector[2] += gy * residual * precision
-    return chi2, count
+    return chi2
 
 
 @_jit
@@ -192,29 +193,19 @@ def _levenberg(data, err, bad, box, coefficients, oversample, p, matrix, vector)
     """Levenberg-Marquardt from p, in place; returns (converged, chi-square)."""
     work, inverse, trial = np.empty((4, 4)), np.empty((3, 3)), np.empty(3)
     next_matrix, next_vector = np.empty((3, 3)), np.empty(3)
-    args = (data, err, bad, box, coefficients, oversample)
-    # The flux enters linearly: start from its best value at the start position.
-    p[0] = 0.0
-    _normal(*args, p, work, matrix, vector)
-    p[0] = vector[0] / matrix[0, 0]
-    chi2, _ = _normal(*args, p, work, matrix, vector)
-    damping = 0.0
-    for _ in range(_MAX_ITERATIONS):
-        if not _inverse(matrix, damping, inverse):
-            return False, chi2
-        step = np.sqrt(0.0)
-        for k in range(3):
-            trial[k] = (
-                inverse[k, 0] * vector[0] + inverse[k, 1] * vector[1] + inverse[k, 2] * vector[2]
-            )
-        step = math.sqrt(trial[1] * trial[1] + trial[2] * trial[2])
-        small = step < _POSITION_TOLERANCE and abs(trial[0]) <= _FLUX_TOLERANCE * abs(p[0])
-        factor = min(1.0, _MAX_STEP / step) if step > 0.0 else 1.0
-        for k in range(3):
-            trial[k] = p[k] + factor * trial[k]
-        new, _ = _normal(*args, trial, work, next_matrix, next_vector)
-        if new <= chi2 or small:
-            p[:], matrix[:], vector[:], chi2 = trial, next_matrix, next_vector, new
+    chi2, damping, small = np.inf, 0.0, False
+    # The flux enters linearly: the first pass starts from nothing and finds it at the start position.
+    trial[0], trial[1], trial[2] = 0.0, p[1], p[2]
+    for pass_ in range(_MAX_ITERATIONS):
+        new = _normal(
+            data, err, bad, box, coefficients, oversample, trial, work, next_matrix, next_vector
+        )
+        if pass_ < 2 or new <= chi2 or small:
+            chi2 = new
+            for j in range(3):
+                p[j], vector[j] = trial[j], next_vector[j]
+                for k in range(3):
+                    matrix[j, k] = next_matrix[j, k]
             damping = 0.1 * damping if damping > 1e-6 else 0.0
             if small:
                 return True, chi2
@@ -223,7 +214,28 @@ def _levenberg(data, err, bad, box, coefficients, oversample, p, matrix, vector)
             if damping > 1e12:
                 # No step lowers chi-square any more: a minimum to machine precision.
                 return True, chi2
+        if pass_ == 0:
+            trial[0] = vector[0] / matrix[0, 0]
+            continue
+        if not _inverse(matrix, damping, inverse):
+            return False, chi2
+        small = _step(inverse, vector, p, trial)
     return False, chi2
+
+
+@_jit
+def _step(inverse, vector, p, trial):
+    """Fill `trial` with p plus a Newton step of limited length; True when the step is negligible."""
+    for j in range(3):
+        trial[j] = 0.0
+        for k in range(3):
+            trial[j] += inverse[j, k] * vector[k]
+    length = math.sqrt(trial[1] * trial[1] + trial[2] * trial[2])
+    small = length < _POSITION_TOLERANCE and abs(trial[0]) <= _FLUX_TOLERANCE * abs(p[0])
+    factor = _MAX_STEP / length if length > _MAX_STEP else 1.0
+    for j in range(3):
+        trial[j] = p[j] + factor * trial[j]
+    return small
 
 
 @_jit
@@ -239,7 +251,7 @@ def _fit_all(data, err, bad, x, y, coefficients, oversample, half):
         if not math.isfinite(x[i] + y[i]):
             flags[i] = 64
             continue
-        col, row = int(math.floor(x[i] + 0.5)), int(math.floor(y[i] + 0.5))
+        col, row = math.floor(x[i] + 0.5), math.floor(y[i] + 0.5)
         box[0], box[1] = max(row - half, 0), min(row + half + 1, ny)
         box[2], box[3] = max(col - half, 0), min(col + half + 1, nx)
         if box[0] >= box[1] or box[2] >= box[3]:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from romosaic.grid import Grid, unit_vector
+from .grid import Grid, unit_vector
 
 _ARCSEC = 180 * 3600 / np.pi
 # The spatial index counts pixels of this size, whatever the grid's own.

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from romosaic import photometry, sky_columns
-from romosaic.catalog_columns import make_table
-from romosaic.catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
-from romosaic.catalog_measurements import measure
-from romosaic.coadd_psf import CoaddPSF
-from romosaic.detection import covered_window, detect, unusable
-from romosaic.grid import Grid
-from romosaic.psf_photometry import PSF_FLAGS
+from . import photometry, sky_columns
+from .catalog_columns import make_table
+from .catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
+from .catalog_measurements import measure
+from .coadd_psf import CoaddPSF
+from .detection import covered_window, detect, unusable
+from .grid import Grid
+from .psf_photometry import PSF_FLAGS
 
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
 _PIXEL_COLUMNS = ("x_centroid", "x_centroid_win", "x_psf", "bbox_xmin", "bbox_xmax")
@@ -100,19 +100,9 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    if not data.shape == err.shape == weight.shape == grid.shape:
-        raise ValueError(
-            f"data {data.shape}, err {err.shape}, weight {weight.shape}, grid {grid.shape}: not one shape"
-        )
-    if parameters.fit_psf and psf is None:
-        raise ValueError("PSF photometry needs a PSF")
+    _check(data, err, weight, grid, parameters, psf)
     scale = photometry.Scale(sky_columns.solid_angle(grid))
-    if energy is None and psf is not None:
-        energy = psf.energy_radius, psf.energy
-    fractions = None
-    if energy is not None:
-        radii = photometry.APERTURE_RADII
-        fractions = {name: float(np.interp(r, *energy)) for name, r in radii.items()}
+    fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
     columns: dict[str, np.ndarray] = {}
     bad = unusable(data, err, weight)
@@ -120,7 +110,6 @@ def make_catalog(
     if window is not None:
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
         found = _detect(planes[0], np.ascontiguousarray(bad[window]), parameters)
-        del bad
         segmentation[window] = found.segments
         model = psf if parameters.fit_psf else None
         columns = measure(
@@ -130,6 +119,34 @@ def make_catalog(
         columns["flagged_spatial_id"] = _spatial_id(columns, grid, cell)
     meta = _meta(parameters, psf, fractions, scale)
     return make_table(columns, parameters.fit_psf, meta), segmentation
+
+
+def _check(
+    data: np.ndarray,
+    err: np.ndarray,
+    weight: np.ndarray,
+    grid: Grid,
+    parameters: Parameters,
+    psf: CoaddPSF | None,
+) -> None:
+    if not data.shape == err.shape == weight.shape == grid.shape:
+        raise ValueError(
+            f"data {data.shape}, err {err.shape}, weight {weight.shape}, grid {grid.shape}: not one shape"
+        )
+    if parameters.fit_psf and psf is None:
+        raise ValueError("PSF photometry needs a PSF")
+
+
+def _fractions(
+    psf: CoaddPSF | None, energy: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, float] | None:
+    """Encircled energy of a point source by aperture name: of the file, else of the PSF."""
+    if energy is None:
+        if psf is None:
+            return None
+        energy = psf.energy_radius, psf.energy
+    radii = photometry.APERTURE_RADII
+    return {name: float(np.interp(radius, *energy)) for name, radius in radii.items()}
 
 
 def _detect(data: np.ndarray, bad: np.ndarray, parameters: Parameters) -> Any:

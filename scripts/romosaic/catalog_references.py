@@ -1,0 +1,163 @@
+"""Reference files of the catalog that a user may give: an ePSF and an aperture correction."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .coadd_psf import CoaddPSF, analytic_psf, reference_psf
+from .errors import ConfigError
+
+# Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels of 0.11".
+_LARGEST_HALF_LIGHT = 0.3
+_DETECTOR_PIXEL = 0.11
+_SPECTRUM = "G2V"
+
+
+def choose_psf(
+    optical_element: str,
+    pixel_scale: float,
+    epsf_file: str | None = None,
+    *,
+    pixfrac: float = 1.0,
+    kernel: str = "square",
+) -> CoaddPSF:
+    """
+    PSF of a coadd: from the user's file if it is for this filter, else from the analytic model.
+
+    Parameters
+    ----------
+    optical_element : str
+        Filter of the coadd.
+    pixel_scale : float
+        Side of a coadd pixel, arcsec.
+    epsf_file : str, optional
+        ASDF file of an EpsfRefModel.
+    pixfrac, kernel
+        Of the drizzling, see `coadd_psf.analytic_psf`.
+
+    Returns
+    -------
+    CoaddPSF
+        Its `source` says which one it is.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be used, or the filter has no model.
+    """
+    options = {"pixfrac": pixfrac, "kernel": kernel}
+    if epsf_file:
+        found = read_epsf(epsf_file, optical_element)
+        if found is not None:
+            name = f"file: {Path(epsf_file).name}"
+            return reference_psf(*found, pixel_scale, name, **options)
+    try:
+        return analytic_psf(optical_element, pixel_scale, **options)
+    except KeyError as error:
+        raise ConfigError(
+            "config",
+            [
+                f"source_catalog.fit_psf: no PSF model for {optical_element} -> give epsf_file, or false"
+            ],
+        ) from error
+
+
+def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float] | None:
+    """
+    Detector PSF of an EpsfRefModel: in focus, of a solar-type star, averaged over the detector.
+
+    Parameters
+    ----------
+    path : str or path
+        ASDF file with ``psf[focus, spectral type, place, y, x]``.
+    optical_element : str
+        Filter wanted.
+
+    Returns
+    -------
+    stamp : (m, m) float64
+        As `coadd_psf.reference_psf` takes it.
+    oversample : float
+        Samples per detector pixel.
+        None instead of both when the file is for another filter.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or has another layout.
+    """
+
+    def extract(model: Any) -> tuple[np.ndarray, float] | None:
+        meta = model.meta
+        if meta.instrument.optical_element != optical_element:
+            return None
+        defocus, spectra = list(meta.get("defocus", [0])), list(meta.get("spectral_type", []))
+        focus = defocus.index(0) if 0 in defocus else 0
+        psf = np.asarray(model.psf)
+        star = spectra.index(_SPECTRUM) if _SPECTRUM in spectra else psf.shape[1] // 2
+        stamp = psf[focus, star].astype(np.float64).mean(axis=0)
+        if stamp.ndim != 2 or stamp.shape[0] != stamp.shape[1] or stamp.shape[0] % 2 == 0:
+            raise ValueError(f"PSF images of shape {stamp.shape}, not an odd square")
+        if not np.isfinite(stamp).all() or stamp.sum() <= 0:
+            raise ValueError("PSF images that are not positive numbers")
+        return stamp, float(meta.oversample)
+
+    return _read(path, "epsf_file", extract)
+
+
+def read_apcorr(path: str | Path, optical_element: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    Encircled energy of a point source from an ApcorrRefModel.
+
+    Radii are in arcsec since rad 1.2 and in detector pixels before; the file does not say, but the radius of
+    half the light does.
+
+    Parameters
+    ----------
+    path : str or path
+        ASDF file.
+    optical_element : str
+        Filter wanted.
+
+    Returns
+    -------
+    radius, fraction : (k,) float64
+        Arcsec, increasing, from 0; None instead when the file does not hold the filter.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or has another layout.
+    """
+
+    def extract(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        if optical_element not in model.data:
+            return None
+        table = model.data[optical_element]
+        radius = np.asarray(table["ee_radii"], np.float64)
+        fraction = np.asarray(table["ee_fractions"], np.float64)
+        if radius.shape != fraction.shape or radius.size < 2 or (np.diff(fraction) <= 0).any():
+            raise ValueError("encircled energies that do not increase")
+        if np.interp(0.5, fraction, radius) > _LARGEST_HALF_LIGHT:
+            radius = radius * _DETECTOR_PIXEL
+        return np.concatenate([[0.0], radius]), np.concatenate([[0.0], fraction])
+
+    return _read(path, "apcorr_file", extract)
+
+
+def _read(path: str | Path, key: str, extract: Callable[[Any], Any]) -> Any:
+    """Open a reference file and take something from it; any failure is the user's file."""
+    import roman_datamodels as rdm
+    from asdf.exceptions import ValidationError
+
+    try:
+        with rdm.open(path, validate_checksums=True) as model:
+            return extract(model)
+    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        problem = f"source_catalog.{key}: {path} cannot be used ({reason[0]})"
+        raise ConfigError("config", [problem]) from error
+    except ValidationError as error:
+        raise ConfigError("config", [f"source_catalog.{key}: {path} is not valid"]) from error
