@@ -202,6 +202,13 @@ def _stamps(size, dx, dy, amplitude, optics, profile, tables, kind, transfer, cu
 
 
 @njit(cache=True, nogil=True)
+def _wave(k, place):
+    """Transform of a pixel at a place (pixels), at k cycles per pixel."""
+    phase = -2 * np.pi * k * place
+    return np.sinc(k) * complex(np.cos(phase), np.sin(phase))
+
+
+@njit(cache=True, nogil=True)
 def _fill_spectra(
     spectra, folds, dx, dy, amplitude, optics, profile, tables, kind, transfer, cutoff
 ):
@@ -213,11 +220,15 @@ def _fill_spectra(
     for s in range(n):
         o, p, table = optics[s], profile[s], tables[kind[s]]
         point = kind[s] == 0
+        # Pixel response and place along x, the same in every row of frequencies.
+        along_x = np.empty((2 * folds + 1, half), np.complex128)
+        for fold_x in range(-folds, folds + 1):
+            for i in range(half):
+                along_x[fold_x + folds, i] = _wave(i / size + fold_x, size // 2 + dx[s])
         for fold_y in range(-folds, folds + 1):
             for j in range(size):
                 ky = (j if j < half else j - size) / size + fold_y
-                along_y = np.sinc(ky) * amplitude[s]
-                phase_y = -2 * np.pi * ky * (size // 2 + dy[s])
+                along_y = amplitude[s] * _wave(ky, size // 2 + dy[s])
                 for fold_x in range(-folds, folds + 1):
                     for i in range(half):
                         kx = i / size + fold_x
@@ -237,9 +248,7 @@ def _fill_spectra(
                             if k >= steps:
                                 continue
                             value *= table[k] + (at - k) * (table[k + 1] - table[k])
-                        value *= along_y * np.sinc(kx)
-                        phase = phase_y - 2 * np.pi * kx * (size // 2 + dx[s])
-                        spectra[s, j, i] += value * complex(np.cos(phase), np.sin(phase))
+                        spectra[s, j, i] += value * along_y * along_x[fold_x + folds, i]
 
 
 @njit(cache=True, nogil=True)
