@@ -23,7 +23,7 @@ venv: ## make .venv from envs/requirements.txt if it does not follow it yet
 	  { echo "romosaic: no $(PYTHON) found -> name one, as in: make test PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) envs/make_venv.py $(VENV)
 
-demo: venv ## simulate Roman exposures and mosaic them (CORES=2); results in demo/
+demo: venv ## simulate Roman exposures and mosaic them (CORES=2); results in results/demo/
 	@$(RUN) snakemake --cores $(CORES) --configfile config/demo.yaml $(ARGS)
 
 test: venv ## run the tests (ARGS="-k flux -x")
@@ -63,6 +63,6 @@ lock: ## resolve envs/requirements.in (ARGS=--upgrade, or ARGS="--upgrade-packag
 	  echo "romosaic: Python $$version: wheels for all but connection-pool $${sources#--no-binary}" || exit 1; \
 	done
 
-clean: ## remove environments, caches and the demo (never results/)
-	rm -rf .venv .venv-* demo .pytest_cache .ruff_cache .hypothesis
+clean: ## remove environments, caches and results/demo (no other results)
+	rm -rf .venv .venv-* results/demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
