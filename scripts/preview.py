@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 with reported(snakemake.log[0]):
     import pandas as pd
-    from romosaic import association, preview, product
+    from romosaic import association, catalog_files, preview, product
 
     grid = association.read_grid(snakemake.input.association)
     footprints = association.read_footprints(snakemake.input.records)
@@ -18,7 +18,7 @@ with reported(snakemake.log[0]):
     with product.atomic(snakemake.output[0]) as temporary:
         preview.draw(
             temporary,
-            product.read_model(snakemake.input.coadd).data,
+            catalog_files.read_coadd(snakemake.input.coadd).data,
             grid,
             title=Path(snakemake.output[0]).stem,
             x=sources["x_centroid"].to_numpy(),

@@ -21,7 +21,7 @@ from .errors import AssociationError, ExposureError, RomosaicError
 from .exposure import fingerprint, read_record
 from .names import exposure_name
 from .product import write_text
-from .skymap import SkyMap
+from .skymap import read_skymap
 
 
 def associate(
@@ -71,7 +71,7 @@ def associate(
         that cannot be used; nothing left to do.
     """
     folder = Path(folder)
-    skymap = SkyMap.from_reference_file(reference_file) if reference_file else SkyMap()
+    skymap = read_skymap(reference_file)
     wanted = {path: read_association(path) for path in associations}
     files = {Path(path) for path in exposures}
     own = {exposure_name(path) for path in files}

@@ -11,7 +11,7 @@ import numpy as np
 from .errors import AssociationError, SkymapError
 from .grid import Grid, sky_position, unit_vector
 from .names import SUFFIX, exposure_name
-from .skymap import SkyMap
+from .skymap import SkyMap, read_skymap
 
 #: Parts of the visit number PPPPPCCAAASSSOOOVVV that exposures of one product share, by product type.
 _GROUP_DIGITS = {"visit": 19, "daily": 5, "pass": 10, "full": 5, "user": 5}
@@ -323,6 +323,6 @@ def read_footprints(records: Iterable[str | Path]) -> list[tuple[list[float], li
 
 def cells_around(grid: Grid, footprints: list, reference_file: str | None = None) -> list[Grid]:
     """Grids of the skycells that a product's members touch; for a regular grid of those under it."""
-    skymap = SkyMap.from_reference_file(reference_file) if reference_file else SkyMap()
+    skymap = read_skymap(reference_file)
     names = [name for ra, dec in footprints for name in skymap.cells_overlapping(ra, dec)]
     return [skymap.cell(name).grid for name in dict.fromkeys(names)]

@@ -223,30 +223,3 @@ def write_model(path: str | Path, model, provenance: dict) -> None:
         except asdf.exceptions.ValidationError as error:
             reason = str(error).strip().splitlines()[0]
             raise ProductError(path, f"would not be valid: {reason}", "report this") from error
-
-
-def read_model(path: str | Path):
-    """
-    Open a product after checking its checksums and schema.
-
-    Returns
-    -------
-    roman_datamodels.datamodels.DataModel
-        Open; keep it alive while its arrays are used.
-
-    Raises
-    ------
-    ProductError
-        The file is missing, damaged or not a product.
-    """
-    import roman_datamodels.datamodels as rdm
-
-    AsdfBlocks.read(path).verify()
-    try:
-        model = rdm.open(path)
-        model.validate()
-    except Exception as error:  # asdf, the schema and the data models raise many kinds
-        raise ProductError(
-            path, f"is not a valid product ({error})", "delete it and run again"
-        ) from error
-    return model

@@ -319,6 +319,11 @@ class SkyMap:
         )
 
 
+def read_skymap(reference_file: str | Path | None = None) -> SkyMap:
+    """Sky map of a run: that of a reference file where one is given, else the computed one."""
+    return SkyMap.from_reference_file(reference_file) if reference_file else SkyMap()
+
+
 def _groups(keys: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each value of an integer array and the positions that hold it."""
     order = np.argsort(keys, kind="stable")
