@@ -98,7 +98,15 @@ def _centroids(
     """Isophotal and windowed centroids with errors, in pixels and on the sky; position angles."""
     bounds = np.stack([shape.xmin, shape.xmax, shape.ymin, shape.ymax], axis=1).astype(np.int64)
     moment = shapes.centroid_covariances(
-        err, found.smoothed, found.segments, labels, shape.x, shape.y, bounds, found.kernel
+        err,
+        found.smoothed,
+        found.threshold,
+        found.segments,
+        labels,
+        shape.x,
+        shape.y,
+        bounds,
+        found.kernel,
     )
     window = shapes.windowed_centroids(
         found.data,

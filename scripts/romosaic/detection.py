@@ -27,6 +27,8 @@ class Detection:
         Background-subtracted image, 0 where `bad`.
     smoothed : (ny, nx) float32
         `data` through the matched filter.
+    threshold : (ny, nx) float32
+        What a pixel of `smoothed` must exceed to belong to a source.
     bad : (ny, nx) bool
         Pixels without a usable value.
     segments : (ny, nx) int32
@@ -39,6 +41,7 @@ class Detection:
 
     data: np.ndarray
     smoothed: np.ndarray
+    threshold: np.ndarray
     bad: np.ndarray
     segments: np.ndarray
     blended: np.ndarray
@@ -248,7 +251,7 @@ def detect(
     smoothed = smooth(clean, bad, kernel)
     rms *= np.float32(snr_threshold)
     segments, blended = _segment(smoothed, rms, bad, npixels, deblend)
-    return Detection(clean, smoothed, bad, segments, blended, kernel)
+    return Detection(clean, smoothed, rms, bad, segments, blended, kernel)
 
 
 def _segment(

@@ -133,16 +133,21 @@ def _thicken(
 
 
 @_jit
-def centroid_covariances(err, smoothed, segments, labels, x, y, bounds, kernel):
+def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bounds, kernel):
     """
     Covariance of moment centroids of a smoothed image, from the independent errors of the unsmoothed one.
 
-    The centroid is linear in the noise: ``dx = sum_k n_k h_k / sum_i G_i`` with h the smoothing kernel
-    applied to (x_i - x) inside the segment, so ``var = sum_k err_k^2 h_k^2 / (sum G)^2``.
+    To first order the centroid is linear in the noise of the smoothed image G: ``dx = sum u_i dG_i / sum G``
+    with the lever arms ``u_i = (x_i - x) (inside + T / |grad G| on the isophote)``: inside, noise moves the
+    centre of light; on the isophote G = T it moves the segment's edge. The smoothing kernel is then
+    applied to the levers, ``var = sum err_k^2 (K u)_k^2 / (sum G)^2``. Whole pixels at the edge are
+    in or out although the isophote cuts them: each adds ``T^2 (x_i - x)^2 f^2``, f the part on the wrong side.
 
     Parameters
     ----------
     err, smoothed : (ny, nx) float32
+    threshold : (ny, nx) float32
+        Isophote T of the segments.
     segments : (ny, nx) int32
     labels : (n,) int32
     x, y : (n,) float64
@@ -157,30 +162,56 @@ def centroid_covariances(err, smoothed, segments, labels, x, y, bounds, kernel):
     (n, 3) float64
         var x, var y, cov xy, pixels^2.
     """
+    ny, nx = err.shape
     out = np.full((x.size, 3), np.nan)
+    sums, box = np.zeros(4), np.zeros(4, np.int64)
     for i in range(x.size):
-        lever_x, lever_y, norm = _levers(
-            smoothed, segments, labels[i], x[i], y[i], bounds[i], kernel
-        )
-        vx, vy, vxy = _lever_variance(err, lever_x, lever_y, bounds[i, 0], bounds[i, 2], kernel)
-        out[i, 0], out[i, 1], out[i, 2] = vx / norm**2, vy / norm**2, vxy / norm**2
+        # The isophote runs through the pixels just outside the segment too.
+        box[0], box[1] = max(bounds[i, 0] - 1, 0), min(bounds[i, 1] + 1, nx - 1)
+        box[2], box[3] = max(bounds[i, 2] - 1, 0), min(bounds[i, 3] + 1, ny - 1)
+        shape = (box[3] - box[2] + 1, box[1] - box[0] + kernel.size)
+        lever_x, lever_y = np.zeros(shape), np.zeros(shape)
+        sums[:] = 0.0
+        for row in range(box[2], box[3] + 1):
+            for col in range(box[0], box[1] + 1):
+                arm, cut = _lever(smoothed, threshold, segments, labels[i], row, col)
+                dx, dy = col - x[i], row - y[i]
+                sums[1] += cut * dx * dx
+                sums[2] += cut * dy * dy
+                sums[3] += cut * dx * dy
+                if segments[row, col] == labels[i]:
+                    sums[0] += max(np.float64(smoothed[row, col]), 0.0)
+                if arm > 0.0:
+                    for k in range(kernel.size):
+                        lever_x[row - box[2], col - box[0] + k] += arm * kernel[k] * dx
+                        lever_y[row - box[2], col - box[0] + k] += arm * kernel[k] * dy
+        vx, vy, vxy = _lever_variance(err, lever_x, lever_y, box[0], box[2], kernel)
+        norm = sums[0] ** 2
+        out[i, 0], out[i, 1] = (vx + sums[1]) / norm, (vy + sums[2]) / norm
+        out[i, 2] = (vxy + sums[3]) / norm
     return out
 
 
 @_jit
-def _levers(smoothed, segments, label, x, y, bounds, kernel):
-    """Lever arms (x_i - x), (y_i - y) inside a segment, smoothed along x, and the sum of the light."""
-    xmin, xmax, ymin, ymax = bounds[0], bounds[1], bounds[2], bounds[3]
-    shape = (ymax - ymin + 1, xmax - xmin + kernel.size)
-    lever_x, lever_y, norm = np.zeros(shape), np.zeros(shape), 0.0
-    for row in range(ymin, ymax + 1):
-        for col in range(xmin, xmax + 1):
-            if segments[row, col] == label and smoothed[row, col] > 0.0:
-                norm += smoothed[row, col]
-                for k in range(kernel.size):
-                    lever_x[row - ymin, col - xmin + k] += kernel[k] * (col - x)
-                    lever_y[row - ymin, col - xmin + k] += kernel[k] * (row - y)
-    return lever_x, lever_y, norm
+def _lever(smoothed, threshold, segments, label, row, col):
+    """Weight of a pixel's noise in the sum over a segment, and the variance of its being in or out."""
+    ny, nx = smoothed.shape
+    inside = segments[row, col] == label
+    left, right = max(col - 1, 0), min(col + 1, nx - 1)
+    low, high = max(row - 1, 0), min(row + 1, ny - 1)
+    touches = segments[row, left] == label or segments[row, right] == label
+    touches = touches or segments[low, col] == label or segments[high, col] == label
+    arm = 1.0 if inside and smoothed[row, col] > 0.0 else 0.0
+    if not (inside or (touches and segments[row, col] == 0)):
+        return arm, 0.0
+    # Range of the smoothed image within the pixel: the isophote crosses it when T lies in that range.
+    spread = abs(np.float64(smoothed[row, right]) - smoothed[row, left]) / max(right - left, 1)
+    spread += abs(np.float64(smoothed[high, col]) - smoothed[low, col]) / max(high - low, 1)
+    level = np.float64(threshold[row, col])
+    depth = (smoothed[row, col] - level) / spread
+    if not abs(depth) < 0.5:
+        return arm, 0.0
+    return arm + level / spread, level * level * (0.5 - abs(depth)) ** 2
 
 
 @_jit
