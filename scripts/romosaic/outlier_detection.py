@@ -257,37 +257,36 @@ def _reference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
-    budget = parameters.memory_mb * 2**20 / threads
+    budget = parameters.memory_mb * 2**20
     mapped = sum(view.data.nbytes + view.dq.nbytes for view in views if view.window is not None)
-    origin, network = _origin(grid), kernels.sorting_network(len(views))
-    for rows in _cut(0, grid.ny, GRID_PATCH, origin[0]):
+    (y_origin, x_origin), network = _origin(grid), kernels.sorting_network(len(views))
 
-        def combine(columns, rows=rows):
-            limits = (*(int(k) for k in rows), *(int(k) for k in columns))
-            key = ((limits[0] - origin[0]) // GRID_PATCH, (limits[2] - origin[1]) // GRID_PATCH)
-            _combine_patch(views, network, key, limits, parameters.maskpt, budget, reference, depth)
-
-        list(pool.map(combine, _cut(0, grid.nx, GRID_PATCH, origin[1])))
-        if mapped > parameters.memory_mb * 2**20:
-            for view in views:
+    def combine(limits: list[int]) -> None:
+        key = ((limits[0] - y_origin) // GRID_PATCH, (limits[2] - x_origin) // GRID_PATCH)
+        found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
+        if len(found) >= 2:
+            _combine_patch(
+                found, network, limits, parameters.maskpt, budget / threads, reference, depth
+            )
+            for view, _ in found if mapped > budget else ():
                 view.release()
+
+    rows = _cut(0, grid.ny, GRID_PATCH, y_origin)
+    columns = _cut(0, grid.nx, GRID_PATCH, x_origin)
+    list(pool.map(combine, [np.r_[r, c].tolist() for r in rows for c in columns]))
     return reference, depth
 
 
 def _combine_patch(
-    views: list[_View],
+    found: list[tuple[_View, tuple]],
     network: np.ndarray,
-    key: tuple[int, int],
-    limits: tuple[int, int, int, int],
+    limits: list[int],
     maskpt: float,
     budget: float,
     reference: np.ndarray,
     depth: np.ndarray,
 ) -> None:
-    """Reference of one patch, in bands of as many rows as the budget (bytes) holds."""
-    found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
-    if len(found) < 2:
-        return
+    """Reference of one patch (y0, y1, x0, x1), in bands of as many rows as the budget (bytes) holds."""
     y0, y1, x0, x1 = limits
     height = int(np.clip(budget / (4 * len(found) * (x1 - x0)), 1, y1 - y0))
     for top in range(y0, y1, height):

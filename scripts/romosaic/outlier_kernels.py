@@ -277,13 +277,28 @@ def _blot(reference, depth, coefficients, place, box, zone, blot, members):
 
 @njit(cache=True, nogil=True)
 def _derivative(blot, j, i):
-    """Largest absolute difference from the four neighbours that have a value."""
-    value, largest = blot[j, i], np.float32(0)
+    """Largest absolute difference from the four neighbours, and whether one of them has no value."""
+    value, largest, rim = blot[j, i], np.float32(0), False
     for dj, di in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         step = abs(blot[j + dj, i + di] - value)
-        if step > largest:  # False for NaN
+        if step > largest:
             largest = step
-    return largest
+        rim |= step != step
+    return largest, rim
+
+
+@njit(cache=True, nogil=True)
+def _slope(reference, coefficients, place, y, x):
+    """Steepest change of the reference over one detector pixel, within the grid cell of detector (y, x)."""
+    u, v = (x - place[0]) * place[1], (y - place[2]) * place[3]
+    a0, a1, a2, a3 = _row_cubic(coefficients[0], v)
+    b0, b1, b2, b3 = _row_cubic(coefficients[1], v)
+    ix = int(a0 + u * (a1 + u * (a2 + u * a3)))
+    iy = int(b0 + u * (b1 + u * (b2 + u * b3)))
+    r00, r01 = reference[iy, ix], reference[iy, ix + 1]
+    r10, r11 = reference[iy + 1, ix], reference[iy + 1, ix + 1]
+    steepest = max(max(abs(r01 - r00), abs(r11 - r10)), max(abs(r10 - r00), abs(r11 - r01)))
+    return steepest * place[1] * np.hypot(a1, b1)
 
 
 @njit(cache=True, nogil=True)
@@ -294,7 +309,9 @@ def judge(
     Compare a rectangle of detector pixels with the reference, in romancal's two passes.
 
     A pixel fails where ``|data - blot - backg| > scale * derivative + snr * error``: with the first scale and
-    snr itself, or with the second while one of its 3x3 neighbours fails the first.
+    snr itself, or with the second while one of its 3x3 neighbours fails the first. At the rim of the reference,
+    where one of the four neighbours has no blot and a source on that side would go unseen, the derivative is
+    also measured within the pixel's own cell of the grid.
 
     Parameters
     ----------
@@ -337,7 +354,10 @@ def judge(
                 v = noise[0] + max(blot[j, i] - noise[1], 0.0) * noise[2]
             v *= factors[abs(members[j, i]), 0]
             error = np.sqrt(v)
-            steepest = _derivative(blot, j, i)
+            steepest, rim = _derivative(blot, j, i)
+            if rim:
+                slope = _slope(reference, coefficients, place, box[0] + j, box[2] + i)
+                steepest = max(steepest, slope)
             derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
             first[j, i] = difference > limits[0] * derivative + limits[1] * error
             second[j, i] = difference > limits[2] * derivative + limits[3] * error
