@@ -11,17 +11,31 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from .association import (
-    make_associations,
-    member_files,
-    read_association,
-    resolve_association,
-)
-from .errors import AssociationError, ExposureError, RomosaicError
+from .association import make_associations, resolve_association
+from .code_digest import code_digest
+from .errors import AssociationError, ExposureError, RomosaicError, SkymapError
 from .exposure import fingerprint, read_record
+from .footprint import closed_polygon
 from .names import exposure_name
 from .product import write_text
-from .skymap import read_skymap
+from .skymap import SkyMap, read_skymap
+from .user_association import member_files, read_association, refuse_missing, science_members
+
+#: What a record holds (see `exposure.read_record`); one that lacks any is made again.
+_KEYS = {
+    "exposure",
+    "fingerprint",
+    "detector",
+    "optical_element",
+    "visit_id",
+    "exposure_time",
+    "start_time",
+    "end_time",
+    "shape",
+    "footprint",
+}
+_SELECTION = "check section `associate`: skycells, filters, visits, region, min_overlap_pixels"
+_LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
 
 
 def associate(
@@ -41,9 +55,10 @@ def associate(
     Parameters
     ----------
     folder : str or path
-        Receives ``exposures/<exposure>.json``, ``associations/<product>_asn.json`` and ``quarantine.tsv``.
+        Receives ``exposures/<exposure>.json``, ``associations/<product>_asn.json``, ``quarantine.tsv`` and
+        ``reader.txt``, the code that read the records: other code reads them again.
     exposures : iterable of str
-        Level-2 files to make products of, by skycell.
+        Level-2 files to make products of, by skycell; one file per exposure name.
     associations : iterable of str
         Users' associations; their members need not be among `exposures`.
     parameters : dict
@@ -59,50 +74,31 @@ def associate(
 
     Returns
     -------
-    n_exposures, n_products : int
-        How many are in the folder now.
-    notes : list of str
-        Warnings, one line each.
+    n_exposures, n_products, notes
+        How many are in the folder now; warnings, one line each.
 
     Raises
     ------
     RomosaicError
-        Bad exposures (all of them in one message), unless `on_bad_exposure` is ``exclude``; an association
-        that cannot be used; nothing left to do.
+        Bad exposures, all in one message, unless they are to be excluded; a bad association; no product.
     """
-    folder = Path(folder)
-    skymap = read_skymap(reference_file)
+    folder, skymap = Path(folder), read_skymap(reference_file)
     wanted = {path: read_association(path) for path in associations}
-    files = {Path(path) for path in exposures}
-    own = {exposure_name(path) for path in files}
-    for path, association in wanted.items():
-        files.update(member_files(path, association))
-    records, bad = _read_records(sorted(files), folder / "exposures", workers)
-    if bad and parameters["on_bad_exposure"] == "stop":
+    own = {exposure_name(path): Path(path) for path in exposures}
+    reader = code_digest("exposure")
+    records, bad = _read_records(_with_members(own, wanted), folder, reader, workers)
+    if bad and (parameters["on_bad_exposure"] == "stop" or not records):
         raise _Refused([str(error) for error in bad])
-    products = make_associations(
-        [record for name, record in records.items() if name in own], skymap, parameters
-    )
-    notes = []
     scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
     regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
-    for path, association in wanted.items():
-        _drop_bad_members(path, association, records)
-        settled, warnings = resolve_association(path, association, records, skymap, regular)
-        if twice := sorted(set(settled) & set(products)):
-            raise AssociationError(path, f"makes a product again: {twice[0]}", "rename it")
-        products.update(settled)
-        notes += warnings
+    products = make_associations([records[n] for n in own if n in records], skymap, parameters)
+    notes = _add_associations(products, wanted, records, skymap, regular)
     if not products:
-        raise ExposureError(
-            "exposures",
-            f"the {len(records)} usable exposures make no product",
-            "check the selection in section `associate`",
-        )
+        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
     _write_folder(folder / "exposures", ".json", records)
+    write_text(folder / "reader.txt", reader + "\n")
     _write_folder(folder / "associations", "_asn.json", products)
-    rows = ["exposure\treason"] + [f"{error.where}\t{error.what}" for error in bad]
-    write_text(folder / "quarantine.tsv", "\n".join(rows) + "\n")
+    notes += _write_quarantine(folder / "quarantine.tsv", bad)
     return len(records), len(products), notes
 
 
@@ -120,8 +116,19 @@ class _Refused(RomosaicError):
         return "\n".join([head] + [f"  - {line}" for line in self.lines])
 
 
+def _with_members(own: dict[str, Path], wanted: dict[str, dict]) -> dict[str, Path]:
+    """Files by exposure name, with those of the members of users' associations."""
+    files = dict(own)
+    for path, association in wanted.items():
+        members = member_files(path, association)
+        refuse_missing(path, members, own)
+        for member in members:
+            files.setdefault(exposure_name(member), member)
+    return files
+
+
 def _read_records(
-    files: list[Path], folder: Path, workers: int
+    files: dict[str, Path], folder: Path, reader: str, workers: int
 ) -> tuple[dict[str, dict], list[ExposureError]]:
     """Read the records of all files, taking those that are known already from the folder."""
     # The readers' imports are shared with the forked workers. Forked, because a started interpreter would run
@@ -130,7 +137,12 @@ def _read_records(
     import gwcs  # noqa: F401
 
     asdf.get_config().extensions  # noqa: B018
-    jobs = [(path, folder / f"{exposure_name(path)}.json") for path in files]
+    mark = folder / "reader.txt"
+    current = mark.exists() and mark.read_bytes().strip() == reader.encode()
+    jobs = [
+        (path, folder / "exposures" / f"{name}.json" if current else None)
+        for name, path in sorted(files.items())
+    ]
     if workers > 1 and len(jobs) > 1:
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -142,34 +154,79 @@ def _read_records(
     return good, bad
 
 
-def _read_one(job: tuple[Path, Path]) -> dict | ExposureError:
+def _read_one(job: tuple[Path, Path | None]) -> dict | ExposureError:
     path, known = job
     try:
-        if known.exists():
-            record = json.loads(known.read_text())
-            if record.get("fingerprint") == fingerprint(path):
-                return record
-        return read_record(path)
+        record = _known_record(known, exposure_name(path))
+        if record and record["fingerprint"] == fingerprint(path):
+            return record
+        record = read_record(path)
+        closed_polygon(record["footprint"]["ra"], record["footprint"]["dec"])
+        return record
     except ExposureError as error:
         return error
-    except ValueError:  # a damaged record of an earlier run
-        return read_record(path)
+    except SkymapError as error:
+        return ExposureError(
+            path, f"has a WCS without a usable footprint: it {error.what}", _LEAVE_OUT
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # one odd header among thousands must not end the run untold
+        return ExposureError(
+            path, f"has no usable header ({type(error).__name__}: {error})", _LEAVE_OUT
+        )
 
 
-def _drop_bad_members(path: str, association: dict, records: dict[str, dict]) -> None:
-    """Leave quarantined exposures out of a user's association."""
-    for product in association["products"]:
-        product["members"] = [
-            member
-            for member in product["members"]
-            if member["exptype"] != "science" or exposure_name(member["expname"]) in records
-        ]
-        if not any(member["exptype"] == "science" for member in product["members"]):
+def _known_record(path: Path | None, name: str) -> dict | None:
+    """Record of an earlier run; None when there is none or it is damaged."""
+    try:
+        record = json.loads(path.read_bytes()) if path else None
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(record, dict) and record.keys() >= _KEYS and record["exposure"] == name
+    return record if whole else None
+
+
+def _add_associations(
+    products: dict[str, dict],
+    wanted: dict[str, dict],
+    records: dict[str, dict],
+    skymap: SkyMap,
+    regular: dict,
+) -> list[str]:
+    """Add the products of users' associations to those made by skycell; returns warnings."""
+    notes = []
+    for path, association in wanted.items():
+        usable, left_out = _without_bad(path, association, records)
+        settled, warnings = resolve_association(path, usable, records, skymap, regular)
+        if twice := sorted(set(settled) & set(products)):
             raise AssociationError(
                 path,
-                f"has no usable member left in product {product['name']}",
-                "see quarantine.tsv",
+                f"makes products that are made already: {' '.join(twice)}",
+                "rename them, or leave their members out of `exposures`",
             )
+        products.update(settled)
+        notes += left_out + warnings
+    return notes
+
+
+def _without_bad(path: str, association: dict, records: dict[str, dict]) -> tuple[dict, list[str]]:
+    """Leave quarantined exposures out of a user's association, with a warning."""
+    products, notes = [], []
+    for product in association["products"]:
+        members = science_members(product)
+        usable = [m for m in members if exposure_name(m["expname"]) in records]
+        if not usable:
+            raise AssociationError(
+                path,
+                f"has no usable member in product {product['name']}",
+                "run with associate.on_bad_exposure: stop to see why",
+            )
+        if len(usable) < len(members):
+            count = f"{len(members) - len(usable)} of {len(members)} members"
+            notes.append(f"{path}: product {product['name']}: {count} left out")
+        products.append({**product, "members": usable})
+    return {**association, "products": products}, notes
 
 
 def _write_folder(folder: Path, suffix: str, contents: dict[str, dict]) -> None:
@@ -180,3 +237,10 @@ def _write_folder(folder: Path, suffix: str, contents: dict[str, dict]) -> None:
     for path in folder.glob(f"*{suffix}"):
         if path.name.removesuffix(suffix) not in contents:
             path.unlink()
+
+
+def _write_quarantine(path: Path, bad: list[ExposureError]) -> list[str]:
+    """Write one line per exposure that cannot be used, and return a warning when there are any."""
+    rows = ["exposure\treason"] + [f"{e.where}\t{' '.join(e.what.split())}" for e in bad]
+    write_text(path, "\n".join(rows) + "\n")
+    return [f"exposures that cannot be used: {len(bad)}, see {path}"] if bad else []

@@ -1,21 +1,36 @@
 """Associations: which exposures make a product, on which grid; the JSON files that romancal reads."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .errors import AssociationError, SkymapError
+from .association_file import info_grid, read_footprints, read_grid, wcs_info
+from .errors import AssociationError
 from .grid import Grid, sky_position, unit_vector
 from .names import SUFFIX, exposure_name
 from .skymap import SkyMap, read_skymap
+from .user_association import MEND, science_members
+
+__all__ = [
+    "MAX_SIDE",
+    "cells_around",
+    "group_label",
+    "make_associations",
+    "meets_circle",
+    "read_footprints",
+    "read_grid",
+    "regular_grid",
+    "resolve_association",
+]
 
 #: Parts of the visit number PPPPPCCAAASSSOOOVVV that exposures of one product share, by product type.
 _GROUP_DIGITS = {"visit": 19, "daily": 5, "pass": 10, "full": 5, "user": 5}
-_MEND = "correct the association"
+#: Largest side of a regular grid, pixels: beyond, the members were hardly meant for one image.
+MAX_SIDE = 100_000
 
 
 def group_label(visit_id: str, product_type: str) -> str:
@@ -57,7 +72,7 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
         Associations by product name, in the order of their names.
     """
     members = defaultdict(list)
-    wanted = _wanted_cells(skymap, parameters)
+    wanted = _cell_filter(skymap, parameters)
     product_type = parameters["product_type"]
     for record in sorted(records, key=lambda record: record["exposure"]):
         if not _selected(record, parameters):
@@ -70,7 +85,7 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
             own_regions_only=parameters["own_regions_only"],
         )
         for cell in cells:
-            if wanted is None or cell in wanted:
+            if wanted(cell):
                 members[group, cell, record["optical_element"]].append(record)
     associations = {}
     for (_, cell, element), group_records in members.items():
@@ -79,15 +94,15 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
         release = parameters["data_release_id"]
         name = f"r{visit_id[:5]}_{release}_{label}_{cell}_{element.lower()}"
         associations[name] = {
-            **_header(visit_id[:5], release),
-            "target": cell,
-            "skycell_wcs_info": skymap.cell(cell).grid.to_wcs_info(),
+            **_header(visit_id[:5], release, cell),
+            "skycell_wcs_info": wcs_info(skymap.cell(cell).grid),
             "products": [_product(name, group_records)],
         }
     return dict(sorted(associations.items()))
 
 
-def _header(program: str, release: str) -> dict:
+def _header(program: str, release: str, target: str) -> dict:
+    """Keys and values as romancal writes them, but for its version: a newer one would remake every product."""
     return {
         "asn_type": "image",
         "asn_rule": "DMS_ELPP_Base",
@@ -95,6 +110,7 @@ def _header(program: str, release: str) -> dict:
         "program": program,
         "data_release_id": release,
         "version_id": None,
+        "target": target,
         "constraints": "No constraints",
         "asn_id": "a3001",
         "asn_pool": "none",
@@ -117,91 +133,43 @@ def _selected(record: dict, parameters: dict) -> bool:
     )
 
 
-def _wanted_cells(skymap: SkyMap, parameters: dict) -> set[str] | None:
-    """Skycells that the selection allows; None when it allows all."""
-    wanted = None
-    if parameters["skycells"]:
-        wanted = {skymap.cell(name).name for name in parameters["skycells"]}
-    if parameters["region"]:
-        circle = skymap.cells_overlapping(*_circle(**parameters["region"]))
-        wanted = set(circle) if wanted is None else wanted & set(circle)
+def _cell_filter(skymap: SkyMap, parameters: dict) -> Callable[[str], bool]:
+    """Whether the selection allows a skycell of a name."""
+    names = {skymap.cell(name).name for name in parameters["skycells"]}
+    region = parameters["region"]
+
+    @cache
+    def wanted(name: str) -> bool:
+        if names and name not in names:
+            return False
+        return region is None or meets_circle(skymap.cell(name).grid, **region)
+
     return wanted
 
 
-def _circle(ra: float, dec: float, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Polygon of 64 sides about a circle on the sky, degrees."""
-    grid = Grid(ra, dec, 0, 0, 1, 1, 1)
-    # The sides of the polygon touch the circle, so that nothing within it is left out.
-    r = np.degrees(np.tan(np.radians(radius))) / np.cos(np.pi / 64)
-    angle = 2 * np.pi * np.arange(64) / 64
-    return grid.to_sky(r * np.cos(angle), r * np.sin(angle))
-
-
-def read_association(path: str | Path) -> dict:
+def meets_circle(grid: Grid, ra: float, dec: float, radius: float) -> bool:
     """
-    Read a user's association and check its form.
+    Whether a grid and a circle on the sky have a point in common.
 
     Parameters
     ----------
-    path : str or path
-        ``_asn.json`` file.
-
-    Returns
-    -------
-    dict
-        The association, as it is.
-
-    Raises
-    ------
-    AssociationError
-        The file is not JSON, has no products, or a product has no name, no science members, the same member
-        twice, or a member outside the association's folder.
+    grid : Grid
+        Its outline is a polygon of great circles.
+    ra, dec, radius : float
+        Centre and radius of the circle, degrees.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise AssociationError(path, error.strerror or str(error), "check the path") from error
-    except ValueError as error:
-        raise AssociationError(path, f"is not JSON ({error})", _MEND) from error
-    products = content.get("products") if isinstance(content, dict) else None
-    if not isinstance(products, list) or not products:
-        raise AssociationError(path, "has no products", _MEND)
-    for product in products:
-        _check_product(path, product)
-    return content
-
-
-def _check_product(path: Path, product: dict) -> None:
-    name = product.get("name") if isinstance(product, dict) else None
-    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
-        raise AssociationError(path, f"has a product with an unusable name ({name!r})", _MEND)
-    try:
-        members = [str(m["expname"]) for m in product["members"] if m["exptype"] == "science"]
-    except (KeyError, TypeError) as error:
-        raise AssociationError(
-            path, f"has a malformed member in product {name} ({error!r})", _MEND
-        ) from error
-    if not members:
-        raise AssociationError(path, f"has no science member in product {name}", _MEND)
-    for member in members:
-        parts = Path(member).parts
-        if Path(member).is_absolute() or ".." in parts:
-            raise AssociationError(path, f"names a member outside its folder: {member}", _MEND)
-    names = [exposure_name(member) for member in members]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise AssociationError(path, f"has members twice: {', '.join(twice)}", _MEND)
-
-
-def member_files(path: str | Path, association: dict) -> list[Path]:
-    """Files of the science members of a user's association, in its folder."""
-    return [
-        Path(path).parent / str(member["expname"])
-        for product in association["products"]
-        for member in product["members"]
-        if member["exptype"] == "science"
-    ]
+    x, y = grid.to_pixel(ra, dec)
+    if -0.5 <= x <= grid.nx - 0.5 and -0.5 <= y <= grid.ny - 0.5:
+        return True
+    center, a = unit_vector(ra, dec), unit_vector(*grid.corners()).T
+    b = np.roll(a, -1, axis=0)
+    # Distance from a great-circle arc: from its circle where the foot lies on the arc, else from an end.
+    normal = np.cross(a, b)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    beside = (np.cross(normal, a) @ center > 0) & (np.cross(b, normal) @ center > 0)
+    to_circle = np.arcsin(np.clip(np.abs(normal @ center), 0, 1))
+    to_end = 2 * np.arcsin(np.clip(np.linalg.norm(a - center, axis=1) / 2, 0, 1))
+    return bool(np.where(beside, to_circle, to_end).min() <= np.radians(radius))
 
 
 def resolve_association(
@@ -211,14 +179,15 @@ def resolve_association(
     Take a user's association as it is, and settle the output grid of each of its products.
 
     The grid is that of the skycell named in the header's ``skycell_wcs_info``, else of ``target``; the
-    name wins over numbers that disagree. Without a skycell it is a regular grid around the members.
+    name wins over numbers that disagree. Numbers of a grid that is no skycell are used as they are. Without
+    either it is a regular grid around the members.
 
     Parameters
     ----------
     path : str or path
         Where the association came from, for messages.
     association : dict
-        See `read_association`.
+        See `user_association.read_association`.
     records : dict
         Records of exposures by name.
     skymap : SkyMap
@@ -229,63 +198,114 @@ def resolve_association(
     Returns
     -------
     associations : dict
-        One association per product, by product name.
+        One association per product, by product name; its members are the science members.
     warnings : list of str
         One line each.
 
     Raises
     ------
     AssociationError
-        A product mixes filters.
+        A product mixes filters, has an unusable ``skycell_wcs_info``, or members too far apart for one grid.
     """
-    info, notes = association.get("skycell_wcs_info"), []
-    name = info.get("name") if isinstance(info, dict) else association.get("target")
-    grid = None
-    if isinstance(name, str) and name in skymap:
-        grid = skymap.cell(name).grid
-        if isinstance(info, dict) and _differs(info, grid):
-            notes.append(f"{path}: skycell {name} and its numbers disagree; the name is used")
-    elif isinstance(info, dict):
-        try:
-            grid = Grid.from_wcs_info(info)
-        except (KeyError, TypeError, ValueError) as error:
-            raise AssociationError(
-                path, f"has an incomplete skycell_wcs_info ({error!r})", _MEND
-            ) from error
+    grid, notes = _given_grid(path, association, skymap)
     resolved = {}
     for product in association["products"]:
-        members = [m for m in product["members"] if m["exptype"] == "science"]
-        own = [records[exposure_name(m["expname"])] for m in members]
+        members = science_members(product)
+        own = [records[exposure_name(member["expname"])] for member in members]
         filters = sorted({record["optical_element"] for record in own})
         if len(filters) > 1:
             raise AssociationError(
-                path, f"mixes filters in product {product['name']}: {' '.join(filters)}", _MEND
+                path, f"mixes filters in product {product['name']}: {' '.join(filters)}", MEND
             )
         settled = {key: value for key, value in association.items() if key != "products"}
-        settled["skycell_wcs_info"] = grid.to_wcs_info() if grid else "none"
+        settled["skycell_wcs_info"] = wcs_info(grid) if grid else "none"
         if not grid:
             footprints = [record["footprint"] for record in own]
-            settled["output_grid"] = regular_grid(footprints, **regular).to_wcs_info()
+            where = f"{path}: product {product['name']}"
+            settled["output_grid"] = wcs_info(regular_grid(footprints, **regular, where=where))
+        elif grid.skycell:
+            notes += _outsiders(path, product["name"], own, grid.skycell, skymap)
         settled["products"] = [{**product, "members": members}]
         resolved[product["name"]] = settled
     return resolved, notes
 
 
-def _differs(info: dict, grid: Grid) -> bool:
-    """Whether the numbers of a header are those of another place than the skycell's (half a pixel)."""
+def _given_grid(
+    path: str | Path, association: dict, skymap: SkyMap
+) -> tuple[Grid | None, list[str]]:
+    """Grid that the header gives, None for a regular one, and warnings."""
+    info, target = association.get("skycell_wcs_info"), association.get("target")
+    info = info if isinstance(info, dict) else None
+    name = info.get("name", target) if info else target
+    if isinstance(name, str) and name in skymap:
+        grid = skymap.cell(name).grid
+        if info and _differs(info, grid):
+            return grid, [f"{path}: skycell {name} and its numbers disagree; the name is used"]
+        return grid, []
+    known = isinstance(name, str) and name.lower() not in ("none", "")
+    if not info:
+        note = f"{path}: target {name} is no skycell; a regular grid holds its members"
+        return None, [note] if known else []
+    note = f"{path}: {name} is no skycell of the sky map; the numbers beside it are used"
+    return _usable_grid(path, info), [note] if known else []
+
+
+def _usable_grid(path: str | Path, info: dict) -> Grid:
+    """Grid of the numbers of a header, which is no skycell."""
     try:
-        ra, dec = Grid.from_wcs_info(info).center
-        x, y = grid.to_pixel(ra, dec)
-    except (KeyError, TypeError, ValueError, SkymapError):
+        grid = replace(info_grid({"name": "none", **info}), skycell=None)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise AssociationError(
+            path, f"has an unusable skycell_wcs_info ({error!r})", MEND
+        ) from error
+    numbers = (grid.ra0, grid.x0, grid.y0, grid.orientation, grid.pixel_scale)
+    if (
+        not np.isfinite(numbers).all()
+        or not abs(grid.dec0) <= 90
+        or not 0 < grid.pixel_scale <= 1 / 60
+        or not (0 < grid.nx <= MAX_SIDE and 0 < grid.ny <= MAX_SIDE)
+    ):
+        raise AssociationError(
+            path,
+            "has a skycell_wcs_info with impossible numbers",
+            f"give degrees, and sides of at most {MAX_SIDE} pixels",
+        )
+    return grid
+
+
+def _differs(info: dict, grid: Grid) -> bool:
+    """Whether the numbers of a header put the corners elsewhere than the skycell's (by half a pixel)."""
+    try:
+        other = replace(Grid.from_wcs_info(info), x_east=grid.x_east)
+        there, here = grid.to_pixel(*other.corners()), grid.to_pixel(*grid.corners())
+    except (KeyError, TypeError, ValueError, OverflowError):
         return True
-    return not np.hypot(x - (grid.nx - 1) / 2, y - (grid.ny - 1) / 2) < 0.5
+    return not np.hypot(there[0] - here[0], there[1] - here[1]).max() < 0.5
+
+
+def _outsiders(
+    path: str | Path, product: str, records: list[dict], cell: str, skymap: SkyMap
+) -> list[str]:
+    """Warn of members that do not touch their skycell."""
+    outside = [
+        record["exposure"]
+        for record in records
+        if not skymap.overlap_pixels(cell, record["footprint"]["ra"], record["footprint"]["dec"])
+    ]
+    if not outside:
+        return []
+    return [f"{path}: product {product}: not on skycell {cell}: {', '.join(outside)}"]
 
 
 def regular_grid(
-    footprints: list[dict], pixel_scale: float, rotation: float = 0.0, margin: int = 10
+    footprints: list[dict],
+    pixel_scale: float,
+    rotation: float = 0.0,
+    margin: int = 10,
+    where: object = "regular grid",
 ) -> Grid:
     """
-    Smallest grid around footprints, with its tangent point in their middle.
+    Smallest grid around footprints whose tangent point is its middle pixel.
 
     Parameters
     ----------
@@ -297,32 +317,57 @@ def regular_grid(
         Position angle of the +y axis, degrees east of north.
     margin : int
         Pixels around the footprints.
+    where : object
+        What to call it in a message.
+
+    Raises
+    ------
+    AssociationError
+        The grid would have a side of more than `MAX_SIDE` pixels.
     """
-    ra = np.concatenate([footprint["ra"] for footprint in footprints])
-    dec = np.concatenate([footprint["dec"] for footprint in footprints])
-    center = sky_position(unit_vector(ra, dec).sum(axis=1))
-    grid = Grid(float(center[0]), float(center[1]), 0, 0, pixel_scale, 1, 1, float(rotation))
-    x, y = grid.to_pixel(ra, dec)
-    x_min, y_min = np.floor(x.min()) - margin, np.floor(y.min()) - margin
-    nx, ny = int(np.ceil(x.max()) + margin - x_min) + 1, int(np.ceil(y.max()) + margin - y_min) + 1
-    return replace(grid, x0=float(-x_min), y0=float(-y_min), nx=nx, ny=ny)
-
-
-def read_grid(path: str | Path) -> Grid:
-    """Grid on which the product of an association that `associate` wrote is made."""
-    association = json.loads(Path(path).read_text())
-    info = association["skycell_wcs_info"]
-    return Grid.from_wcs_info(info if isinstance(info, dict) else association["output_grid"])
-
-
-def read_footprints(records: Iterable[str | Path]) -> list[tuple[list[float], list[float]]]:
-    """Vertices (ra, dec), degrees, of the footprints in records that `associate` wrote."""
-    footprints = [json.loads(Path(path).read_text())["footprint"] for path in records]
-    return [(footprint["ra"], footprint["dec"]) for footprint in footprints]
+    vectors = np.concatenate(
+        [unit_vector(footprint["ra"], footprint["dec"]) for footprint in footprints], axis=1
+    )
+    center = vectors.sum(axis=1)
+    center /= max(np.linalg.norm(center), 1e-300)
+    if np.linalg.norm(vectors - center[:, None], axis=0).max() > np.radians(45):
+        raise AssociationError(where, "its members lie all over the sky", "make several products")
+    ra, dec = sky_position(vectors)
+    # The middle of the box in one plane is nearly that in another: the second turn moves it by nothing.
+    for _ in range(3):
+        grid = Grid(*(float(v) for v in sky_position(center)), 0, 0, pixel_scale, 1, 1, rotation)
+        x, y = grid.to_pixel(ra, dec)
+        center = unit_vector(*grid.to_sky((x.min() + x.max()) / 2, (y.min() + y.max()) / 2))
+    x0, y0 = (int(np.ceil(np.abs(axis).max())) + margin for axis in (x, y))
+    nx, ny = 2 * x0 + 1, 2 * y0 + 1
+    if max(nx, ny) > MAX_SIDE:
+        raise AssociationError(
+            where,
+            f"its members need a grid of {nx} x {ny} pixels, more than {MAX_SIDE} on a side",
+            "make several products, or raise resample.pixel_scale",
+        )
+    return replace(grid, x0=float(x0), y0=float(y0), nx=nx, ny=ny)
 
 
 def cells_around(grid: Grid, footprints: list, reference_file: str | None = None) -> list[Grid]:
-    """Grids of the skycells that a product's members touch; for a regular grid of those under it."""
+    """
+    Grids of the skycells around a product, for a map of it.
+
+    Parameters
+    ----------
+    grid : Grid
+        Grid of the product.
+    footprints : list of (ra, dec)
+        Vertices of its members, degrees.
+    reference_file : str, optional
+        Sky map reference file; without it the map is computed.
+
+    Returns
+    -------
+    list of Grid
+        The product's own skycell first, if it is one, then those that its members touch.
+    """
     skymap = read_skymap(reference_file)
     names = [name for ra, dec in footprints for name in skymap.cells_overlapping(ra, dec)]
-    return [skymap.cell(name).grid for name in dict.fromkeys(names)]
+    others = [skymap.cell(name).grid for name in dict.fromkeys(names) if name != grid.skycell]
+    return ([grid] if grid.skycell else []) + others

@@ -47,33 +47,45 @@ def find(config: dict, base: str | Path = ".") -> Inputs:
     ConfigError
         A path that matches nothing; two files with one exposure name.
     AssociationError
-        An association that cannot be read.
+        An association that cannot be used: its form, or members that do not exist.
     """
     simulated = _simulated(config)
-    own = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
-    own += [str(path) for path in exposure_files(config, base)]
+    made = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
     associations = [str(path) for path in association_files(config, base)]
-    exposures, problems = {}, []
-    for path in own + _members(associations):
-        other = exposures.setdefault(exposure_name(path), path)
-        if other != path and Path(other).resolve() != Path(path).resolve():
-            problems.append(f"exposures: two files for one exposure: {other} and {path}")
+    exposures: dict[str, str] = {}
+    problems = []
+
+    def add(paths: list[str]) -> None:
+        for path in paths:
+            other = exposures.setdefault(exposure_name(path), path)
+            if other != path and Path(base, other).resolve() != Path(base, path).resolve():
+                problems.append(f"exposures: two files for one exposure: {other} and {path}")
+
+    add(made + [str(path) for path in exposure_files(config, base)])
+    own = list(exposures.values())
+    add(_members(associations, Path(base), simulated))
     if problems:
-        raise ConfigError("config/config.yaml", problems)
+        raise ConfigError("config/config.yaml", list(dict.fromkeys(problems)))
     return Inputs(exposures, own, associations, simulated)
 
 
 def _simulated(config: dict) -> list[str]:
     if not config["simulate"]["exposures"]:
         return []
-    from .simulate import exposure_names
+    from .simulate_plan import exposure_names
 
     return exposure_names(config["simulate"])
 
 
-def _members(associations: list[str]) -> list[str]:
+def _members(associations: list[str], base: Path, simulated: list[str]) -> list[str]:
+    """Files of the science members of all associations; those that are yet to be simulated may be missing."""
     if not associations:
         return []
-    from .association import member_files, read_association
+    from .user_association import member_files, read_association, refuse_missing
 
-    return [str(f) for path in associations for f in member_files(path, read_association(path))]
+    found = []
+    for path in associations:
+        content = read_association(base / path)
+        refuse_missing(path, member_files(base / path, content), simulated)
+        found += member_files(path, content)
+    return [str(file) for file in found]

@@ -11,23 +11,36 @@ def summary(folder: str | Path) -> str:
     ----------
     folder : str or path
         The run's `output_dir`.
+
+    Returns
+    -------
+    str
+        Lines without an end of line; empty when there is no mosaic.
     """
     folder = Path(folder)
-    names = sorted(p.name[:-9] for p in (folder / "associate/associations").glob("*_asn.json"))
+    ending = "_asn.json"
+    listed = (folder / "associate/associations").glob(f"*{ending}")
+    names = sorted(path.name.removesuffix(ending) for path in listed)
     made = [name for name in names if (folder / f"resample/{name}_coadd.asdf").exists()]
     if not made:
         return ""
     lines = [
-        f"romosaic: {len(made)} of {len(names)} products in {folder}/",
-        f"  mosaics    {folder}/resample/*_coadd.asdf        roman_datamodels.open(...)",
-        f"  catalogs   {folder}/source_catalog/*_cat.parquet astropy.table.Table.read(...)",
-        f"  pictures   {folder}/preview/*_coadd.png",
+        f"romosaic: {len(made)} of {_count(len(names), 'product')} in {folder}/",
+        f"  mosaics   {folder}/resample/*_coadd.asdf  (roman_datamodels.open)",
+        f"  catalogs  {folder}/source_catalog/*_cat.parquet  (astropy.table.Table.read)",
+        f"  pictures  {folder}/preview/*_coadd.png",
     ]
-    pictures = sorted((folder / "preview").glob("*_coadd.png"), key=lambda p: -p.stat().st_size)
+    pictures = [folder / f"preview/{name}_coadd.png" for name in made]
+    pictures = [path for path in pictures if path.exists()]
     if pictures:
-        lines.append(f"  look at    {pictures[0]}")
+        # The picture with the most in it takes the most bytes.
+        lines.append(f"  look at   {max(pictures, key=lambda path: path.stat().st_size)}")
     quarantine = folder / "associate/quarantine.tsv"
     bad = len(quarantine.read_text().splitlines()) - 1 if quarantine.exists() else 0
-    if bad:
-        lines.append(f"  left out   {bad} exposures, see {quarantine}")
+    if bad > 0:
+        lines.append(f"  left out  {_count(bad, 'exposure')}, see {quarantine}")
     return "\n".join(lines)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
