@@ -7,6 +7,8 @@ those from the file's own structure (ASDF standard 1.6, "Low-level file layout")
 """
 
 import hashlib
+import math
+import os
 import re
 import struct
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .asdf_tree import load_tree, sources
 from .errors import ProductError
 
 _YAML_END = re.compile(rb"\r?\n\.\.\.\r?\n")
@@ -23,7 +26,12 @@ _INDEX_MAGIC = b"#ASDF BLOCK INDEX"
 _HEADER = struct.Struct(">I4sQQQ16s")
 _NO_CHECKSUM = bytes(16)
 #: A tree larger than this is not one that a Roman file has (a real one is under 1 MB).
-MAX_TREE_BYTES = 64_000_000
+MAX_TREE_BYTES = 16_000_000
+#: Zeros that may stand between the tree and the first block.
+_MAX_PADDING = MAX_TREE_BYTES
+_DATATYPE = re.compile(r"bool8|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")
+_FETCH = "fetch the file again"
+_REMAKE = "make it again"
 
 
 @dataclass(frozen=True)
@@ -81,16 +89,17 @@ class AsdfBlocks:
         Raises
         ------
         ProductError
-            The tree is not valid YAML.
+            The tree is not valid YAML, is nested or aliased beyond reason, or names a block that the file does
+            not have.
         """
-        import asdf.util
-
         try:
-            return asdf.util.load_yaml(str(self.path))
-        except Exception as error:  # the YAML library's and asdf's own errors share no base class
-            raise ProductError(
-                self.path, f"has an unreadable header ({type(error).__name__})", "make it again"
-            ) from error
+            tree = load_tree(self.text)
+        except ValueError as error:
+            raise ProductError(self.path, f"is corrupt: {error}", _FETCH) from error
+        missing = max(sources(tree), default=-1)
+        if missing >= len(self.blocks):
+            raise ProductError(self.path, f"is cut short: it has no block {missing}", _FETCH)
+        return tree
 
     def fingerprint(self) -> str:
         """
@@ -119,24 +128,29 @@ class AsdfBlocks:
         Raises
         ------
         ProductError
-            The block is compressed, missing, or smaller than the array.
+            The node is damaged, or its block is compressed, missing, or smaller than the array.
         """
-        if isinstance(node, list):
-            return np.array(node)
-        if "data" in node:
-            return np.array(node["data"], dtype=_dtype(node)).reshape(node.get("shape", -1))
         try:
+            if isinstance(node, list):
+                return np.array(node)
+            dtype = _dtype(node)
+            if "data" in node:
+                return np.array(node["data"], dtype=dtype).reshape(node.get("shape", -1))
+            shape = tuple(int(n) for n in node["shape"])
+            offset = int(node.get("offset", 0))
+            if min(*shape, offset, 0) < 0 or not -1 <= node["source"] < len(self.blocks):
+                raise ValueError("out of range")
             block = self.blocks[node["source"]]
-            dtype, shape = _dtype(node), tuple(node["shape"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise ProductError(self.path, "has a damaged array", "make it again") from error
-        needed = int(np.prod(shape)) * dtype.itemsize
-        if block.compression or "strides" in node or node.get("offset", 0) + needed > block.size:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ProductError(self.path, f"has a damaged array ({error!r})", _REMAKE) from error
+        needed = math.prod(shape) * dtype.itemsize
+        if block.compression or "strides" in node or offset + needed > block.size:
             raise ProductError(
                 self.path, "has an array that cannot be mapped", "make it again with `flux`"
             )
-        start = block.start + node.get("offset", 0)
-        return np.memmap(self.path, dtype=dtype, mode="r", offset=start, shape=shape)
+        if needed == 0:  # nothing to map
+            return np.empty(shape, dtype)
+        return np.memmap(self.path, dtype=dtype, mode="r", offset=block.start + offset, shape=shape)
 
     def verify(self) -> None:
         """
@@ -150,9 +164,7 @@ class AsdfBlocks:
         for number, block in enumerate(self.blocks):
             if block.checksum not in (_NO_CHECKSUM, self._md5(block)):
                 raise ProductError(
-                    self.path,
-                    f"is corrupt: block {number} does not match its checksum",
-                    "fetch the file again",
+                    self.path, f"is corrupt: block {number} does not match its checksum", _FETCH
                 )
 
     def _md5(self, block: Block) -> bytes:
@@ -172,7 +184,7 @@ class AsdfBlocks:
 
 def _read_text(stream, path: Path) -> bytes:
     """Read the header and the YAML tree, leaving the stream behind the tree's end marker."""
-    text = b""
+    text = bytearray()
     while len(text) <= MAX_TREE_BYTES:
         more = stream.read(1 << 18)
         text += more
@@ -183,52 +195,73 @@ def _read_text(stream, path: Path) -> bytes:
         found = _YAML_END.search(text, max(len(text) - len(more) - 8, 0))
         if found:
             stream.seek(found.end())
-            return text[: found.end()]
+            return bytes(text[: found.end()])
         if not more:
-            break
-    raise ProductError(path, "is cut short in its header", "fetch the file again")
+            raise ProductError(path, "is cut short in its header", _FETCH)
+    raise ProductError(path, f"has no end of its header within {MAX_TREE_BYTES} bytes", _FETCH)
 
 
 def _read_headers(stream, path: Path) -> list[Block]:
     """Walk the block headers, from the end of the tree to the block index."""
-    size = path.stat().st_size
-    blocks = []
-    while True:
-        magic = stream.read(4)
+    size = os.fstat(stream.fileno()).st_size
+    blocks, places = [], []
+    _skip_padding(stream, path)
+    while magic := stream.read(4):
         if magic != _BLOCK_MAGIC:
-            # Behind the last block stand the index or nothing; padding before the first block is zeros.
-            if not blocks and magic and not magic.strip(b"\0"):
-                continue
-            if magic and not _INDEX_MAGIC.startswith(magic):
-                raise ProductError(path, "is corrupt between its blocks", "fetch the file again")
-            return blocks
+            _check_index(magic + stream.read(64 * (len(blocks) + 4)), places, path)
+            break
+        places.append(stream.tell() - 4)
         header = stream.read(2)
         header_size = struct.unpack(">H", header)[0] if len(header) == 2 else 0
         header = stream.read(header_size)
         if header_size < _HEADER.size or len(header) < header_size:
-            raise ProductError(path, "is cut short", "fetch the file again")
+            raise ProductError(path, "is cut short", _FETCH)
         flags, compression, allocated, used, data_size, checksum = _HEADER.unpack_from(header)
         start = stream.tell()
         streamed = bool(flags & 1)
         if streamed:
             allocated = used = data_size = size - start
-        if start + used > size or used > allocated:
-            raise ProductError(
-                path, f"is cut short: block {len(blocks)} is incomplete", "fetch the file again"
-            )
+        if start + allocated > size or used > allocated:
+            raise ProductError(path, f"is cut short: block {len(blocks)} is incomplete", _FETCH)
         packing = compression.strip(b"\0").decode("latin1")
+        if not packing and data_size != used:
+            raise ProductError(path, f"is corrupt: block {len(blocks)} has two sizes", _FETCH)
         blocks.append(Block(start, used, data_size, packing, checksum))
         if streamed:
-            return blocks
+            break
         stream.seek(start + allocated)
+    return blocks
+
+
+def _skip_padding(stream, path: Path) -> None:
+    """Go to the first byte that is not zero: the tree may be followed by any number of zeros."""
+    start = stream.tell()
+    while stream.tell() - start <= _MAX_PADDING:
+        piece = stream.read(1 << 18)
+        if not piece:
+            return
+        rest = piece.lstrip(b"\0")
+        if rest:
+            stream.seek(-len(rest), os.SEEK_CUR)
+            return
+    raise ProductError(path, "is corrupt: zeros where blocks should be", _FETCH)
+
+
+def _check_index(text: bytes, places: list[int], path: Path) -> None:
+    """Refuse what follows the last block unless it is the index of these blocks, which asdf relies on."""
+    if not text.startswith(_INDEX_MAGIC):
+        raise ProductError(path, "is corrupt between its blocks", _FETCH)
+    _, _, entries = text.partition(b"---")
+    if [int(place) for place in re.findall(rb"\d+", entries)] != places:
+        raise ProductError(path, "is cut short or corrupt in its block index", _FETCH)
 
 
 def _dtype(node: dict) -> np.dtype:
-    dtype = np.dtype(str(node["datatype"]).replace("bool8", "bool"))
+    name = str(node["datatype"])
+    if not _DATATYPE.fullmatch(name):
+        raise ValueError(f"datatype {name}")
     order = {"big": ">", "little": "<"}.get(node.get("byteorder"), "=")
-    if order == {"big": ">", "little": "<"}[sys.byteorder]:
-        order = "="
-    return dtype.newbyteorder(order)
+    return np.dtype(name.replace("bool8", "bool")).newbyteorder(order)
 
 
 def write_asdf(path: str | Path, tree: dict) -> None:
@@ -240,7 +273,12 @@ def write_asdf(path: str | Path, tree: dict) -> None:
     path : str or path
         File to write; use within `product.atomic`.
     tree : dict
-        Dicts, lists, strings, numbers, booleans, None and numpy arrays (C order is made).
+        Dicts, lists, strings, numbers, booleans, None and numpy arrays of numbers (C order is made).
+
+    Raises
+    ------
+    TypeError
+        A value or an array is of another kind.
     """
     import yaml
 
@@ -251,26 +289,35 @@ def write_asdf(path: str | Path, tree: dict) -> None:
             return True
 
     def represent_array(dumper, array):
-        array = np.ascontiguousarray(array)
+        name = "bool8" if array.dtype == bool else array.dtype.name
+        if not _DATATYPE.fullmatch(name):
+            raise TypeError(f"arrays of {array.dtype} cannot be written")
+        # Not ascontiguousarray: that makes a single number a list of one.
+        arrays.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
         node = {
-            "source": len(arrays),
-            "datatype": "bool8" if array.dtype == bool else array.dtype.name,
-            "byteorder": "little" if sys.byteorder == "little" else "big",
+            "source": len(arrays) - 1,
+            "datatype": name,
+            "byteorder": sys.byteorder,
             "shape": [int(n) for n in array.shape],
         }
-        arrays.append(array)
         return dumper.represent_mapping("!core/ndarray-1.1.0", node)
 
     Dumper.add_multi_representer(np.ndarray, represent_array)
     Dumper.add_multi_representer(np.floating, lambda d, v: d.represent_float(float(v)))
     Dumper.add_multi_representer(np.integer, lambda d, v: d.represent_int(int(v)))
-    text = yaml.dump(tree, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
+    Dumper.add_multi_representer(np.bool_, lambda d, v: d.represent_bool(bool(v)))
+    Dumper.add_multi_representer(np.str_, lambda d, v: d.represent_str(str(v)))
+    try:
+        text = yaml.dump(tree, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
+    except yaml.representer.RepresenterError as error:
+        raise TypeError(f"values like {error.args[-1]!r} cannot be written") from error
     with open(path, "wb") as stream:
         stream.write(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n")
         stream.write(b"--- !core/asdf-1.1.0\n" + text.encode() + b"...\n")
         for array in arrays:
-            content = array.astype(array.dtype.newbyteorder("="), copy=False).tobytes()
+            content = array.reshape(-1).view(np.uint8)
             checksum = hashlib.md5(content, usedforsecurity=False).digest()
-            size = len(content)
             stream.write(_BLOCK_MAGIC + struct.pack(">H", _HEADER.size))
-            stream.write(_HEADER.pack(0, bytes(4), size, size, size, checksum) + content)
+            sizes = (content.size, content.size, content.size)
+            stream.write(_HEADER.pack(0, bytes(4), *sizes, checksum))
+            stream.write(content)

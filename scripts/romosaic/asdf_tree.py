@@ -1,0 +1,98 @@
+"""
+The YAML tree of an ASDF file as plain values, parsed without trust.
+
+A damaged or hostile header must end in a message. Deep nesting overflows the stack of the YAML library, which
+kills the process, and a few lines of aliases can stand for billions of values, on which everything that walks
+the tree hangs. Both show in the events of the parser, which take no stack.
+"""
+
+from collections.abc import Iterator
+
+#: Nesting at which the YAML library is still far from overflowing its stack; real trees have 20 levels.
+MAX_DEPTH = 200
+#: Values of a tree with its aliases written out; real trees have thousands.
+MAX_VALUES = 5_000_000
+
+
+def load_tree(text: bytes) -> object:
+    """
+    Parse a tree into dicts, lists, numbers and strings, without its tags.
+
+    Parameters
+    ----------
+    text : bytes
+        Header of an ASDF file, from its first line to the end marker of its tree.
+
+    Raises
+    ------
+    ValueError
+        The text is not valid YAML, or is nested or aliased beyond reason.
+    """
+    import yaml
+
+    try:
+        _check(yaml.parse(text, Loader=_base(yaml, "Loader")))
+        return yaml.load(text, Loader=_plain_loader())
+    except (yaml.YAMLError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"unreadable header ({type(error).__name__})") from error
+
+
+def sources(tree: object) -> Iterator[int]:
+    """Yield the numbers of the blocks that the arrays of a tree are in."""
+    seen, waiting = set(), [tree]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict | list) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        waiting.extend(node.values() if isinstance(node, dict) else node)
+        if isinstance(node, dict) and "datatype" in node and isinstance(node.get("source"), int):
+            yield node["source"]
+
+
+def _base(yaml, kind: str):
+    """Safe loader or dumper of the YAML library, the compiled one where there is one."""
+    return getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}"))
+
+
+def _check(events: Iterator) -> None:
+    """Refuse nesting and aliases beyond reason."""
+    import yaml
+
+    sizes, anchors, closed = [0], [], {}
+    for event in events:
+        size = 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(sizes) > MAX_DEPTH:
+                raise ValueError(f"header nested over {MAX_DEPTH} levels")
+            sizes.append(1)
+            anchors.append(event.anchor)
+            closed.pop(event.anchor, None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            size = closed[anchors.pop()] = sizes.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            size = closed[event.anchor] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in closed:
+                raise ValueError("header that refers to itself")
+            size = closed[event.anchor]
+        sizes[-1] += size
+        if sizes[-1] > MAX_VALUES:
+            raise ValueError(f"header that stands for over {MAX_VALUES} values")
+
+
+def _plain_loader():
+    import yaml
+
+    class Loader(_base(yaml, "Loader")):
+        pass
+
+    def untagged(loader, node):
+        if isinstance(node, yaml.MappingNode):
+            return loader.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return loader.construct_scalar(node)
+
+    Loader.add_constructor(None, untagged)
+    return Loader

@@ -1,0 +1,56 @@
+"""Half-precision conversions: bit for bit those of numpy, except that finite values stay finite."""
+
+import numpy as np
+import pytest
+from romosaic.halves import from_half, to_half
+
+ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.7708, 0.7708**2, 1e-12, 3e4])
+def test_from_half_is_the_product_in_float32(factor):
+    with np.errstate(all="ignore"):
+        expected = ALL.astype(np.float32) * np.float32(factor)
+    found = from_half(ALL.reshape(256, 256), factor)
+    assert found.dtype == np.float32 and found.shape == (256, 256)
+    np.testing.assert_array_equal(found.ravel(), expected)
+
+
+def test_from_half_takes_views_and_either_byte_order():
+    array = ALL.reshape(256, 256)[3:40:2, ::-3]
+    np.testing.assert_array_equal(from_half(array), array.astype(np.float32))
+    np.testing.assert_array_equal(from_half(array.astype(">f2")), array.astype(np.float32))
+    assert from_half(np.empty((0, 5), np.float16)).shape == (0, 5)
+
+
+def test_to_half_gives_every_half_back():
+    with np.errstate(invalid="ignore"):
+        found = to_half(ALL.astype(np.float32))
+    number = ~np.isnan(ALL)
+    np.testing.assert_array_equal(found.view(np.uint16)[number], ALL.view(np.uint16)[number])
+    assert np.isnan(found[~number]).all()
+
+
+def test_to_half_rounds_as_numpy_does():
+    rng = np.random.default_rng(2)
+    bits = rng.integers(0, 1 << 32, 500_000, dtype=np.uint32)
+    halves = ALL[np.isfinite(ALL)].astype(np.float64)
+    ties = np.unique(halves)
+    ties = ((ties[1:] + ties[:-1]) / 2).astype(np.float32)
+    tiny = rng.uniform(-2e-7, 2e-7, 10_000).astype(np.float32)
+    for values in (bits.view(np.float32), ties, np.nextafter(ties, np.float32(0)), tiny):
+        with np.errstate(all="ignore"):
+            expected = values.astype(np.float16)
+        kept = np.isfinite(expected)
+        found = to_half(values)
+        np.testing.assert_array_equal(found[kept], expected[kept])
+        assert np.array_equal(np.signbit(found[kept]), np.signbit(expected[kept]))
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
+
+
+def test_to_half_keeps_finite_values_finite():
+    values = np.array([65504, 65519, 65520, 1e5, 3e38, -1e9, np.inf, -np.inf], np.float32)
+    big = 65504
+    np.testing.assert_array_equal(
+        to_half(values), np.array([big, big, big, big, big, -big, np.inf, -np.inf], np.float16)
+    )
