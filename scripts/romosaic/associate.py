@@ -85,21 +85,18 @@ def associate(
     folder, skymap = Path(folder), read_skymap(reference_file)
     wanted = {path: read_association(path) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
-    reader = code_digest("exposure")
-    records, bad = _read_records(_with_members(own, wanted), folder, reader, workers)
+    records, bad = _read_records(_with_members(own, wanted), folder, workers)
     if bad and (parameters["on_bad_exposure"] == "stop" or not records):
         raise _Refused([str(error) for error in bad])
     scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
     regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
-    products = make_associations([records[n] for n in own if n in records], skymap, parameters)
+    mine = [records[name] for name in own if name in records]
+    products = make_associations(mine, skymap, parameters)
     notes = _add_associations(products, wanted, records, skymap, regular)
-    if not products:
-        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
     _write_folder(folder / "exposures", ".json", records)
-    write_text(folder / "reader.txt", reader + "\n")
+    write_text(folder / "reader.txt", code_digest("exposure"))
     _write_folder(folder / "associations", "_asn.json", products)
-    notes += _write_quarantine(folder / "quarantine.tsv", bad)
-    return len(records), len(products), notes
+    return len(records), len(products), notes + _write_quarantine(folder / "quarantine.tsv", bad)
 
 
 class _Refused(RomosaicError):
@@ -128,7 +125,7 @@ def _with_members(own: dict[str, Path], wanted: dict[str, dict]) -> dict[str, Pa
 
 
 def _read_records(
-    files: dict[str, Path], folder: Path, reader: str, workers: int
+    files: dict[str, Path], folder: Path, workers: int
 ) -> tuple[dict[str, dict], list[ExposureError]]:
     """Read the records of all files, taking those that are known already from the folder."""
     # The readers' imports are shared with the forked workers. Forked, because a started interpreter would run
@@ -138,7 +135,7 @@ def _read_records(
 
     asdf.get_config().extensions  # noqa: B018
     mark = folder / "reader.txt"
-    current = mark.exists() and mark.read_bytes().strip() == reader.encode()
+    current = mark.exists() and mark.read_bytes() == code_digest("exposure").encode()
     jobs = [
         (path, folder / "exposures" / f"{name}.json" if current else None)
         for name, path in sorted(files.items())
@@ -207,6 +204,8 @@ def _add_associations(
             )
         products.update(settled)
         notes += left_out + warnings
+    if not products:
+        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
     return notes
 
 
