@@ -283,7 +283,12 @@ def test_neighbouring_grids_flag_the_same_pixels(crowd):
         # What touches either grid is flagged as in the grid that covers both.
         for (flagged, _), low, high in zip(pair, (-0.5, 199.5), (299.5, 499.5), strict=True):
             assert np.isin(flagged, all_flagged).all()
-            assert np.isin(all_flagged[(x >= low - 1) & (x <= high + 1)], flagged).all()
+            inside = all_flagged[(x >= low - 1) & (x <= high + 1)]
+            assert np.isin(inside, flagged).all()
+            # A pixel that cannot touch the grid is none of its business.
+            away = all_flagged[(x < low - 2) | (x > high + 2)]
+            assert away.size
+            assert not np.isin(away, flagged).any()
         common += np.intersect1d(pair[0][0], pair[1][0]).size
     assert common > 50
 

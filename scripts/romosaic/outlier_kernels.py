@@ -272,7 +272,8 @@ def _blot(reference, depth, coefficients, place, box, zone, blot, members):
             low = reference[iy + 1, ix] + fx * (reference[iy + 1, ix + 1] - reference[iy + 1, ix])
             blot[j, i] = top + fy * (low - top)
             inside = zone[0] <= y <= zone[1] and zone[2] <= x <= zone[3]
-            members[j, i] = least if inside else -least
+            # Signed before the minus: unsigned numbers have no negative.
+            members[j, i] = np.int16(least) if inside else -np.int16(least)
 
 
 @njit(cache=True, nogil=True)
