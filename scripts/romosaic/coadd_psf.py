@@ -204,7 +204,9 @@ def circularised(image: np.ndarray) -> np.ndarray:
     middle = image.shape[0] // 2
     radius, profile = radial_profile(image)
     r = np.hypot(*(np.mgrid[: image.shape[0], : image.shape[1]] - middle))
-    return np.where(r <= radius[-1], CubicSpline(radius, profile)(np.minimum(r, radius[-1])), 0.0)
+    # A smooth image is flat at its centre.
+    spline = CubicSpline(radius, profile, bc_type=((1, 0.0), "not-a-knot"))
+    return np.where(r <= radius[-1], spline(np.minimum(r, radius[-1])), 0.0)
 
 
 def _energy(radius: np.ndarray, profile: np.ndarray) -> np.ndarray:

@@ -251,7 +251,7 @@ def _fit_all(data, err, bad, x, y, coefficients, oversample, half):
         if not math.isfinite(x[i] + y[i]):
             flags[i] = 64
             continue
-        col, row = math.floor(x[i] + 0.5), math.floor(y[i] + 0.5)
+        col, row = math.ceil(x[i] - 0.5), math.ceil(y[i] - 0.5)
         box[0], box[1] = max(row - half, 0), min(row + half + 1, ny)
         box[2], box[3] = max(col - half, 0), min(col + half + 1, nx)
         if box[0] >= box[1] or box[2] >= box[3]:

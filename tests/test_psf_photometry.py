@@ -1,0 +1,154 @@
+import catalog_scene as scene
+import numpy as np
+import pytest
+from astropy.table import Table
+from photutils.psf import ImagePSF, PSFPhotometry
+from romosaic.coadd_psf import CoaddPSF, analytic_psf, circularised, radial_profile, reference_psf
+from romosaic.psf_photometry import PSF_FLAGS, fit_psf
+
+RADII = np.array([0.1, 0.2, 0.4, 0.8])
+
+
+@pytest.fixture(scope="module")
+def field():
+    rng = np.random.default_rng(7)
+    sources = scene.lattice(rng, 360, 31, 30, 4000)
+    data, err, _ = scene.observe(rng, scene.render((360, 360), sources))
+    return (data - scene.SKY).astype(np.float32), err, np.zeros(data.shape, bool), sources
+
+
+def test_noiseless_fit_is_exact(field):
+    sources = field[3]
+    image = scene.render((360, 360), sources[:1]).astype(np.float32)
+    err = np.full(image.shape, scene.NOISE, np.float32)
+    x, y, flux = sources[0]
+    fit = fit_psf(image, err, field[2], np.array([x + 0.8]), np.array([y - 0.7]), scene.psf())
+    assert fit.x[0] == pytest.approx(x, abs=1e-6)
+    assert fit.y[0] == pytest.approx(y, abs=1e-6)
+    assert fit.flux[0] == pytest.approx(flux, rel=1e-6)
+    assert fit.flags[0] == 0 and fit.gof[0] < 1e-6
+
+
+def test_pulls_and_goodness_of_fit(field):
+    data, err, bad, sources = field
+    fit = fit_psf(data, err, bad, sources[:, 0], sources[:, 1], scene.psf())
+    assert (fit.flags == 0).all()
+    assert fit.gof.mean() == pytest.approx(1, abs=0.12)
+    for value, true, sigma in (
+        (fit.x, sources[:, 0], np.sqrt(fit.var_x)),
+        (fit.y, sources[:, 1], np.sqrt(fit.var_y)),
+        (fit.flux, sources[:, 2], fit.flux_err),
+    ):
+        pull = (value - true) / sigma
+        assert abs(pull.mean()) < 0.3
+        assert 0.8 < pull.std() < 1.2
+
+
+def test_fits_equal_photutils(field):
+    data, err, bad, sources = field
+    start = sources[:40, 0].round(1), sources[:40, 1].round(1)
+    fit = fit_psf(data, err, bad, *start, scene.psf())
+    model = ImagePSF(scene.psf().central(12), oversampling=4)
+    photometry = PSFPhotometry(model, (5, 5), aperture_radius=5)
+    table = photometry(
+        data.astype(float),
+        error=err.astype(float),
+        init_params=Table({"x": start[0], "y": start[1]}),
+    )
+    np.testing.assert_allclose(fit.x, table["x_fit"], atol=1e-4)
+    np.testing.assert_allclose(fit.y, table["y_fit"], atol=1e-4)
+    np.testing.assert_allclose(fit.flux, table["flux_fit"], rtol=1e-4)
+    np.testing.assert_allclose(fit.flux_err, table["flux_err"], rtol=1e-3)
+    np.testing.assert_allclose(np.sqrt(fit.var_x), table["x_err"], rtol=1e-3)
+    np.testing.assert_allclose(fit.gof, table["reduced_chi2"], rtol=1e-4)
+
+
+def test_fits_do_not_depend_on_each_other(field):
+    data, err, bad, sources = field
+    together = fit_psf(data, err, bad, sources[:, 0], sources[:, 1], scene.psf())
+    for part in (slice(5, 6), slice(None, None, -1)):
+        alone = fit_psf(data, err, bad, sources[part, 0], sources[part, 1], scene.psf())
+        np.testing.assert_array_equal(alone.flux, together.flux[part])
+        np.testing.assert_array_equal(alone.x, together.x[part])
+
+
+def test_flags():
+    shape = (60, 60)
+    sources = np.array([[10, 10, 1], [30, 30, 1], [50, 10, 1], [10, 50, 1], [45, 45, -1.0]])
+    data = scene.render(shape, sources).astype(np.float32)
+    err, bad = np.full(shape, 0.001, np.float32), np.zeros(shape, bool)
+    bad[30, 31] = True  # one pixel of the second
+    bad[5:15, 45:55] = True  # all of the third
+    bad[45:55, 5:15] = True  # all but three of the fourth
+    bad[50, 9:12] = False
+    x, y = sources[:, 0].copy(), sources[:, 1].copy()
+    x, y = np.append(x, [np.nan, -20, 25.0]), np.append(y, [5, 5, 52.0])
+    fit = fit_psf(data, err, bad, x, y, scene.psf())
+    assert fit.flags[:4].tolist() == [0, 1, 129, 257]
+    assert fit.flags[4] & 4
+    assert fit.flags[5] == 64 and fit.flags[6] == 64
+    assert np.isnan(fit.flux[[2, 3, 5, 6]]).all() and np.isnan(fit.gof[[2, 3, 5, 6]]).all()
+    assert fit.flux[1] == pytest.approx(1, rel=1e-3)
+    known = sum(PSF_FLAGS)
+    assert all(flag | known == known for flag in fit.flags.tolist())
+
+
+def test_noise_and_garbage_never_raise():
+    rng = np.random.default_rng(0)
+    for data in (np.zeros((40, 40)), rng.normal(size=(40, 40)), rng.normal(size=(40, 40)) ** 21):
+        x, y = rng.uniform(-5, 45, (2, 200))
+        err, bad = np.ones((40, 40), np.float32), rng.uniform(size=(40, 40)) < 0.3
+        fit = fit_psf(data.astype(np.float32), err, bad, x, y, scene.psf())
+        fitted = np.isfinite(fit.flux)
+        assert ((fit.flags & (64 | 128 | 256) == 0) == fitted).all()
+        converged = fitted & (fit.flags & 24 == 0)
+        assert np.isfinite(fit.flux_err[converged]).all()
+
+
+def test_the_coadd_psf_is_wider_than_the_detectors():
+    """Detector pixel, drop and output pixel: variances of squares add to that of the optics."""
+    sizes = {}
+    for pixfrac, kernel in ((1.0, "square"), (0.5, "square"), (1.0, "point")):
+        psf = analytic_psf("F158", 0.055, pixfrac=pixfrac, kernel=kernel)
+        sizes[pixfrac, kernel] = psf.encircled_energy(RADII)
+    assert (sizes[1.0, "square"] < sizes[0.5, "square"]).all()
+    assert (sizes[0.5, "square"] < sizes[1.0, "point"]).all()
+    assert sizes[1.0, "square"][2] == pytest.approx(0.90, abs=0.01)
+
+
+def test_energy_of_the_image_is_that_of_the_model():
+    model = analytic_psf("F129", 0.055)
+    image = CoaddPSF.from_image(model.image, model.oversample, 0.055, "image")
+    np.testing.assert_allclose(
+        image.encircled_energy(RADII), model.encircled_energy(RADII), atol=2e-4
+    )
+    with pytest.raises(ValueError, match="odd"):
+        CoaddPSF.from_image(np.ones((4, 4)), 2, 0.055, "image")
+
+
+@pytest.mark.parametrize("per_pixel", [True, False])
+def test_reference_stamps_of_both_kinds_give_the_analytic_psf(per_pixel):
+    """A stamp with or without the detector pixel, sampled as the reference files are."""
+    from romosaic.psf import psf_image
+
+    responses = (0.11,) if per_pixel else ()
+    stamp = psf_image("F158", 0.11, 361, 4, responses=responses)
+    if not per_pixel:
+        stamp = stamp / 16
+    psf = reference_psf(stamp, 4, 0.055, "test")
+    assert psf.oversample == pytest.approx(2)
+    expected = analytic_psf("F158", 0.055).encircled_energy(RADII)
+    np.testing.assert_allclose(psf.encircled_energy(RADII), expected, atol=2e-3)
+    fine, coarse = scene.psf().central(5)[::2, ::2], psf.central(5)
+    np.testing.assert_allclose(coarse, fine, atol=1e-3 * fine.max())
+
+
+def test_circularised_keeps_a_round_image():
+    y, x = np.mgrid[-40:41, -40:41]
+    gauss = np.exp(-0.5 * (x**2 + y**2) / 25.0)
+    np.testing.assert_allclose(circularised(gauss), gauss, atol=2e-5)
+    stretched = np.exp(-0.5 * (x**2 / 36.0 + y**2 / 16.0))
+    round_ = circularised(stretched)
+    assert round_[40, 47] == pytest.approx(round_[47, 40])
+    radius, profile = radial_profile(stretched)
+    assert radius[-1] == 40 and profile[0] == pytest.approx(1)
