@@ -10,19 +10,18 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import exposure, flux, pixmap, product
+    from romosaic import exposure, flux, product
 
     raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
     model, conversion = exposure.read_exposure(raw)
     calibrated = flux.calibrate(
         exposure.arrays(model), conversion, where=raw, **snakemake.params.parameters
     )
-    wcs = exposure.wcs_function(model.meta.wcs)
     product.write_flux(
         snakemake.output[0],
         model,
         calibrated,
-        pixmap.PixelMap.fit(wcs, calibrated.data.shape),
+        exposure.pixel_map(raw, model),
         record["exposure"],
         product.provenance(
             snakemake.params.parameters, [(record["exposure"], record["fingerprint"])]

@@ -8,6 +8,7 @@ itself. `open_flux` trusts `flux` and maps only what is asked for.
 import re
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -81,10 +82,12 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
             "optical_element": str(meta["instrument"]["optical_element"]).upper(),
             "visit_id": _visit_id(meta["observation"]),
             "exposure_time": float(meta["exposure"]["exposure_time"]),
-            "start_time": str(meta["exposure"]["start_time"]),
-            "end_time": str(meta["exposure"]["end_time"]),
+            "start_time": _time(meta["exposure"]["start_time"]),
+            "end_time": _time(meta["exposure"]["end_time"]),
             "shape": [int(n) for n in roman["data"]["shape"]],
         }
+        if not 0 < record["exposure_time"] < np.inf:
+            raise ValueError(f"exposure_time {record['exposure_time']}")
         _conversion(path, meta)
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
@@ -100,7 +103,7 @@ def _image_tree(path: Path, blocks: AsdfBlocks) -> dict:
     meta = roman.get("meta") if isinstance(roman, dict) else None
     if not isinstance(meta, dict):
         raise ExposureError(path, "is not a Roman file (no roman.meta)", _LEAVE_OUT)
-    element = str(meta.get("instrument", {}).get("optical_element")).upper()
+    element = str(_section(meta, "instrument").get("optical_element")).upper()
     if element in ("PRISM", "GRISM"):
         raise ExposureError(
             path, f"is a {element} exposure: romosaic makes mosaics of images", _LEAVE_OUT
@@ -109,12 +112,29 @@ def _image_tree(path: Path, blocks: AsdfBlocks) -> dict:
         raise ExposureError(
             path, f"has optical_element {element}, not one of {' '.join(FILTERS)}", _LEAVE_OUT
         )
-    shape = roman["data"].get("shape", []) if isinstance(roman.get("data"), dict) else []
-    if len(shape) != 2 or "dq" not in roman or "err" not in roman:
+    shape = _section(roman, "data").get("shape")
+    plane = isinstance(shape, list) and len(shape) == 2 and all(_whole(n) for n in shape)
+    if not plane or "dq" not in roman or "err" not in roman:
         raise ExposureError(path, "is not a calibrated Level-2 image (data, err, dq)", _LEAVE_OUT)
     if meta.get("wcs") is None:
         raise ExposureError(path, "has no WCS (meta.wcs is null)", _LEAVE_OUT)
     return roman
+
+
+def _section(tree: dict, key: str) -> dict:
+    """Part of a tree; empty where the file has something else in its place."""
+    section = tree.get(key)
+    return section if isinstance(section, dict) else {}
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _time(value: object) -> str:
+    """Time as the file has it; raises ValueError for anything that is not one."""
+    datetime.fromisoformat(str(value))
+    return str(value)
 
 
 def _visit_id(observation: dict) -> str:
@@ -124,10 +144,11 @@ def _visit_id(observation: dict) -> str:
 
 def _conversion(path: Path, meta: dict) -> float:
     """MJy/sr per unit of the data; 1 when the exposure is calibrated already."""
-    if str(meta.get("cal_step", {}).get("flux")) == "COMPLETE":
+    if str(_section(meta, "cal_step").get("flux")) == "COMPLETE":
         return 1.0
-    value = meta.get("photometry", {}).get("conversion_megajanskys")
-    if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
+    value = _section(meta, "photometry").get("conversion_megajanskys")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < np.inf:
         raise ExposureError(
             path,
             f"has no photometry (meta.photometry.conversion_megajanskys is {value})",
@@ -207,14 +228,42 @@ def read_exposure(path: str | Path):
         raise ExposureError(error.where, error.what, error.todo) from error
     except RomosaicError:
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # asdf, the schema and the data models raise many kinds
-        reason = str(error).strip().splitlines()
+    except MemoryError as error:  # a damaged size of a compressed block asks for the impossible
         raise ExposureError(
-            path, f"is not a valid Level-2 file: {reason[0] if reason else error!r}", _FETCH
+            path, "needs more memory than there is", "give flux more mem_mb, or " + _FETCH
         ) from error
+    except Exception as error:  # asdf, the schema and the data models raise many kinds
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        raise ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH) from error
     return model, conversion
+
+
+def pixel_map(path: str | Path, model) -> PixelMap:
+    """
+    Make the pixel map of an open Level-2 model.
+
+    Parameters
+    ----------
+    path : str or path
+        Its file, for error messages.
+    model : roman_datamodels.datamodels.ImageModel
+        From `read_exposure`.
+
+    Raises
+    ------
+    ExposureError
+        The WCS gives no positions, or is not smooth.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return PixelMap.fit(wcs_function(model.meta.wcs), model.data.shape)
+    except RomosaicError as error:
+        raise ExposureError(path, f"has a WCS that {error.what}", error.todo) from error
+    except Exception as error:  # a damaged WCS may raise anything
+        raise ExposureError(
+            path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT
+        ) from error
 
 
 def arrays(model) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import dq as dq_flags
 from .errors import ExposureError
+from .halves import from_half
 from .sky import block_statistics, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
@@ -125,7 +126,11 @@ def calibrate(
 
 
 def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
-    return np.asarray(array, dtype=np.float32) * np.float32(factor)
+    """Float32 values times a factor; the array itself where that is what it is already."""
+    if array.dtype.type is np.float16:
+        return from_half(array, factor)
+    values = np.asarray(array, dtype=np.float32)
+    return values if factor == 1 else values * np.float32(factor)
 
 
 def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray:
@@ -135,10 +140,12 @@ def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray
     Under bright sources that difference is rounding noise of float16, of either sign: it is floored at half the
     median of the pixels where read noise is a fair share of the error.
     """
-    left = err**2
-    for variance in variances.values():
-        left -= variance
-    fair = ~bad & (left > 0.1 * err**2)
+    total = err**2
+    left = total.copy()
+    with np.errstate(invalid="ignore"):  # infinite errors are marked later
+        for variance in variances.values():
+            left -= variance
+    fair = ~bad & (left > 0.1 * total) & (left < np.inf)
     floor = 0.5 * np.median(left[fair]) if fair.any() else np.float32(np.finfo(np.float32).tiny)
     # Pixels whose err or variances are unusable stay so (NaN passes through maximum).
     return np.maximum(left, np.float32(floor))
@@ -149,15 +156,14 @@ def _mark_unusable(
 ) -> dict[str, int]:
     """Mark pixels DO_NOT_USE in dq for what is wrong with their values; returns counts by reason."""
     counts = {"flagged": int(np.count_nonzero(given))}
-    reasons = {
-        "data not finite": ~np.isfinite(data),
-        "err not positive": ~(np.isfinite(err) & (err > 0)),
-    }
-    for name, variance in variances.items():
-        # Flat-field variance may be exactly zero; noise of the detector and of the light may not.
-        low = variance >= 0 if name == "var_flat" else variance > 0
-        reasons[f"{name} not positive"] = ~(np.isfinite(variance) & low)
-    for reason, wrong in reasons.items():
-        counts[reason] = int(np.count_nonzero(wrong & ~given))
+    for reason, values in {"data not finite": data, "err not positive": err, **variances}.items():
+        if values is data:
+            fit = np.isfinite(data)
+        else:
+            # Flat-field variance may be exactly zero; noise of the detector and of the light may not.
+            fit = (values >= 0 if reason == "var_flat" else values > 0) & (values < np.inf)
+        wrong = ~fit
+        name = f"{reason} not positive" if reason in variances else reason
+        counts[name] = int(np.count_nonzero(wrong & ~given))
         dq[wrong] |= np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
     return counts

@@ -1,9 +1,9 @@
 """
 Half-precision arrays, converted by compiled loops.
 
-The data models keep errors and variances as float16. numpy converts those one by one in software: six planes of
+Data models keep errors and variances as float16. numpy converts those one by one in software: six planes of
 a detector cost 1.5 CPU seconds, a quarter of the flux step. A table of all 65536 halves makes them float32 and
-scales them in one pass; the way back is integer arithmetic on the bits (IEEE 754, round to nearest, ties to even).
+scales them in one pass; the way back is integer arithmetic on the bits (IEEE 754, to nearest, ties to even).
 """
 
 import numpy as np

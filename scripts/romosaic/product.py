@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from . import __version__
 from .asdf_blocks import AsdfBlocks, write_asdf
 from .errors import ProductError
 from .flux import VARIANCES, Calibrated
+from .halves import to_half
 from .pixmap import PixelMap
 
 #: Packages whose version can change a product.
@@ -64,13 +65,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
             path, f"cannot be written ({error.strerror or error})", "check space and permissions"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before matters more
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, but leave it alone when it holds this text already, its age unchanged."""
     path = Path(path)
-    if path.exists() and path.read_bytes() == text.encode():
+    if path.is_file() and path.read_bytes() == text.encode():
         return
     with atomic(path) as temporary:
         temporary.write_bytes(text.encode())
@@ -168,9 +170,9 @@ def write_flux(
     from astropy.time import Time
 
     model.data, model.dq = calibrated.data, calibrated.dq
-    model.err = calibrated.err.astype(np.float16)
+    model.err = to_half(calibrated.err)
     for name, variance in calibrated.variances.items():
-        model[name] = variance.astype(np.float16)
+        model[name] = to_half(variance)
     model.meta.cal_step["flux"] = "COMPLETE"
     model.meta.filename = Path(path).name
     model.meta.file_date = Time.now()
