@@ -26,9 +26,9 @@ FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
 GRID_PATCH, DETECTOR_PATCH = 256, 128
 #: Variance of (pixel - reference) beyond 3 sigma for a reference of two, in units of the pixel's.
 TWO_MEMBER_FACTOR = 1.4
-#: Square of the derivative that noise alone exceeds in a tenth of all pixels, in units of a pixel's variance,
+#: Square of the derivative that noise alone exceeds in 1 % of all pixels, in units of a pixel's variance,
 #: for a reference of two, of three, and times n of n > 3.
-DERIVATIVE_NOISE = (2.25, 1.31, 3.2)
+DERIVATIVE_NOISE = (4.8, 2.7, 6.4)
 
 
 def noise_factors(model: bool = True) -> np.ndarray:
