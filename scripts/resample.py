@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -23,7 +22,7 @@ with reported(snakemake.log[0]):
         [row["level"] for row in sky],
         [row["flagged"] for row in outliers["members"]],
         grid,
-        SimpleNamespace(**parameters),
+        parameters,
         snakemake.threads,
     )
     model = mosaic_model.mosaic_model(
