@@ -38,7 +38,7 @@ def noise_factors(model: bool = True) -> np.ndarray:
     Three or more members: an outlier is the largest or smallest value, so the median is one of the others and
     does not follow it; it is drawn towards it by half a step in rank, which makes up for the noise it adds.
     In simulations of pure noise through this code, the tails of (pixel - median) at 1e-4 and 1e-5 are those
-    of the pixel's own noise, within 2 % for 3 to 20 members: factor 1.
+    of the pixel's own noise, within 3 % for 3 to 20 members: factor 1.
 
     Two members: when a pixel is high, the minimum is the other member, whose noise adds in full. A bilinear
     sample, interpolated once more, has 0.4 of a pixel's variance: factor 1.4 (tails measured: 1.19 squared). A
@@ -47,7 +47,7 @@ def noise_factors(model: bool = True) -> np.ndarray:
     The derivative of the blot is meant for sources, but between pixels of a noisy reference it is never 0:
     0.7 sigma for three members, which would raise a limit of 5 sigma to 5.8. What noise alone seldom exceeds
     is therefore taken off, in quadrature: star cores, where the derivative is many sigma, do not feel it. The
-    figures hold for grid pixels of half a detector pixel, the smallest in use; coarser ones are smoother.
+    figures hold for grid pixels of half a detector pixel, as skycells have; on coarser grids noise is less.
 
     Parameters
     ----------
