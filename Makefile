@@ -65,4 +65,4 @@ lock: ## resolve envs/requirements.in (ARGS=--upgrade, or ARGS="--upgrade-packag
 
 clean: ## remove environments, caches and results/demo (no other results)
 	rm -rf .venv .venv-* results/demo .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find scripts tests envs -name __pycache__ -type d -prune -exec rm -rf {} +
