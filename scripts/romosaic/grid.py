@@ -131,7 +131,11 @@ class Grid:
         return replace(self, x0=self.x0 + n, y0=self.y0 + n, nx=self.nx + 2 * n, ny=self.ny + 2 * n)
 
     def to_wcs_info(self) -> dict:
-        """Return the keys of an association's ``skycell_wcs_info`` (degrees, 0-based pixels)."""
+        """
+        Return the keys of an association's ``skycell_wcs_info`` (degrees, 0-based pixels).
+
+        A mirrored grid has one key more, ``x_east``: false; the others do not tell it from its mirror image.
+        """
         ra_center, dec_center = self.center
         return {
             "name": self.skycell or "none",
@@ -146,6 +150,7 @@ class Grid:
             "ny": int(self.ny),
             "orientat": float(np.float32(_offset(self.ra0, ra_center))),
             "orientat_projection_center": float(self.orientation),
+            **({} if self.x_east else {"x_east": False}),
         }
 
     @classmethod
@@ -162,12 +167,13 @@ class Grid:
             ny=int(info["ny"]),
             orientation=float(info.get("orientat_projection_center", 0.0)),
             skycell=None if name == "none" else str(name),
+            x_east=bool(info.get("x_east", True)),
         )
 
 
 def _offset(ra0: float, ra: float) -> float:
-    """Difference of two right ascensions in degrees, the second taken as negative across RA 0."""
-    return ra0 - (ra - 360 if ra - ra0 > 180 else ra)
+    """Difference of two right ascensions, degrees, as the sky map has it: it wraps in regions on RA 0 only."""
+    return ra0 - (ra - 360 if ra0 == 0 and ra > 270 else ra)
 
 
 def unit_vector(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
