@@ -337,3 +337,12 @@ def test_metadata_says_how_it_was_measured(field):
         scene.psf().encircled_energy([0.1, 0.2, 0.4, 0.8, 1.6])
     )
     assert "photutils" in meta["versions"] and "8" in meta["image_flags"]
+
+
+def test_best_position_is_windowed_where_there_is_one(stars):
+    table, truth = stars
+    assert (table["ra"] == table["ra_centroid_win"]).all()
+    assert (table["dec"] == table["dec_centroid_win"]).all()
+    window = np.hypot(table["x_centroid_win"] - truth[:, 0], table["y_centroid_win"] - truth[:, 1])
+    moment = np.hypot(table["x_centroid"] - truth[:, 0], table["y_centroid"] - truth[:, 1])
+    assert np.median(window) < np.median(moment)

@@ -48,7 +48,7 @@ class CoaddFile:
 
 def read_coadd(path: str | Path) -> CoaddFile:
     """
-    Read a coadd after checking its checksums.
+    Read a coadd, checking the checksums of what is read.
 
     Parameters
     ----------
@@ -64,10 +64,11 @@ def read_coadd(path: str | Path) -> CoaddFile:
     import roman_datamodels as rdm
 
     try:
-        with asdf.open(path, validate_checksums=True, memmap=False, lazy_load=False) as file:
+        # Only the blocks that are used are read and checked: the coadd has several times as many.
+        with asdf.open(path, validate_checksums=True, memmap=False) as file:
             own = file.tree.get("romosaic", {}).get("provenance", {})
             model = rdm.open(file)
-            planes = [np.asarray(model[name], np.float32) for name in ("data", "err", "weight")]
+            planes = [np.array(model[name], np.float32) for name in ("data", "err", "weight")]
             meta = model.meta.copy()
             grid = _grid(path, meta)
     except ProductError:

@@ -128,7 +128,10 @@ def _centroids(
     columns |= _position("centroid_win", *window.T, grid)
     matrix = sky_columns.jacobian(grid, shape.x, shape.y)
     columns["orientation_sky"] = sky_columns.position_angle(matrix, shape.theta)
-    columns["ra"], columns["dec"] = columns["ra_centroid"], columns["dec_centroid"]
+    # The best position is the windowed one: neither the edge of the segment nor faint wings pull it.
+    for name in ("ra", "dec"):
+        best, fallback = columns[f"{name}_centroid_win"], columns[f"{name}_centroid"]
+        columns[name] = np.where(np.isfinite(columns["ra_centroid_win"]), best, fallback)
     return columns
 
 

@@ -2,8 +2,9 @@
 Source catalog of one coadd: detection, positions, shapes, aperture and PSF photometry.
 
 Steps and parameters are those of romancal's SourceCatalogStep, measured on the background-subtracted coadd
-inside its covered window. Different from it: position errors are real; orientation and spatial flag follow
-the sky; pixels without data are left out of sums and flagged; aperture errors are ``sqrt(sum w^2 err^2)``.
+inside its covered window. Different from it: position errors are real; the best position is the windowed one;
+position angle and spatial index follow the sky; pixels without data are left out of sums and flagged; aperture
+errors are ``sqrt(sum w^2 err^2)``.
 The errors are those of independent pixels: `err` of the coadd is taken as it is.
 """
 
