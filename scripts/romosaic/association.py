@@ -333,8 +333,9 @@ def regular_grid(
     if np.linalg.norm(vectors - center[:, None], axis=0).max() > np.radians(45):
         raise AssociationError(where, "its members lie all over the sky", "make several products")
     ra, dec = sky_position(vectors)
-    # The middle of the box in one plane is nearly that in another: the second turn moves it by nothing.
-    for _ in range(3):
+    # The middle of the box in one plane is nearly that in the next; near a pole, where north turns, it takes
+    # some more.
+    for _ in range(8):
         grid = Grid(*(float(v) for v in sky_position(center)), 0, 0, pixel_scale, 1, 1, rotation)
         x, y = grid.to_pixel(ra, dec)
         center = unit_vector(*grid.to_sky((x.min() + x.max()) / 2, (y.min() + y.max()) / 2))

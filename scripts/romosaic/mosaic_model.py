@@ -1,5 +1,6 @@
 """The Level-3 data model of a coadd: its WCS, and metadata blended from its members."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from .names import SUFFIX
 if TYPE_CHECKING:
     from .resample import Coadd
 
+#: What `association.make_associations` and romancal call their products, up to the group of exposures.
+_PRODUCT_NAME = re.compile(r"r\d{5}_[A-Za-z0-9]+_(v\d{14}|d\d{8}|p\d{5}|full|user)_")
 #: meta keys that a coadd has only when all members agree on them.
 _COMMON = {
     "observation": (
@@ -54,32 +57,19 @@ def grid_wcs(grid: Grid):
     Returns
     -------
     gwcs.WCS
-        With its bounding box, invertible; LONPOLE is 180 degrees at the poles too.
+        Invertible, with LONPOLE 180 degrees at the poles too; with its bounding box unless it holds a pole.
     """
     from astropy import coordinates, units
-    from astropy.modeling.models import (
-        AffineTransformation2D,
-        Identity,
-        Pix2Sky_TAN,
-        RotateNative2Celestial,
-        Scale,
-        Shift,
-    )
-    from gwcs import WCS, coordinate_frames
+    from astropy.modeling.models import Pix2Sky_TAN
+    from gwcs import WCS, FITSImagingWCSTransform, coordinate_frames
 
-    o = np.radians(grid.orientation)
-    mirror = 1.0 if grid.x_east else -1.0
-    rotation = [
-        [mirror * np.cos(o), mirror * np.sin(o)],
-        [-np.sin(o), np.cos(o)],
-    ]
-    transform = (
-        (Shift(-grid.x0) & Shift(-grid.y0))
-        | AffineTransformation2D(matrix=np.array(rotation), translation=[0.0, 0.0])
-        | (Scale(grid.pixel_scale) & Scale(grid.pixel_scale))
-        | Pix2Sky_TAN()
-        | RotateNative2Celestial(grid.ra0, grid.dec0, 180.0)
-        | Identity(2)
+    # Of all transforms this one tells crpix, crval, cdelt and pc to who reads the file.
+    transform = FITSImagingWCSTransform(
+        Pix2Sky_TAN(),
+        crpix=(grid.x0, grid.y0),
+        crval=(grid.ra0, grid.dec0),
+        cdelt=(grid.pixel_scale if grid.x_east else -grid.pixel_scale, grid.pixel_scale),
+        pc=_turn(grid),
     )
     detector = coordinate_frames.Frame2D(
         name="detector", axes_order=(0, 1), unit=(units.pix, units.pix)
@@ -88,16 +78,33 @@ def grid_wcs(grid: Grid):
         name="icrs", reference_frame=coordinates.ICRS(), unit=(units.deg, units.deg)
     )
     wcs = WCS([(detector, transform), (sky, None)], name=grid.skycell or "mosaic")
-    wcs.bounding_box = ((-0.5, grid.nx - 0.5), (-0.5, grid.ny - 0.5))
     wcs.pixel_shape = (grid.nx, grid.ny)
+    # With a box gwcs inverts only what lies between the least and the greatest declination of the corners:
+    # nothing at all where they surround a pole.
+    if not _holds(grid, 0.0, 90.0) and not _holds(grid, 0.0, -90.0):
+        wcs.bounding_box = ((-0.5, grid.nx - 0.5), (-0.5, grid.ny - 0.5))
     return wcs
+
+
+def _holds(grid: Grid, ra: float, dec: float) -> bool:
+    x, y = grid.to_pixel(ra, dec)
+    return bool(-0.5 <= x <= grid.nx - 0.5 and -0.5 <= y <= grid.ny - 0.5)
+
+
+def _turn(grid: Grid) -> list[list[float]]:
+    """PC matrix of a grid: pixel offsets to plane offsets, before the handedness."""
+    o = np.radians(grid.orientation)
+    cosine, sine = float(np.cos(o)), float(np.sin(o))
+    return [[cosine, sine], [-sine, cosine]]
 
 
 def wcsinfo(grid: Grid) -> dict:
     """Summary of a grid for ``meta.wcsinfo``; scales in degrees as the files of the archive have them."""
-    ra, dec = grid.center
-    o = np.radians(grid.orientation)
-    corners = " ".join(f"{r:.9f} {d:.9f}" for r, d in zip(*grid.corners(), strict=True))
+    x, y = (grid.nx - 1) / 2, (grid.ny - 1) / 2
+    ra, dec = _place(grid, x, y)
+    # Counter-clockwise on the sky, seen from inside, as regions are given.
+    order = [0, 3, 2, 1] if grid.x_east else [0, 1, 2, 3]
+    corners = np.stack(grid.corners(), axis=1)[order]
     return {
         "ra_ref": float(grid.ra0),
         "dec_ref": float(grid.dec0),
@@ -106,17 +113,14 @@ def wcsinfo(grid: Grid) -> dict:
         "pixel_scale_ref": float(grid.pixel_scale),
         "pixel_scale": _local_scale(grid),
         "projection": "TAN",
-        "s_region": f"POLYGON ICRS {corners}",
+        "s_region": "POLYGON ICRS " + " ".join(f"{r:.9f} {d:.9f}" for r, d in corners),
         "image_shape": [int(grid.ny), int(grid.nx)],
         "ra": ra,
         "dec": dec,
-        "orientation": _north_angle(grid, (grid.nx - 1) / 2, (grid.ny - 1) / 2),
-        "orientation_ref": float(grid.orientation % 360),
+        "orientation": _north_angle(grid, x, y),
+        "orientation_ref": _north_angle(grid, grid.x0, grid.y0),
         "skycell_name": grid.skycell,
-        "rotation_matrix": [
-            [float(np.cos(o)), float(np.sin(o))],
-            [float(-np.sin(o)), float(np.cos(o))],
-        ],
+        "rotation_matrix": _turn(grid),
     }
 
 
@@ -128,13 +132,24 @@ def _local_scale(grid: Grid) -> float:
     return float(grid.pixel_scale * cosine**1.5)
 
 
+def _place(grid: Grid, x: float, y: float) -> tuple[float, float]:
+    """Sky position of a pixel, degrees; that of the tangent point as it is given, at a pole too."""
+    if (x, y) == (grid.x0, grid.y0):
+        return float(grid.ra0), float(grid.dec0)
+    ra, dec = grid.to_sky(x, y)
+    return float(ra), float(dec)
+
+
 def _north_angle(grid: Grid, x: float, y: float) -> float:
     """Position angle of the +y axis at a pixel, degrees east of north in [0, 360)."""
-    (ra0, ra1), (dec0, dec1) = grid.to_sky(np.array([x, x]), np.array([y - 0.5, y + 0.5]))
-    d_ra, d0, d1 = np.radians(ra1 - ra0), np.radians(dec0), np.radians(dec1)
-    east = np.sin(d_ra) * np.cos(d1)
-    north = np.cos(d0) * np.sin(d1) - np.sin(d0) * np.cos(d1) * np.cos(d_ra)
-    return float(np.degrees(np.arctan2(east, north)) % 360)
+    ra, dec = np.radians(_place(grid, x, y))
+    here = grid.frame.T @ [(x - grid.x0) * grid.scale, (y - grid.y0) * grid.scale, 1.0]
+    here /= np.linalg.norm(here)
+    along = grid.frame[1] - here * (here @ grid.frame[1])
+    east = [-np.sin(ra), np.cos(ra), 0.0]
+    north = [-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)]
+    # A tiny negative angle modulo 360 rounds to 360 itself.
+    return float(np.degrees(np.arctan2(along @ east, along @ north)) % 360 % 360)
 
 
 def common_value(values: Sequence[object]) -> object:
@@ -216,35 +231,21 @@ def mosaic_model(
     for name in ("data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat"):
         if (array := getattr(coadd, name)) is not None:
             model[name] = array
-    meta = model.meta
-    metas = [member.meta for member in members]
+    meta, metas = model.meta, [member.meta for member in members]
+    product, release = association["products"][0]["name"], association.get("data_release_id")
+    kind, label = group_of(product)
     meta.calibration_software_name = "romosaic"
     meta.calibration_software_version = __version__
     meta.origin = str(common_value([m.get("origin") for m in metas]) or "STSCI/SOC")
-    group = association["products"][0]["name"].split("_")[2:3]
-    meta.product_type = _product_type(association)
-    if release := association.get("data_release_id"):
-        meta.data_release_id = release
+    meta.product_type = f"{release or 'p'}_{kind}_coadd"
+    if release:
+        meta.data_release_id = str(release)
     meta.cal_logs = []
-    _blend(meta, metas, group)
+    _blend(meta, metas, label)
     meta.coadd_info.update(_times(metas, coadd))
-    meta.association = {"name": f"{association['products'][0]['name']}_asn.json"}
-    matched = any(row["status"] == "COMPLETE" for row in sky)
-    meta.cal_step = {
-        "flux": "COMPLETE",
-        "skymatch": "COMPLETE" if matched else "SKIPPED",
-        "outlier_detection": outliers["status"],
-        "resample": "COMPLETE",
-    }
-    member_scale = np.sqrt(np.median([_pixel_area(member, grid) for member in members]))
-    meta.resample = {
-        "good_bits": str(parameters["good_bits"]),
-        "pixel_scale_ratio": float(1 / member_scale),
-        "pixfrac": float(parameters["pixfrac"]),
-        "pointings": len({m["observation"].get("observation_id") for m in metas}),
-        "members": [member.name + SUFFIX for member in members],
-        "weight_type": str(parameters["weight_type"]),
-    }
+    meta.association = {"name": f"{product}_asn.json"}
+    meta.cal_step = _steps(sky, outliers)
+    meta.resample = _resample(members, metas, grid, parameters)
     meta.statistics = _statistics(coadd)
     meta.wcs = grid_wcs(grid)
     meta.wcsinfo = wcsinfo(grid)
@@ -252,29 +253,65 @@ def mosaic_model(
     return model
 
 
-def _product_type(association: dict) -> str:
-    """Kind of product as the archive names it, from the group in the product's name."""
-    label = association["products"][0]["name"].split("_")
+def _steps(sky: Sequence[dict], outliers: dict) -> dict:
+    matched = any(row["status"] == "COMPLETE" for row in sky)
+    return {
+        "flux": "COMPLETE",
+        "skymatch": "COMPLETE" if matched else "SKIPPED",
+        "outlier_detection": outliers["status"],
+        "resample": "COMPLETE",
+    }
+
+
+def _resample(
+    members: Sequence[FluxExposure], metas: list[dict], grid: Grid, parameters: dict
+) -> dict:
+    areas = [member.pixmap.on_grid(grid).pixel_ratio for member in members]
+    return {
+        "good_bits": str(parameters["good_bits"]),
+        "pixel_scale_ratio": float(1 / np.sqrt(np.median(areas))),
+        "pixfrac": float(parameters["pixfrac"]),
+        "pointings": len({m["observation"].get("observation_id") for m in metas}),
+        "members": [member.name + SUFFIX for member in members],
+        "weight_type": str(parameters["weight_type"]),
+    }
+
+
+def group_of(product: str) -> tuple[str, str | None]:
+    """
+    Kind and label of the group of exposures in a product's name.
+
+    Returns
+    -------
+    kind : {'visit', 'daily', 'pass', 'full', 'user'}
+        'user' for names that are not of the archive's form.
+    label : str or None
+        Such as v01001001001001; None where the name has none.
+    """
+    found = _PRODUCT_NAME.match(product)
+    if not found:
+        return "user", None
+    label = found[1]
     kinds = {"v": "visit", "d": "daily", "p": "pass", "f": "full", "u": "user"}
-    kind = kinds.get(label[2][:1], "user") if len(label) > 2 else "user"
-    return f"{association.get('data_release_id') or 'p'}_{kind}_coadd"
+    return kinds[label[0]], label
 
 
-def _blend(meta, metas: list[dict], group: list[str]) -> None:
+def _blend(meta, metas: list[dict], label: str | None) -> None:
     for section, keys in _COMMON.items():
         for key in keys:
             meta[section][key] = common_value([m.get(section, {}).get(key) for m in metas])
     meta.instrument.name = "WFI"
     program = meta.observation["program"]
     meta.observation["program"] = None if program is None else int(program)
-    meta.observation["exposure_grouping"] = group[0] if group else None
+    meta.observation["exposure_grouping"] = label
 
 
 def _times(metas: list[dict], coadd: "Coadd") -> dict:
     from astropy.time import Time
 
-    starts = Time([str(m["exposure"]["start_time"]) for m in metas], scale="utc", format="isot")
-    ends = Time([str(m["exposure"]["end_time"]) for m in metas], scale="utc", format="isot")
+    starts = Time([str(m["exposure"]["start_time"]) for m in metas], scale="utc")
+    ends = Time([str(m["exposure"]["end_time"]) for m in metas], scale="utc")
+    starts.format = ends.format = "isot"
     return {
         "time_first": starts.min(),
         "time_last": ends.max(),
@@ -284,18 +321,14 @@ def _times(metas: list[dict], coadd: "Coadd") -> dict:
     }
 
 
-def _pixel_area(member: FluxExposure, grid: Grid) -> float:
-    """Area of a member's pixel in grid pixels."""
-    return member.pixmap.on_grid(grid).pixel_ratio
-
-
 def _statistics(coadd: "Coadd") -> dict:
-    covered = coadd.data[coadd.weight > 0]
+    """Median, mean absolute deviation (as the schema defines image_rms) and fraction of the covered pixels."""
+    covered = coadd.data[(coadd.weight > 0) & np.isfinite(coadd.data)]
     if not covered.size:
-        return {"image_median": 0.0, "image_rms": 0.0, "good_pixel_fraction": 0.0}
-    median = float(np.median(covered))
+        return {"image_median": np.nan, "image_rms": np.nan, "good_pixel_fraction": 0.0}
+    median = np.median(covered)
     return {
-        "image_median": median,
+        "image_median": float(median),
         "image_rms": float(np.mean(np.abs(covered - median), dtype=np.float64)),
         "good_pixel_fraction": covered.size / coadd.data.size,
     }

@@ -1,0 +1,60 @@
+"""Records of exposures as `associate` keeps them, and the rules of romancal's schema of associations."""
+
+from header_files import CORNER
+from romosaic.grid import Grid
+
+VISIT = "0000101002003004005"
+#: The four skycells that meet at `CORNER`.
+CELLS = ["000p86x51y59", "000p86x51y60", "000p86x52y59", "000p86x52y60"]
+
+_INFO_NUMBERS = {
+    "pixel_scale",
+    "ra_projection_center",
+    "dec_projection_center",
+    "x0_projection",
+    "y0_projection",
+    "ra_center",
+    "dec_center",
+    "nx",
+    "ny",
+    "orientat",
+    "orientat_projection_center",
+}
+
+
+def record(
+    ra=CORNER[0], dec=CORNER[1], number=1, visit=VISIT, element="F158", width=100.0, roll=0.0
+):
+    """Record of a square exposure of a width in arcseconds, as `exposure.read_record` makes it."""
+    grid = Grid(ra, dec, 49.5, 49.5, width / 100 / 3600, 100, 100, roll)
+    corners_ra, corners_dec = grid.corners()
+    return {
+        "exposure": f"r{visit}_{number:04d}_wfi01_{element.lower()}",
+        "visit_id": visit,
+        "optical_element": element,
+        "footprint": {"ra": corners_ra.tolist(), "dec": corners_dec.tolist()},
+    }
+
+
+def by_name(*records):
+    return {entry["exposure"]: entry for entry in records}
+
+
+def check_schema(content):
+    """Rules of asn_schema_jw_level3.json of romancal 1.1."""
+    for key in ("asn_type", "asn_rule", "asn_id", "program", "asn_pool"):
+        assert isinstance(content.get(key, ""), str), key
+    for key in ("target", "version_id"):
+        assert content.get(key) is None or isinstance(content[key], str), key
+    info = content["skycell_wcs_info"]
+    if info != "none":
+        assert isinstance(info["name"], str)
+        assert info.keys() >= _INFO_NUMBERS
+        assert {type(info[key]) for key in _INFO_NUMBERS} <= {int, float}
+    assert isinstance(content["products"], list)
+    for product in content["products"]:
+        assert isinstance(product.get("name", ""), str)
+        assert isinstance(product["members"], list)
+        for member in product["members"]:
+            assert isinstance(member["expname"], str)
+            assert isinstance(member["exptype"], str)
