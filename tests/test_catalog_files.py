@@ -8,7 +8,7 @@ import roman_datamodels as rdm
 from astropy.table import Table
 from astropy.time import Time
 from romosaic.catalog_files import read_coadd, write_catalog
-from romosaic.catalog_references import choose_psf, read_apcorr, read_epsf
+from romosaic.catalog_references import choose_psf, point_source, read_apcorr, read_epsf
 from romosaic.errors import ConfigError, ProductError
 from romosaic.grid import Grid
 from romosaic.mosaic_model import grid_wcs, wcsinfo
@@ -218,6 +218,16 @@ def test_epsf_file_is_used_for_its_filter(epsf_path):
     assert read_epsf(epsf_path, "F129") is None
     assert choose_psf("F129", 0.055, str(epsf_path)).source == "analytic"
     assert choose_psf("F158", 0.055).source == "analytic"
+
+
+def test_point_source_of_a_coadd_follows_its_drizzling(coadd_path, epsf_path):
+    coadd = read_coadd(coadd_path)
+    psf, energy = point_source(coadd, {"epsf_file": None, "apcorr_file": None})
+    assert energy is None
+    # pixfrac 0.8 of the file: sharper than the drop of a full pixel.
+    assert psf.encircled_energy(0.1) > scene.psf().encircled_energy(0.1)
+    psf, _ = point_source(coadd, {"epsf_file": str(epsf_path), "apcorr_file": None})
+    assert psf.source.startswith("file")
 
 
 @pytest.mark.parametrize("unit", [1.0, 1 / 0.11])

@@ -346,3 +346,11 @@ def test_best_position_is_windowed_where_there_is_one(stars):
     window = np.hypot(table["x_centroid_win"] - truth[:, 0], table["y_centroid_win"] - truth[:, 1])
     moment = np.hypot(table["x_centroid"] - truth[:, 0], table["y_centroid"] - truth[:, 1])
     assert np.median(window) < np.median(moment)
+
+
+def test_parameters_of_the_configuration():
+    from romosaic.config_models import SourceCatalog
+
+    defaults = Parameters.of_section(SourceCatalog().model_dump())
+    assert defaults == Parameters()
+    assert Parameters.of_section(SourceCatalog(npixels=9).model_dump()).npixels == 9

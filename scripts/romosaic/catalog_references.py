@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .catalog_files import CoaddFile
 from .coadd_psf import CoaddPSF, analytic_psf, reference_psf
 from .errors import ConfigError
 
@@ -13,6 +14,41 @@ from .errors import ConfigError
 _LARGEST_HALF_LIGHT = 0.3
 _DETECTOR_PIXEL = 0.11
 _SPECTRUM = "G2V"
+
+Energy = tuple[np.ndarray, np.ndarray]
+
+
+def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, Energy | None]:
+    """
+    What a point source looks like on a coadd, by the files that the configuration names or without any.
+
+    Parameters
+    ----------
+    coadd : CoaddFile
+        Its filter, pixels, and drizzling count.
+    section : dict
+        Section `source_catalog` of the configuration.
+
+    Returns
+    -------
+    psf : CoaddPSF
+    energy : (radius, fraction) or None
+        Of the aperture-correction file; None without one for this filter.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be used, or the filter has no model.
+    """
+    psf = choose_psf(
+        coadd.optical_element,
+        coadd.grid.pixel_scale * 3600,
+        section["epsf_file"],
+        pixfrac=coadd.pixfrac,
+        kernel=coadd.kernel,
+    )
+    path = section["apcorr_file"]
+    return psf, read_apcorr(path, coadd.optical_element) if path else None
 
 
 def choose_psf(
@@ -107,7 +143,7 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
     return _read(path, "epsf_file", extract)
 
 
-def read_apcorr(path: str | Path, optical_element: str) -> tuple[np.ndarray, np.ndarray] | None:
+def read_apcorr(path: str | Path, optical_element: str) -> Energy | None:
     """
     Encircled energy of a point source from an ApcorrRefModel.
 
@@ -132,7 +168,7 @@ def read_apcorr(path: str | Path, optical_element: str) -> tuple[np.ndarray, np.
         The file cannot be read or has another layout.
     """
 
-    def extract(model: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def extract(model: Any) -> Energy | None:
         if optical_element not in model.data:
             return None
         table = model.data[optical_element]

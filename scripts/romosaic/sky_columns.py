@@ -67,7 +67,21 @@ def jacobian(grid: Grid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def sky_errors(
     matrix: np.ndarray, var_x: np.ndarray, var_y: np.ndarray, cov_xy: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One-sigma errors towards east and north (arcsec) of pixel covariances (pixel^2) and a `jacobian`."""
+    """
+    Errors of positions on the sky.
+
+    Parameters
+    ----------
+    matrix : (n, 2, 2) float64
+        `jacobian` at the positions.
+    var_x, var_y, cov_xy : (n,) float64
+        Covariances, pixel^2.
+
+    Returns
+    -------
+    east, north : (n,) float64
+        One sigma, arcsec.
+    """
 
     def along(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.sqrt(np.maximum(a * a * var_x + 2 * a * b * cov_xy + b * b * var_y, 0.0))

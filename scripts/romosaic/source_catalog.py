@@ -9,7 +9,7 @@ The errors are those of independent pixels: `err` of the coadd is taken as it is
 """
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -56,6 +56,11 @@ class Parameters:
     deblend: bool = False
     fit_psf: bool = True
 
+    @classmethod
+    def of_section(cls, section: dict[str, Any]) -> "Parameters":
+        """Parameters of a section `source_catalog` of the configuration; its files are not among them."""
+        return cls(**{field.name: section[field.name] for field in fields(cls)})
+
 
 def make_catalog(
     data: np.ndarray,
@@ -73,26 +78,22 @@ def make_catalog(
 
     Parameters
     ----------
-    data, err : (ny, nx) float
-        Coadd and its one-sigma error, MJy/sr; NaN where there is no data.
-    weight : (ny, nx) float
-        Weight map, 0 where there is no data.
+    data, err, weight : (ny, nx) float
+        Coadd and its one-sigma error, MJy/sr, NaN without data; its weight, 0 without data.
     grid : Grid
         Pixels of the coadd.
     parameters : Parameters
     psf : CoaddPSF, optional
         Point-spread function on this grid; needed to fit PSFs.
     energy : (radius, fraction), optional
-        Encircled energy of a point source at radii in arcsec, from an aperture-correction file; default: that
-        of `psf`.
+        Encircled energy of a point source at radii in arcsec; default: that of `psf`.
     cell : Cell, optional
         The coadd's skycell; without it `flagged_spatial_id` is 0.
 
     Returns
     -------
     table : astropy.table.Table
-        One row per source in the order of the labels; all columns of the schema, `_healpix_29` and, with
-        `fit_psf`, the PSF columns. No rows when nothing is found or nothing is covered.
+        One row per source in the order of the labels; without rows when nothing is found or covered.
     segmentation : (ny, nx) uint32
         Labels of the sources.
 
@@ -101,7 +102,12 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    _check(data, err, weight, grid, parameters, psf)
+    if not data.shape == err.shape == weight.shape == grid.shape:
+        raise ValueError(
+            f"planes {data.shape} {err.shape} {weight.shape}, grid {grid.shape}: not one shape"
+        )
+    if parameters.fit_psf and psf is None:
+        raise ValueError("PSF photometry needs a PSF")
     scale = photometry.Scale(sky_columns.solid_angle(grid))
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
@@ -112,30 +118,14 @@ def make_catalog(
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
         found = _detect(planes[0], np.ascontiguousarray(bad[window]), parameters)
         segmentation[window] = found.segments
-        model = psf if parameters.fit_psf else None
+        fitted = psf if parameters.fit_psf else None
         columns = measure(
-            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, model, fractions, scale
+            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, fitted, fractions, scale
         )
         _uncut(columns, window)
         columns["flagged_spatial_id"] = _spatial_id(columns, grid, cell)
     meta = _meta(parameters, psf, fractions, scale)
     return make_table(columns, parameters.fit_psf, meta), segmentation
-
-
-def _check(
-    data: np.ndarray,
-    err: np.ndarray,
-    weight: np.ndarray,
-    grid: Grid,
-    parameters: Parameters,
-    psf: CoaddPSF | None,
-) -> None:
-    if not data.shape == err.shape == weight.shape == grid.shape:
-        raise ValueError(
-            f"data {data.shape}, err {err.shape}, weight {weight.shape}, grid {grid.shape}: not one shape"
-        )
-    if parameters.fit_psf and psf is None:
-        raise ValueError("PSF photometry needs a PSF")
 
 
 def _fractions(
