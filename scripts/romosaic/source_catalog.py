@@ -56,6 +56,11 @@ class Parameters:
     deblend: bool = False
     fit_psf: bool = True
 
+    @property
+    def detection(self) -> dict[str, Any]:
+        """Keywords of `detection.detect`."""
+        return {name: value for name, value in asdict(self).items() if name != "fit_psf"}
+
     @classmethod
     def of_section(cls, section: dict[str, Any]) -> "Parameters":
         """Parameters of a section `source_catalog` of the configuration; its files are not among them."""
@@ -102,12 +107,7 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    if not data.shape == err.shape == weight.shape == grid.shape:
-        raise ValueError(
-            f"planes {data.shape} {err.shape} {weight.shape}, grid {grid.shape}: not one shape"
-        )
-    if parameters.fit_psf and psf is None:
-        raise ValueError("PSF photometry needs a PSF")
+    _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
     scale = photometry.Scale(sky_columns.solid_angle(grid))
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
@@ -116,16 +116,22 @@ def make_catalog(
     window = covered_window(bad)
     if window is not None:
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
-        found = _detect(planes[0], np.ascontiguousarray(bad[window]), parameters)
+        found = detect(planes[0], np.ascontiguousarray(bad[window]), **parameters.detection)
         segmentation[window] = found.segments
         fitted = psf if parameters.fit_psf else None
         columns = measure(
             found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, fitted, fractions, scale
         )
-        _uncut(columns, window)
-        columns["flagged_spatial_id"] = _spatial_id(columns, grid, cell)
+        _place(columns, window, grid, cell)
     meta = _meta(parameters, psf, fractions, scale)
     return make_table(columns, parameters.fit_psf, meta), segmentation
+
+
+def _check(shapes: tuple, parameters: Parameters, psf: CoaddPSF | None) -> None:
+    if len(set(shapes)) > 1:
+        raise ValueError(f"data, err, weight and grid of {shapes}: not one shape")
+    if parameters.fit_psf and psf is None:
+        raise ValueError("PSF photometry needs a PSF")
 
 
 def _fractions(
@@ -140,12 +146,6 @@ def _fractions(
     return {name: float(np.interp(radius, *energy)) for name, radius in radii.items()}
 
 
-def _detect(data: np.ndarray, bad: np.ndarray, parameters: Parameters) -> Any:
-    options = asdict(parameters)
-    del options["fit_psf"]
-    return detect(data, bad, **options)
-
-
 def _cut(grid: Grid, window: tuple[slice, slice]) -> Grid:
     """Grid of a window of the image."""
     rows, cols = window
@@ -158,25 +158,25 @@ def _cut(grid: Grid, window: tuple[slice, slice]) -> Grid:
     )
 
 
-def _uncut(columns: dict[str, np.ndarray], window: tuple[slice, slice]) -> None:
-    """Move pixel columns from the window to the image."""
+def _place(
+    columns: dict[str, np.ndarray],
+    window: tuple[slice, slice],
+    grid: Grid,
+    cell: sky_columns.Cell | None,
+) -> None:
+    """Move pixel columns from the window to the image, and add the spatial index."""
     rows, cols = window
     for name in _PIXEL_COLUMNS:
         if name in columns:
             columns[name] = columns[name] + cols.start
             other = name.replace("x", "y", 1) if name.startswith("x") else name.replace("_x", "_y")
             columns[other] = columns[other] + rows.start
-
-
-def _spatial_id(
-    columns: dict[str, np.ndarray], grid: Grid, cell: sky_columns.Cell | None
-) -> np.ndarray:
     x, y = columns["x_centroid"], columns["y_centroid"]
-    if cell is None:
-        return np.zeros(len(x), np.int64)
-    return sky_columns.flagged_spatial_id(
-        x, y, grid.pixel_scale * 3600, cell.region, cell.name, cell.in_core(x, y)
-    )
+    columns["flagged_spatial_id"] = np.zeros(len(x), np.int64)
+    if cell is not None:
+        columns["flagged_spatial_id"] = sky_columns.flagged_spatial_id(
+            x, y, grid.pixel_scale * 3600, cell.region, cell.name, cell.in_core(x, y)
+        )
 
 
 def _meta(
