@@ -1,6 +1,6 @@
 checkpoint associate:
     input:
-        exposures=all_exposures,
+        exposures=INPUTS.exposures.values(),
         associations=INPUTS.associations,
     output:
         update(directory(f"{OUT}/associate")),

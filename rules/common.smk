@@ -4,8 +4,6 @@ import json
 import sys
 from functools import cache
 
-from snakemake.exceptions import WorkflowError
-
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from romosaic import inputs
@@ -20,7 +18,11 @@ try:
     OUT = CONFIG["output_dir"]
     INPUTS = inputs.find(CONFIG)
 except RomosaicError as error:
-    raise WorkflowError(str(error))
+    sys.exit(f"romosaic: {error}")
+if not INPUTS.exposures and "--lint" not in sys.argv:
+    sys.exit(
+        "romosaic: nothing to do: set `exposures` (or `associations`) in config/config.yaml, or run `make demo` to see it work"
+    )
 
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 
@@ -28,15 +30,6 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
-
-
-def all_exposures(wildcards):
-    """Level-2 files of the run."""
-    if not INPUTS.exposures:
-        raise WorkflowError(
-            "nothing to do: set `exposures` (or `associations`) in config/config.yaml, or run `make demo` to see an example"
-        )
-    return list(INPUTS.exposures.values())
 
 
 def raw_exposure(wildcards):

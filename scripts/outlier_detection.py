@@ -1,6 +1,5 @@
 """Rule `outlier_detection`: pixels that disagree with the other members of a product."""
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -18,7 +17,7 @@ with reported(snakemake.log[0]):
         members,
         levels,
         association.read_grid(snakemake.input.association),
-        SimpleNamespace(**parameters),
+        parameters,
         snakemake.threads,
     )
     tree = {

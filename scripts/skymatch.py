@@ -1,6 +1,5 @@
 """Rule `skymatch`: sky level of every member of a product."""
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -13,7 +12,7 @@ with reported(snakemake.log[0]):
 
     parameters = snakemake.params.parameters
     members = [exposure.open_flux(path) for path in snakemake.input.members]
-    match = skymatch.match_sky(members, SimpleNamespace(**parameters))
+    match = skymatch.match_sky(members, parameters)
     tree = {
         "members": [
             {"exposure": member.name, "level": level, "status": status, "group": group}

@@ -34,7 +34,7 @@ def parameters(**changed):
         "good_bits": "~DO_NOT_USE",
         "memory_mb": 600,
     }
-    return SimpleNamespace(**{**values, **changed})
+    return {**values, **changed}
 
 
 def pixel_map(dx=0.0, dy=0.0, roll=0.0, shape=SHAPE, center=CENTER, distortion=2e-5):

@@ -20,7 +20,7 @@ def parameters(**changed):
         "lsigma": 4.0,
         "usigma": 4.0,
     }
-    return SimpleNamespace(**{**values, **changed})
+    return {**values, **changed}
 
 
 def member(dx=0.0, dy=0.0, roll=0.0, level=0.0, sky=None, noise=0.0, seed=0, center=(150.0, 2.0)):

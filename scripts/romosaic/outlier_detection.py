@@ -87,8 +87,8 @@ def detect_outliers(
         Sky level to subtract from each member, MJy/sr.
     grid : Grid
         Grid of the product. It is padded inside, so that products that share a border see the same.
-    parameters : object
-        Attributes `noise` ('model' or 'err'), `snr` and `scale` (two numbers each), `backg` (MJy/sr),
+    parameters : mapping
+        `noise` ('model' or 'err'), `snr` and `scale` (two numbers each), `backg` (MJy/sr),
         `maskpt`, `good_bits`, `memory_mb`: section `outlier_detection` of the configuration. `memory_mb`
         bounds the stacks of mapped members; the reference takes 5 bytes per grid pixel besides.
     threads : int
@@ -106,9 +106,9 @@ def detect_outliers(
     ValueError
         Unknown `noise`, or bad `good_bits`.
     """
-    if parameters.noise not in ("model", "err"):
-        raise ValueError(f"noise is model or err, not {parameters.noise!r}")
-    good = parse_good_bits(parameters.good_bits)
+    if parameters["noise"] not in ("model", "err"):
+        raise ValueError(f"noise is model or err, not {parameters['noise']!r}")
+    good = parse_good_bits(parameters["good_bits"])
     bad_bits = np.uint32(0 if good is None else good ^ 0xFFFFFFFF)
     if status(len(members)) == "SKIPPED":
         return [_no_flags() for _ in members]
@@ -120,7 +120,7 @@ def detect_outliers(
     views = []
     for member, level, step in zip(members, levels, steps, strict=True):
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
-        views.append(_View(member, float(level), padded, zone, bad_bits, parameters.noise))
+        views.append(_View(member, float(level), padded, zone, bad_bits, parameters["noise"]))
     with ThreadPoolExecutor(threads) as pool:
         reference = _reference(views, padded, parameters, pool, threads)
         return [_flag(view, reference, parameters, pool) for view in views]
@@ -257,7 +257,7 @@ def _reference(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
-    budget = parameters.memory_mb * 2**20
+    budget = parameters["memory_mb"] * 2**20
     mapped = sum(view.data.nbytes + view.dq.nbytes for view in views if view.window is not None)
     (y_origin, x_origin), network = _origin(grid), kernels.sorting_network(len(views))
 
@@ -266,7 +266,7 @@ def _reference(
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
             _combine_patch(
-                found, network, limits, parameters.maskpt, budget / threads, reference, depth
+                found, network, limits, parameters["maskpt"], budget / threads, reference, depth
             )
             for view, _ in found if mapped > budget else ():
                 view.release()
@@ -328,8 +328,8 @@ def _flag(
         return _no_flags()
     y0, y1, x0, x1 = view.window
     why = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    (scale1, scale2), (snr1, snr2) = parameters.scale, parameters.snr
-    limits = np.array([scale1, snr1, scale2, snr2, parameters.backg], float)
+    (scale1, scale2), (snr1, snr2) = parameters["scale"], parameters["snr"]
+    limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
     judge = partial(_judge_row, view, reference, limits, noise_factors(not view.variances), why)
     list(pool.map(judge, range(len(view.on_detector.rows))))
     view.release()

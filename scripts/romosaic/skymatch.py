@@ -69,8 +69,8 @@ def match_sky(members: list, parameters) -> SkyMatch:
     ----------
     members : list of FluxExposure
         Or anything with `shape`, `sky_blocks` and `pixmap` as in `exposure.FluxExposure`.
-    parameters : object
-        Attributes `skymethod` ('local', 'global', 'match', 'global+match'), `match_down`, `skystat`,
+    parameters : mapping
+        `skymethod` ('local', 'global', 'match', 'global+match'), `match_down`, `skystat`,
         `nclip`, `lsigma`, `usigma`: section `skymatch` of the configuration. (`lower`, `upper`, `dqbits`
         and `binwidth` concern pixels, and have done their work in the block statistics.)
 
@@ -86,7 +86,7 @@ def match_sky(members: list, parameters) -> SkyMatch:
     ValueError
         Unknown `skymethod` or `skystat`.
     """
-    method = parameters.skymethod
+    method = parameters["skymethod"]
     if method not in ("local", "global", "match", "global+match"):
         raise ValueError(f"skymethod is local, global, match or global+match, not {method!r}")
     blocks = [_read_blocks(member) for member in members]
@@ -98,7 +98,7 @@ def match_sky(members: list, parameters) -> SkyMatch:
 
     level = np.zeros(len(members))
     if "match" in method:
-        level = _shift_groups(delta, group, parameters.match_down)
+        level = _shift_groups(delta, group, parameters["match_down"])
     if method == "match":
         valid &= np.isin(np.arange(len(members)), np.r_[pairs["i"], pairs["j"]])
     else:
@@ -332,7 +332,7 @@ def _shift_groups(delta: np.ndarray, group: np.ndarray, down: bool) -> np.ndarra
 def _local_sky(value: np.ndarray, parameters) -> float:
     """Sky of one member: the clipped statistic over its blocks; NaN without a valid block."""
     value = value[np.isfinite(value)]
-    for turn in range(parameters.nclip):
+    for turn in range(parameters["nclip"]):
         if not value.size:
             break
         if turn == 0:
@@ -341,13 +341,13 @@ def _local_sky(value: np.ndarray, parameters) -> float:
             sigma = middle - low
         else:
             middle, sigma = value.mean(), value.std()
-        kept = (value >= middle - parameters.lsigma * sigma) & (
-            value <= middle + parameters.usigma * sigma
+        kept = (value >= middle - parameters["lsigma"] * sigma) & (
+            value <= middle + parameters["usigma"] * sigma
         )
         if kept.all():
             break
         value = value[kept]
-    return _statistic(value, parameters.skystat) if value.size else np.nan
+    return _statistic(value, parameters["skystat"]) if value.size else np.nan
 
 
 def _statistic(value: np.ndarray, skystat: str) -> float:
