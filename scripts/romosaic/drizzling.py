@@ -1,0 +1,274 @@
+"""
+Drizzle (Fruchter & Hook 2002, PASP 114, 144): weighted sums of detector pixels on an output grid.
+
+Two engines add the same sums. `tiled` walks pixel edges over tiles of the output (square kernel, pixfrac 1; see
+`drizzle_kernels` and `drizzle_tiles`). `drizzle` is the STScI library, for every other kernel and pixfrac; it
+runs on a padded grid, because it leaves out or misweights pixels near a border that the input crosses.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from .drizzle_kernels import accumulate, walk_edges
+from .drizzle_tiles import Tile, place_tiles, window_of
+from .grid import Grid
+from .pixmap import GridMap, PixelMap
+
+KERNELS = ("square", "point", "turbo", "gaussian", "lanczos2", "lanczos3")
+#: Output pixels with less weight than this part of a fully covered one count as not covered.
+SLIVER = 1e-6
+#: Pixels of no weight round the input of the drizzle library, which loses the outermost two at times.
+LIBRARY_RIM = 4
+
+
+@dataclass(frozen=True)
+class Placement:
+    """
+    Where one exposure falls.
+
+    Attributes
+    ----------
+    window : tuple of int
+        Part (y0, y1, x0, x1) of the detector that is needed.
+    pixel_ratio : float
+        Area of a detector pixel in output pixels.
+    tiles : list of Tile
+        Engine `tiled`.
+    gridmap : GridMap or None
+        Engine `drizzle`: map to the padded grid.
+    pad : int
+        Engine `drizzle`: pixels added on every side of the grid.
+    """
+
+    window: tuple[int, int, int, int]
+    pixel_ratio: float
+    tiles: list[Tile] = field(default_factory=list)
+    gridmap: GridMap | None = None
+    pad: int = 0
+
+
+def choose_engine(engine: str, kernel: str, pixfrac: float) -> str:
+    """
+    Return the engine, `tiled` or `drizzle`, for a kernel and a pixfrac.
+
+    Raises
+    ------
+    ValueError
+        Unknown kernel or engine, pixfrac outside (0, 1], or `tiled` for what it cannot do.
+    """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel is one of {', '.join(KERNELS)}, not {kernel!r}")
+    if not 0 < pixfrac <= 1:
+        raise ValueError(f"pixfrac lies above 0 and up to 1, not at {pixfrac}")
+    simple = kernel == "square" and pixfrac == 1
+    if engine == "auto":
+        return "tiled" if simple else "drizzle"
+    if engine not in ("tiled", "drizzle"):
+        raise ValueError(f"engine is auto, tiled or drizzle, not {engine!r}")
+    if engine == "tiled" and not simple:
+        raise ValueError("engine tiled does kernel square with pixfrac 1 only")
+    return engine
+
+
+def in_threads(function: Callable, items: Iterable, threads: int) -> list:
+    """Return ``[function(item) for item in items]``, worked out by up to `threads` threads."""
+    if threads <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
+
+
+class Drizzle:
+    """
+    Sums of several planes over the exposures of one grid.
+
+    Parameters
+    ----------
+    grid : Grid
+        Output grid.
+    n_planes : int
+        Planes per exposure.
+    n_members : int
+        Exposures, for the size of the context.
+    kernel : str
+        One of `KERNELS`.
+    pixfrac : float
+        Linear size of the drop over that of the detector pixel, above 0 and up to 1; 1 for lanczos.
+    engine : {"auto", "tiled", "drizzle"}
+        `auto` takes `tiled` for kernel square with pixfrac 1.
+    threads : int
+        Threads of the tiled engine; results do not depend on it.
+    weight_plane : int
+        Which plane is the weight.
+
+    Attributes
+    ----------
+    sums : (n_planes, ny, nx) float32 array
+        Sum over exposures and pixels of a * plane, a = overlap area over the area of the detector pixel
+        (for other kernels the kernel's share).
+    context : (n, ny, nx) uint32 array
+        Bit m % 32 of plane m // 32 is set where exposure m contributed.
+
+    Raises
+    ------
+    ValueError
+        From `choose_engine`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        n_planes: int,
+        n_members: int,
+        *,
+        kernel: str = "square",
+        pixfrac: float = 1.0,
+        engine: str = "auto",
+        threads: int = 1,
+        weight_plane: int = 1,
+    ) -> None:
+        self.engine = choose_engine(engine, kernel, pixfrac)
+        self.grid, self.kernel, self.pixfrac = grid, kernel, float(pixfrac)
+        self.threads, self.weight_plane = max(int(threads), 1), weight_plane
+        self.sums = np.zeros((n_planes, grid.ny, grid.nx), np.float32)
+        self.context = np.zeros((max(-(-n_members // 32), 1), grid.ny, grid.nx), np.uint32)
+        self._buffers: SimpleQueue = SimpleQueue()
+
+    def place(self, pixmap: PixelMap) -> Placement | None:
+        """Find the part of an exposure that falls in the grid; None when there is none."""
+        if self.engine == "tiled":
+            tiles, pixel_ratio = place_tiles(pixmap, self.grid)
+            return Placement(window_of(tiles), pixel_ratio, tiles) if tiles else None
+        pixel_ratio = pixmap.on_grid(self.grid).pixel_ratio
+        if not np.isfinite(pixel_ratio):  # behind the tangent plane
+            return None
+        pad = 8 + 4 * int(np.ceil(np.sqrt(pixel_ratio)))  # lanczos3 reaches 3 detector pixels
+        gridmap = pixmap.on_grid(self.grid.padded(pad))
+        window = gridmap.window()
+        return window and Placement(window, pixel_ratio, gridmap=gridmap, pad=pad)
+
+    def add(
+        self, member: int, placement: Placement, planes: np.ndarray, weight: float
+    ) -> tuple[int, int]:
+        """
+        Add one exposure.
+
+        Parameters
+        ----------
+        member : int
+            Its number in the context.
+        placement : Placement
+            From `place`.
+        planes : (rows, columns, n_planes) float32 array
+            Its planes in ``placement.window``: multiplied by the weights they are to have, finite, and zero
+            in bad pixels.
+        weight : float
+            Weight of an ordinary pixel; sums below `SLIVER` of it count as not covered.
+
+        Returns
+        -------
+        n_used, n_covered : int
+            Detector pixels of positive weight with their centre in the grid; output pixels added to.
+        """
+        y0, y1, x0, x1 = placement.window
+        if planes.shape != (y1 - y0, x1 - x0, len(self.sums)):
+            raise ValueError(f"planes of shape {planes.shape} do not fit {placement.window}")
+        context, bit = self.context[member // 32], np.uint32(1 << (member % 32))
+        threshold = SLIVER * weight / placement.pixel_ratio
+        if self.engine == "drizzle":
+            return self._add_library(placement, planes, context, bit, threshold)
+
+        def one(tile: Tile) -> tuple[int, int]:
+            return self._add_tile(tile, placement.window, planes, context, bit, threshold)
+
+        counts = in_threads(one, placement.tiles, self.threads)
+        return sum(n for n, _ in counts), sum(n for _, n in counts)
+
+    def _add_tile(self, tile, window, planes, context, bit, threshold) -> tuple[int, int]:
+        rows, columns = tile.shape
+        n_planes = planes.shape[2]
+        size = rows * (columns + 1) * n_planes
+        try:  # a buffer that another tile has left zero: fresh pages cost more than clearing
+            scratch = self._buffers.get_nowait()
+        except Empty:
+            scratch = np.zeros(0)
+        if scratch.size < size:
+            scratch = np.zeros(size)
+        buffer = scratch[:size].reshape(rows, columns + 1, n_planes)
+        y0, _, x0, x1 = tile.box
+        n_used = walk_edges(
+            buffer,
+            planes,
+            (window[0] - y0, window[2] - x0),
+            tile.cx,
+            tile.cy,
+            tile.lo,
+            tile.hi,
+            x1 - x0,
+            tuple(float(edge) for edge in tile.crop),
+            self.weight_plane,
+        )
+        n_covered = accumulate(
+            buffer, self.sums, context, bit, tile.corner, tile.crop, self.weight_plane, threshold
+        )
+        self._buffers.put(scratch)
+        return n_used, n_covered
+
+    def _add_library(self, placement, planes, context, bit, threshold) -> tuple[int, int]:
+        """Add one exposure by the drizzle library, within the part of the padded grid it falls in."""
+        from drizzle.resample import Drizzle as Library
+
+        y0, y1, x0, x1 = placement.window
+        pad, padded, rim = placement.pad, placement.gridmap.grid, LIBRARY_RIM
+        x, y = placement.gridmap.forward(
+            np.arange(x0 - rim, x1 + rim), np.arange(y0 - rim, y1 + rim)
+        )
+        weights = np.pad(planes[..., self.weight_plane], rim)
+        inside = (x >= pad - 0.5) & (x < pad + self.grid.nx - 0.5)
+        inside &= (y >= pad - 0.5) & (y < pad + self.grid.ny - 0.5)
+        n_used = int(np.count_nonzero(inside & (weights > 0)))
+        # part of the padded grid, with room for the kernel's reach
+        gx0, gx1 = max(int(x.min()) - pad, 0), min(int(x.max()) + pad + 1, padded.nx)
+        gy0, gy1 = max(int(y.min()) - pad, 0), min(int(y.max()) + pad + 1, padded.ny)
+        pixmap = np.dstack([x - gx0, y - gy0])
+        # part of it, and of the output, that counts
+        ty0, ty1 = max(gy0, pad) - gy0, min(gy1, pad + self.grid.ny) - gy0
+        tx0, tx1 = max(gx0, pad) - gx0, min(gx1, pad + self.grid.nx) - gx0
+        if ty1 <= ty0 or tx1 <= tx0:
+            return n_used, 0
+        output = np.s_[ty0 + gy0 - pad : ty1 + gy0 - pad, tx0 + gx0 - pad : tx1 + gx0 - pad]
+        covered = None
+        for p in range(len(self.sums)):
+            if p == self.weight_plane and covered is not None:
+                continue
+            library = Library(self.kernel, out_shape=(gy1 - gy0, gx1 - gx0), disable_ctx=True)
+            with warnings.catch_warnings():
+                # "does not conserve flux": means over weights are no fluxes
+                warnings.filterwarnings("ignore", message="Kernel")
+                library.add_image(
+                    _ratio(np.pad(planes[..., p], rim), weights),
+                    exptime=1.0,
+                    pixmap=pixmap,
+                    weight_map=weights,
+                    pixfrac=1.0 if self.kernel.startswith("lanczos") else self.pixfrac,
+                    pixel_scale_ratio=placement.pixel_ratio**-0.5,
+                )
+            total = library.out_wht[ty0:ty1, tx0:tx1]
+            if covered is None:
+                covered = total > threshold
+                self.sums[self.weight_plane][output][covered] += total[covered]
+                context[output][covered] |= bit
+            if p != self.weight_plane:
+                mean = library.out_img[ty0:ty1, tx0:tx1]
+                self.sums[p][output][covered] += mean[covered] * total[covered]
+        return n_used, int(np.count_nonzero(covered))
+
+
+def _ratio(plane: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Plane over weights where there is weight, else 0."""
+    return np.divide(plane, weights, out=np.zeros_like(weights), where=weights > 0)

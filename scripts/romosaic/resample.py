@@ -1,0 +1,336 @@
+"""
+Resample: the weighted mean of the exposures of one product, with variances, weights and context.
+
+Exposures are added one by one (`drizzling`), so that memory does not grow with their number. With a = overlap
+area over the area of the detector pixel, each detector pixel's a sum to 1 over the output, and
+
+    weight = sum(a w)        data = sum(a w d) / sum(a w)        var_* = sum(a w^2 v_*) / sum(a w)^2
+
+The weight w is one number per exposure: it never follows the signal, so that star cores keep their weight.
+Neighbouring output pixels share detector pixels and are correlated; `var_*` and `err` are scaled such that
+variances of the pixels of a large area add up to the variance of its sum. The scatter of single
+pixels is smaller.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .dq import bad_mask
+from .drizzling import Drizzle, in_threads
+from .errors import ExposureError
+from .grid import Grid
+from .resample_kernels import exposure_times, fill_planes, finish_rows
+
+WEIGHT_TYPES = ("ivm", "exptime", "none")
+#: Rows that are prepared or finished in one go.
+BAND = 256
+
+
+@dataclass(frozen=True)
+class MemberUse:
+    """
+    What one exposure gave to a coadd.
+
+    Attributes
+    ----------
+    exposure : str
+        Its name.
+    status : {"USED", "OUTSIDE", "NO_GOOD_PIXELS"}
+        OUTSIDE: it misses the grid. NO_GOOD_PIXELS: it has not one good pixel there.
+    level : float
+        Sky level subtracted, MJy/sr.
+    weight : float
+        Weight of its good pixels.
+    window : tuple of int or None
+        Part (y0, y1, x0, x1) of the detector that was read.
+    n_bad, n_flagged : int
+        Pixels of the window that are left out for their DQ or values, and those as outliers alone.
+    n_used : int
+        Good pixels of the detector with their centre in the grid.
+    n_covered : int
+        Pixels of the coadd that they reach.
+    """
+
+    exposure: str
+    status: str
+    level: float
+    weight: float
+    window: tuple[int, int, int, int] | None = None
+    n_bad: int = 0
+    n_flagged: int = 0
+    n_used: int = 0
+    n_covered: int = 0
+
+
+@dataclass
+class Coadd:
+    """
+    Arrays of a coadd; all (ny, nx) float32 but for `context`.
+
+    Attributes
+    ----------
+    data : array
+        MJy/sr; the fill value where nothing is covered.
+    err : array
+        MJy/sr, root of the sum of the variances; NaN where nothing is covered.
+    weight : array
+        Sum of the weights (ivm: sr^2/MJy^2; exptime: s); 0 where nothing is covered.
+    context : (n, ny, nx) uint32 array
+        Bit m % 32 of plane m // 32: exposure m contributed.
+    var_rnoise, var_poisson : array
+        MJy^2/sr^2, scaled for sums over areas; NaN where nothing is covered.
+    var_flat : array or None
+        The same of the flat field, if asked for.
+    exposure_time, max_exposure_time : float
+        Mean over the covered pixels, and largest, s; 0 if nothing is covered.
+    members : list of MemberUse
+        In the order of the context bits.
+    """
+
+    data: np.ndarray
+    err: np.ndarray
+    weight: np.ndarray
+    context: np.ndarray
+    var_rnoise: np.ndarray
+    var_poisson: np.ndarray
+    var_flat: np.ndarray | None = None
+    exposure_time: float = 0.0
+    max_exposure_time: float = 0.0
+    members: list[MemberUse] = field(default_factory=list)
+
+
+def resample(
+    members: Sequence,
+    levels: Sequence[float],
+    flagged: Sequence[np.ndarray | None],
+    grid: Grid,
+    parameters: Mapping,
+    threads: int = 1,
+) -> Coadd:
+    """
+    Coadd exposures on a grid.
+
+    Parameters
+    ----------
+    members : sequence of FluxExposure
+        Or anything with name, shape, data, dq, var_rnoise, var_poisson, var_flat, sky_variance,
+        exposure_time and pixmap. Only the windows that fall in the grid are read.
+    levels : sequence of float
+        Sky level of each exposure, MJy/sr, subtracted.
+    flagged : sequence of integer arrays or None
+        Outliers of each exposure, flat indices into its detector frame.
+    grid : Grid
+        Output grid.
+    parameters : mapping
+        Section ``resample`` of the configuration: kernel, pixfrac, engine, fillval, weight_type, good_bits,
+        include_var_flat.
+    threads : int
+        Threads; results do not depend on it.
+
+    Returns
+    -------
+    Coadd
+
+    Raises
+    ------
+    ExposureError
+        An exposure has no usable weight, or outliers outside its frame.
+    ValueError
+        A parameter out of range, or lists of different length.
+    """
+    weights = exposure_weights(members, parameters.get("weight_type", "ivm"))
+    if not len(members) == len(levels) == len(flagged):
+        raise ValueError(
+            f"{len(members)} exposures, {len(levels)} levels, {len(flagged)} flag lists"
+        )
+    # A power of two: scaling keeps every digit, so that cells with other members get the same bits.
+    unit = 2.0 ** np.round(np.median(np.log2(weights))) if len(weights) else 1.0
+    names = ["var_rnoise", "var_poisson"] + ["var_flat"] * bool(parameters.get("include_var_flat"))
+    drizzle = Drizzle(
+        grid,
+        2 + len(names),
+        len(members),
+        kernel=parameters.get("kernel", "square"),
+        pixfrac=parameters.get("pixfrac", 1.0),
+        engine=parameters.get("engine", "auto"),
+        threads=threads,
+    )
+    reader = _Reader(names, parameters.get("good_bits", "~DO_NOT_USE"), threads)
+    uses = []
+    for number, (member, level, flags) in enumerate(zip(members, levels, flagged, strict=True)):
+        weight = weights[number] / unit
+        use = {"exposure": member.name, "level": float(level), "weight": float(weights[number])}
+        placement = drizzle.place(member.pixmap)
+        if placement is None:
+            uses.append(MemberUse(status="OUTSIDE", **use))
+            continue
+        planes, n_bad, n_flagged = reader.planes(member, placement.window, level, flags, weight)
+        n_used, n_covered = drizzle.add(number, placement, planes, weight)
+        status = "USED" if n_covered else "OUTSIDE" if planes[..., 1].any() else "NO_GOOD_PIXELS"
+        use |= {"window": placement.window, "n_bad": n_bad, "n_flagged": n_flagged}
+        uses.append(MemberUse(status=status, n_used=n_used, n_covered=n_covered, **use))
+    del reader
+    return _finish(drizzle, unit, parameters.get("fillval"), members, uses, threads)
+
+
+def exposure_weights(members: Sequence, weight_type: str) -> np.ndarray:
+    """
+    Weight of each exposure: one number, whatever the signal of its pixels.
+
+    Parameters
+    ----------
+    members : sequence of FluxExposure
+        Their `sky_variance` and `exposure_time` are looked at.
+    weight_type : {"ivm", "exptime", "none"}
+        ivm: 1 / variance of the sky pixels (sr^2/MJy^2); exptime: exposure time (s); none: 1.
+
+    Returns
+    -------
+    (n,) float64 array
+
+    Raises
+    ------
+    ExposureError
+        The variance or the exposure time is not a positive number.
+    ValueError
+        Unknown weight type.
+    """
+    if weight_type not in WEIGHT_TYPES:
+        raise ValueError(f"weight_type is one of {', '.join(WEIGHT_TYPES)}, not {weight_type!r}")
+    weights = np.ones(len(members))
+    if weight_type == "none":
+        return weights
+    what = "sky_variance" if weight_type == "ivm" else "exposure_time"
+    for i, member in enumerate(members):
+        value = float(getattr(member, what))
+        if not (np.isfinite(value) and value > 0):
+            raise ExposureError(
+                member.name,
+                f"cannot be weighted by {weight_type}: its {what.replace('_', ' ')} is {value}",
+                "leave it out, or choose another weight_type",
+            )
+        weights[i] = 1 / value if weight_type == "ivm" else value
+    return weights
+
+
+def exposure_time_map(context: np.ndarray, times: Sequence[float]) -> np.ndarray:
+    """
+    Exposure time of each pixel of a coadd.
+
+    Parameters
+    ----------
+    context : (n, ny, nx) uint32 array
+        Bits of the exposures.
+    times : sequence of float
+        Exposure times, s, in the order of the bits.
+
+    Returns
+    -------
+    (ny, nx) float32 array, s
+    """
+    out = np.zeros(context.shape[1:], np.float32)
+    exposure_times(context, np.asarray(times, np.float64), out)
+    return out
+
+
+class _Reader:
+    """Reads windows of exposures into one array that is used again for the next exposure."""
+
+    def __init__(self, names: list[str], good_bits: str | int | None, threads: int) -> None:
+        self.names, self.good_bits, self.threads = names, good_bits, threads
+        self.scratch = np.empty(0, np.float32)
+
+    def planes(self, member, window, level, flags, weight) -> tuple[np.ndarray, int, int]:
+        """
+        Read the planes w d, w, w^2 v_1, ... of a window, zero in bad pixels.
+
+        Returns
+        -------
+        planes : (rows, columns, n_planes) float32 array
+            Valid until the next call.
+        n_bad, n_flagged : int
+            See `MemberUse`.
+        """
+        y0, y1, x0, x1 = window
+        shape = (y1 - y0, x1 - x0, 2 + len(self.names))
+        if self.scratch.size < np.prod(shape):
+            self.scratch = np.empty(np.prod(shape), np.float32)
+        planes = self.scratch[: np.prod(shape)].reshape(shape)
+        outliers = _outliers(member, flags, window)
+
+        def band(start: int) -> tuple[int, int]:
+            rows = slice(y0 + start, min(y0 + start + BAND, y1))
+            part = np.s_[rows, x0:x1]
+            bad = bad_mask(member.dq[part], self.good_bits)
+            n_before = np.count_nonzero(bad)
+            low, high = np.searchsorted(outliers[0], [rows.start, rows.stop])
+            bad[outliers[0][low:high] - rows.start, outliers[1][low:high] - x0] = True
+            n_flagged = np.count_nonzero(bad) - n_before
+            variances = tuple(_variance(member, name, part) for name in self.names)
+            out = planes[start : start + BAND]
+            n_good = fill_planes(
+                np.array(member.data[part], np.float32), bad, variances, level, weight, out
+            )
+            return bad.size - n_good - n_flagged, n_flagged
+
+        counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
+        return planes, sum(n for n, _ in counts), sum(n for _, n in counts)
+
+
+def _variance(member, name: str, part) -> np.ndarray:
+    """One variance plane of a window, float32; zeros where the exposure has no variance of the flat."""
+    plane = getattr(member, name)
+    if plane is None:
+        return np.zeros_like(member.data[part], np.float32)
+    # 16-bit values would overflow in the first product
+    return np.array(plane[part], np.float32)
+
+
+def _outliers(member, flags, window) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, ordered by row, of the flat indices that lie in a window."""
+    flat = np.sort(np.asarray([] if flags is None else flags, dtype=np.int64).ravel())
+    ny, nx = member.shape
+    if flat.size and (flat[0] < 0 or flat[-1] >= ny * nx):
+        raise ExposureError(
+            member.name,
+            f"has outliers flagged beyond its {ny} x {nx} pixels",
+            "delete the outlier_detection results and run again",
+        )
+    y, x = np.divmod(flat, nx)
+    y0, y1, x0, x1 = window
+    inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return y[inside], x[inside]
+
+
+def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int) -> Coadd:
+    """Turn the sums into means, variances and weights, in place."""
+    data, weight, *variances = drizzle.sums
+    err = np.empty_like(data)
+    fill = np.float32("nan" if fillval in (None, "INDEF") else fillval)
+    variances = tuple(variances)
+    times = np.array([float(member.exposure_time) for member in members])
+
+    def band(start: int) -> tuple[int, float]:
+        rows = slice(start, start + BAND)
+        n_covered = finish_rows(
+            data[rows], weight[rows], tuple(v[rows] for v in variances), err[rows], unit, fill
+        )
+        return n_covered, exposure_times(
+            drizzle.context[:, rows], times, np.empty((0, 0), np.float32)
+        )
+
+    counts = in_threads(band, range(0, drizzle.grid.ny, BAND), threads)
+    n_covered = sum(n for n, _ in counts)
+    total = sum(time * use.n_covered for time, use in zip(times, uses, strict=True))
+    return Coadd(
+        data,
+        err,
+        weight,
+        drizzle.context,
+        *variances,
+        exposure_time=float(total / n_covered) if n_covered else 0.0,
+        max_exposure_time=max(t for _, t in counts),
+        members=uses,
+    )

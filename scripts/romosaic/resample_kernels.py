@@ -1,0 +1,130 @@
+"""Compiled loops of `resample`: planes of a detector window, and the last arithmetic of a coadd."""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def fill_planes(data, bad, variances, level, weight, out):
+    """
+    Write the planes of a detector window that are to be drizzled.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32 array
+        MJy/sr.
+    bad : (ny, nx) bool array
+        Pixels to leave out; set where a value is not finite or a variance is negative.
+    variances : tuple of (ny, nx) float32 arrays
+        MJy^2/sr^2.
+    level : float
+        Subtracted from the data, MJy/sr.
+    weight : float
+        Weight of the good pixels, in a unit that makes it about 1.
+    out : (ny, nx, 2 + n) float32 array
+        weight (data - level), weight, weight^2 variance, ...; all zero in bad pixels.
+
+    Returns
+    -------
+    int
+        Number of good pixels.
+    """
+    n_good = 0
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            good = not bad[y, x] and np.isfinite(data[y, x])
+            for v in variances:
+                good = good and 0.0 <= v[y, x] < np.inf
+            bad[y, x] = not good
+            if good:
+                n_good += 1
+                out[y, x, 0] = weight * (data[y, x] - level)
+                out[y, x, 1] = weight
+                p = 2
+                for v in variances:
+                    out[y, x, p] = weight * weight * v[y, x]
+                    p += 1
+            else:
+                out[y, x] = 0.0
+    return n_good
+
+
+@njit(cache=True, nogil=True)
+def finish_rows(data, weight, variances, err, unit, fill):
+    """
+    Divide sums by weights, in place.
+
+    Parameters
+    ----------
+    data, weight : (ny, nx) float32 arrays
+        Sums of w d and w; the mean and the weight afterwards.
+    variances : tuple of (ny, nx) float32 arrays
+        Sums of w^2 v; variances of the mean afterwards.
+    err : (ny, nx) float32 array
+        Filled: root of the sum of the variances.
+    unit : float
+        Unit in which w was given.
+    fill : float
+        Value of uncovered data.
+
+    Returns
+    -------
+    int
+        Number of covered pixels.
+    """
+    n_covered = 0
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            w = float(weight[y, x])
+            covered = w > 0.0
+            n_covered += covered
+            data[y, x] = data[y, x] / w if covered else fill
+            weight[y, x] = w * unit if covered else 0.0
+            total = 0.0
+            for v in variances:
+                # kernels with negative lobes can leave a negative sum: no variance is known there
+                value = v[y, x] / w / w if covered and v[y, x] >= 0.0 else np.nan
+                v[y, x] = value
+                total += value
+            err[y, x] = np.sqrt(total)
+    return n_covered
+
+
+@njit(cache=True, nogil=True)
+def exposure_times(context, times, out):
+    """
+    Add up the exposure times of the members of each pixel.
+
+    Parameters
+    ----------
+    context : (n, ny, nx) uint32 array
+        Bits of the members.
+    times : (n_members,) float64 array
+        Exposure times, s.
+    out : (ny, nx) float32 array
+        Filled with the sums, s; left alone when empty.
+
+    Returns
+    -------
+    float
+        Largest sum, s.
+    """
+    n_planes, ny, nx = context.shape
+    largest = 0.0
+    last, total = np.zeros(n_planes, np.uint32), 0.0
+    for y in range(ny):
+        for x in range(nx):
+            changed = False
+            for p in range(n_planes):
+                changed = changed or context[p, y, x] != last[p]
+            if changed:  # neighbours mostly have the same members
+                total = 0.0
+                for p in range(n_planes):
+                    last[p] = context[p, y, x]
+                    for bit in range(min(32, times.size - 32 * p)):
+                        if (last[p] >> np.uint32(bit)) & np.uint32(1):
+                            total += times[32 * p + bit]
+                largest = max(largest, total)
+            if out.size:
+                out[y, x] = total
+    return largest

@@ -1,0 +1,114 @@
+"""Small detectors on the sky, and exposures in memory, for the tests of drizzling and resample."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from romosaic.dq import FLAGS
+from romosaic.grid import Grid
+from romosaic.pixmap import PixelMap
+
+RA, DEC = 150.0, 2.0
+OUTPUT, DETECTOR = 0.055 / 3600, 0.11 / 3600
+
+
+def grid(nx=200, ny=None, *, x=None, y=None, skycell=None, scale=OUTPUT) -> Grid:
+    """Output grid with the tangent point at (x, y), by default its middle."""
+    ny = nx if ny is None else ny
+    x, y = (nx - 1) / 2 if x is None else x, (ny - 1) / 2 if y is None else y
+    return Grid(RA, DEC, x, y, scale, nx, ny, skycell=skycell)
+
+
+def skycell(col: int, row: int) -> Grid:
+    """Skycell in the size and on the pitch of the real sky map."""
+    return grid(5000, x=2499.5 - 4800 * col, y=2499.5 - 4800 * row, skycell=f"x{row}y{col}")
+
+
+def detector(shape=(80, 70), *, at=(0.0, 0.0), roll=20.0, mirror=False, bend=0.0) -> PixelMap:
+    """
+    Map of a detector.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx).
+    at : tuple of float
+        Position of its middle, in output pixels from the tangent point.
+    roll : float
+        Degrees.
+    mirror : bool
+        Left-handed detector.
+    bend : float
+        Largest shift by distortion, detector pixels.
+    """
+    ny, nx = shape
+    plane = Grid(RA, DEC, 0.0, 0.0, OUTPUT, 1, 1)
+    c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+
+    def wcs(x, y):
+        u, v = 2 * np.asarray(x, float) / nx - 1, 2 * np.asarray(y, float) / ny - 1
+        du, dv = (
+            u * nx / 2 + bend * (0.6 * u * u + 0.4 * u * v),
+            v * ny / 2 - bend * (v * v - 0.3 * u),
+        )
+        du = -du if mirror else du
+        step = DETECTOR / OUTPUT
+        return plane.to_sky(at[0] + step * (c * du - s * dv), at[1] + step * (s * du + c * dv))
+
+    return PixelMap.fit(wcs, shape)
+
+
+@dataclass
+class Exposure:
+    """An exposure in memory, with what `resample` asks of a FluxExposure."""
+
+    name: str
+    pixmap: PixelMap
+    data: np.ndarray
+    dq: np.ndarray
+    var_rnoise: np.ndarray
+    var_poisson: np.ndarray
+    sky_variance: float
+    exposure_time: float = 139.15
+    var_flat: np.ndarray | None = None
+    truth: dict = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.data.shape
+
+
+def exposure(name="e", data=1.0, *, variance=0.01, dtype=np.float16, **where) -> Exposure:
+    """Exposure of constant or given data; variances a quarter read noise, three quarters Poisson noise."""
+    pixmap = where.pop("pixmap", None) or detector(**where)
+    plane = np.ones(pixmap.shape)
+    return Exposure(
+        name,
+        pixmap,
+        (plane * data).astype(np.float32),
+        np.zeros(pixmap.shape, np.uint32),
+        (0.25 * variance * plane).astype(dtype),
+        (0.75 * variance * plane).astype(dtype),
+        variance,
+    )
+
+
+def noisy(name: str, seed: int, level=0.3, **where) -> Exposure:
+    """Exposure of noise on a level, with a few bad pixels."""
+    made = exposure(name, level, **where)
+    rng = np.random.default_rng(seed)
+    made.data += rng.normal(0, np.sqrt(made.sky_variance), made.shape).astype(np.float32)
+    made.dq[rng.random(made.shape) < 0.02] = FLAGS["DO_NOT_USE"]
+    return made
+
+
+def parameters(**changes) -> dict:
+    """Section ``resample``."""
+    return {
+        "kernel": "square",
+        "pixfrac": 1.0,
+        "fillval": "NaN",
+        "weight_type": "ivm",
+        "good_bits": "~DO_NOT_USE",
+        "include_var_flat": False,
+        "engine": "auto",
+    } | changes

@@ -1,0 +1,324 @@
+"""Drizzling: the tiled engine against exact geometry and against the drizzle library."""
+
+import numpy as np
+import pytest
+from drizzle_scene import detector, grid, skycell
+from romosaic import drizzling
+from romosaic.drizzle_tiles import PITCH, TILE, place_tiles, tile_edges
+from romosaic.drizzling import KERNELS, Drizzle, choose_engine
+
+PLACES = {
+    "inside": {"roll": 30.0},
+    "unrotated": {"roll": 0.0},
+    "quarter turn": {"roll": 90.0},
+    "mirrored": {"roll": -17.0, "mirror": True},
+    "over the right border": {"roll": 63.0, "at": (95.0, 10.0)},
+    "over the lower left corner": {"roll": 130.0, "at": (-90.0, -80.0)},
+    "mirrored over the top": {"roll": 5.0, "at": (10.0, 100.0), "mirror": True},
+}
+each_place = pytest.mark.parametrize("where", PLACES.values(), ids=PLACES.keys())
+
+
+def planes_of(shape, n_planes=3, seed=1) -> np.ndarray:
+    """Random planes with the weight in plane 1; a few bad pixels are zero."""
+    rng = np.random.default_rng(seed)
+    planes = rng.uniform(0.5, 1.5, (*shape, n_planes)).astype(np.float32)
+    planes[..., 1:2] = 1.0
+    planes[rng.random(shape) < 0.03] = 0.0
+    return planes
+
+
+def add(drizzle: Drizzle, pixmap, planes, member=0, weight=1.0):
+    placement = drizzle.place(pixmap)
+    y0, y1, x0, x1 = placement.window
+    window = np.ascontiguousarray(planes[y0:y1, x0:x1])
+    return drizzle.add(member, placement, window, weight)
+
+
+def drizzled(pixmap, planes, output, **options) -> Drizzle:
+    made = Drizzle(output, planes.shape[2], 1, **options)
+    add(made, pixmap, planes)
+    return made
+
+
+def clip(polygon, axis, limit, keep_above):
+    """Part of a polygon on one side of an axis-parallel line (Sutherland & Hodgman 1974)."""
+    out = []
+    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        inside = [(p[axis] >= limit) == keep_above or p[axis] == limit for p in (a, b)]
+        if inside[0]:
+            out.append(a)
+        if inside[0] != inside[1]:
+            t = (limit - a[axis]) / (b[axis] - a[axis])
+            out.append(a + t * (b - a))
+    return np.array(out).reshape(-1, 2)
+
+
+def area(polygon) -> float:
+    x, y = polygon.T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) if len(polygon) else 0.0
+
+
+def exact_sums(pixmap, planes, output) -> np.ndarray:
+    """Sum of overlap / pixel area * plane by clipping every detector pixel with every output pixel."""
+    ny, nx = pixmap.shape
+    x, y = pixmap.on_grid(output).forward(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
+    corners = np.stack([x, y], axis=-1)
+    sums = np.zeros((planes.shape[2], output.ny, output.nx))
+    for j, i in np.ndindex(ny, nx):
+        quad = corners[[j, j, j + 1, j + 1], [i, i + 1, i + 1, i]]
+        low = np.maximum(np.floor(quad.min(axis=0) + 0.5).astype(int), 0)
+        high = np.minimum(np.ceil(quad.max(axis=0) + 0.5).astype(int), (output.nx, output.ny))
+        for row in range(low[1], high[1]):
+            band = clip(clip(quad, 1, row - 0.5, True), 1, row + 0.5, False)
+            for column in range(low[0], high[0]):
+                part = clip(clip(band, 0, column - 0.5, True), 0, column + 0.5, False)
+                sums[:, row, column] += area(part) / area(quad) * planes[j, i]
+    return sums
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("at", [(0.0, 0.0), (-12.0, 9.0)], ids=["inside", "over a corner"])
+def test_tiles_give_the_exact_overlaps_on_a_bent_detector(at, mirror):
+    pixmap = detector((14, 16), at=at, roll=28.0, mirror=mirror, bend=1.5)
+    output = grid(40, 36)
+    planes = planes_of(pixmap.shape)
+    made = drizzled(pixmap, planes, output)
+    exact = exact_sums(pixmap, planes, output)
+    exact[:, exact[1] <= 1e-6 * 0.25] = 0
+    assert np.abs(made.sums - exact).max() < 1e-7
+    assert np.array_equal(made.context[0] > 0, exact[1] > 0)
+
+
+@each_place
+def test_engines_agree(where):
+    pixmap, output = detector(**where), grid(200, 190)
+    planes = planes_of(pixmap.shape)
+    tiled, library = (drizzled(pixmap, planes, output, engine=e) for e in ("tiled", "drizzle"))
+    assert np.array_equal(tiled.context, library.context)
+    weight = tiled.sums[1]
+    assert np.abs(weight - library.sums[1]).max() < 1e-5 * weight.max()
+    covered = weight > 0
+    assert covered.sum() > 1000
+    for p in (0, 2):
+        ratio = library.sums[p][covered] / library.sums[1][covered]
+        assert np.abs(tiled.sums[p][covered] / weight[covered] / ratio - 1).max() < 1e-6
+
+
+def test_engines_agree_on_a_bent_detector():
+    # The library takes corners as means of pixel centres: the bend within a pixel is its own error.
+    pixmap, output = detector((300, 320), bend=0.1), grid(700)
+    planes = planes_of(pixmap.shape)
+    tiled, library = (drizzled(pixmap, planes, output, engine=e) for e in ("tiled", "drizzle"))
+    assert np.array_equal(tiled.context, library.context)
+    weight = tiled.sums[1]
+    assert np.abs(weight - library.sums[1]).max() < 1e-5 * weight.max()
+    full = weight > 0.9 * weight.max()
+    assert np.abs(tiled.sums[0][full] / library.sums[0][full] - 1).max() < 1e-5
+
+
+def test_engines_count_the_same_pixels():
+    pixmap, output = detector(at=(90.0, 30.0)), grid(200)
+    planes = planes_of(pixmap.shape)
+    counts = []
+    for engine in ("tiled", "drizzle"):
+        made = Drizzle(output, planes.shape[2], 1, engine=engine)
+        counts.append(add(made, pixmap, planes))
+        assert counts[-1][1] == np.count_nonzero(made.sums[1])
+    assert counts[0] == counts[1]
+    x, y = pixmap.on_grid(output).forward(np.arange(70), np.arange(80))
+    inside = (x >= -0.5) & (x < 199.5) & (y >= -0.5) & (y < 199.5)
+    assert counts[0][0] == np.count_nonzero(inside & (planes[..., 1] > 0))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("pixfrac", [1.0, 0.7])
+def test_library_keeps_a_constant_image_with_every_kernel(kernel, pixfrac):
+    pixmap, output = detector(at=(85.0, 0.0)), grid(200)
+    planes = np.ones((*pixmap.shape, 2), np.float32) * np.float32([2.5, 1.0])
+    made = drizzled(pixmap, planes, output, engine="drizzle", kernel=kernel, pixfrac=pixfrac)
+    covered = made.sums[1] > 0
+    assert covered.sum() > 1000
+    # the lobes of a lanczos kernel cancel at the rim, and the rounding of the sums with them
+    steady = made.sums[1] > 0.01 * made.sums[1].max()
+    assert np.allclose(made.sums[0][steady] / made.sums[1][steady], 2.5, rtol=1e-5)
+    assert np.array_equal(made.context[0] > 0, covered)
+
+
+def test_library_reaches_the_border_of_the_grid():
+    # Unpadded, the library leaves border pixels out.
+    pixmap, output = detector((120, 120), roll=37.0), grid(100)
+    planes = np.ones((120, 120, 2), np.float32)
+    made = drizzled(pixmap, planes, output, engine="drizzle")
+    assert np.abs(made.sums[1] - 0.25).max() < 1e-5
+
+
+def test_flux_is_conserved():
+    pixmap = detector(roll=41.0, bend=1.0)
+    planes = planes_of(pixmap.shape)
+    made = drizzled(pixmap, planes, grid(250))
+    assert np.allclose(
+        made.sums.sum(axis=(1, 2), dtype=float), planes.sum(axis=(0, 1), dtype=float), rtol=1e-6
+    )
+
+
+def test_same_bits_for_any_number_of_threads():
+    pixmap = detector((400, 380), bend=1.0)
+    planes = planes_of(pixmap.shape, 4)
+    one, two, five = (drizzled(pixmap, planes, grid(1100), threads=n) for n in (1, 2, 5))
+    assert len(place_tiles(pixmap, grid(1100))[0]) > 4
+    assert np.array_equal(one.sums, two.sums)
+    assert np.array_equal(one.sums, five.sums)
+    assert np.array_equal(one.context, five.context)
+
+
+def test_two_skycells_agree_bit_for_bit():
+    pixmap = detector((300, 340), at=(2400.0, 300.0), roll=33.0, bend=1.0)
+    planes = planes_of(pixmap.shape, 4)
+    west, east = (drizzled(pixmap, planes, skycell(col, 0)) for col in (0, 1))
+    shared = west.sums[:, 2300:3300, 4800:]
+    assert np.count_nonzero(shared[1]) > 50000
+    assert np.array_equal(shared, east.sums[:, 2300:3300, :200])
+    assert np.array_equal(west.context[:, :, 4800:], east.context[:, :, :200])
+
+
+def test_four_skycells_agree_bit_for_bit():
+    pixmap = detector((300, 340), at=(2400.0, -2400.0), roll=-70.0, mirror=True, bend=1.0)
+    planes = planes_of(pixmap.shape)
+    rows = {0: slice(0, 200), -1: slice(4800, 5000)}
+    columns = {0: slice(4800, 5000), 1: slice(0, 200)}
+    cells = [
+        drizzled(pixmap, planes, skycell(col, row)).sums[:, rows[row], columns[col]].copy()
+        for row in rows
+        for col in columns
+    ]
+    assert np.count_nonzero(cells[0][1]) > 0.99 * 200 * 200
+    for other in cells[1:]:
+        assert np.array_equal(cells[0], other)
+
+
+def test_any_grids_on_one_lattice_with_skycells_names_agree_bit_for_bit():
+    pixmap = detector((120, 110), bend=1.0)
+    planes = planes_of(pixmap.shape)
+    whole = drizzled(pixmap, planes, grid(300, x=149.5, y=149.5, skycell="a"))
+    part = drizzled(pixmap, planes, grid(77, 123, x=62.5, y=40.5, skycell="b"))
+    assert np.count_nonzero(part.sums[1]) > 5000
+    assert np.array_equal(part.sums, whole.sums[:, 109 : 109 + 123, 87 : 87 + 77])
+
+
+@pytest.mark.parametrize("col", [-7, -1, 0, 1, 28])
+def test_no_tile_crosses_a_skycell_border(col):
+    first = PITCH * col - 2499
+    edges = tile_edges(first, first + 5000)
+    assert edges[0] == first
+    assert edges[-1] == first + 5000
+    assert min(np.diff(edges)) > 0
+    assert max(np.diff(edges)) <= TILE
+    assert {PITCH * col - 2499 + 200, PITCH * col + 2501 - 200} <= set(edges)
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, 1), (2301, 2302), (-100, 90), (2300, 9999)])
+def test_tiles_enclose_any_range(first, stop):
+    edges = tile_edges(first, stop)
+    assert edges[0] <= first < edges[1]
+    assert edges[-2] < stop <= edges[-1]
+    assert max(np.diff(edges)) <= TILE
+
+
+def test_polynomials_of_tiles_follow_the_map():
+    pixmap = detector((4088, 4088), at=(1500.0, -800.0), roll=25.0, bend=30.0)
+    output = skycell(0, 0)
+    gridmap = pixmap.on_grid(output)
+    tiles, ratio = place_tiles(pixmap, output)
+    assert ratio == pytest.approx(gridmap.pixel_ratio, rel=1e-9)
+    for tile in tiles[::11]:
+        y0, y1, x0, x1 = tile.box
+        u, v = np.array([-0.77, 0.31, 0.9]), np.array([-0.95, 0.05, 0.6])
+        powers = [np.vander(t, len(tile.cx), increasing=True) for t in (v, u)]
+        x, y = gridmap.forward(
+            (x0 + x1 - 1) / 2 + u * (x1 - x0) / 2, (y0 + y1 - 1) / 2 + v * (y1 - y0) / 2
+        )
+        at_x = powers[0] @ tile.cx @ powers[1].T + tile.corner[1] - 0.5
+        at_y = powers[0] @ tile.cy @ powers[1].T + tile.corner[0] - 0.5
+        assert max(np.abs(at_x - x).max(), np.abs(at_y - y).max()) < 1e-7
+
+
+def test_full_detector_leaves_no_seam_between_tiles():
+    pixmap = detector((1500, 1500), roll=12.0, bend=5.0)
+    planes = np.ones((1500, 1500, 2), np.float32)
+    made = drizzled(pixmap, planes, grid(1400), threads=2)
+    # the area of a pixel changes by a few per cent over the detector, and by 1e-4 between tiles at most
+    assert np.abs(np.diff(made.sums[1], axis=0)).max() < 1e-4
+    assert np.abs(np.diff(made.sums[1], axis=1)).max() < 1e-4
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+@pytest.mark.parametrize("size", [1, 3, 30])
+def test_output_smaller_than_input(engine, size):
+    pixmap = detector((90, 90), roll=30.0)
+    planes = np.ones((90, 90, 2), np.float32)
+    made = drizzled(pixmap, planes, grid(size), engine=engine)
+    assert np.abs(made.sums - 0.25).max() < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+def test_an_exposure_that_misses_the_grid_has_no_place(engine):
+    made = Drizzle(grid(100), 2, 1, engine=engine)
+    assert made.place(detector(at=(1000.0, 0.0))) is None
+    behind = detector()
+    away = type(behind)(-behind.frame, behind.shape, behind.forward, behind.backward, 0.0)
+    assert made.place(away) is None
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+def test_context_bits_of_seventy_members(engine):
+    made = Drizzle(grid(60), 2, 70, engine=engine)
+    pixmap = detector((10, 10))
+    planes = np.ones((10, 10, 2), np.float32)
+    for member in (0, 31, 32, 63, 64, 69):
+        add(made, pixmap, planes, member)
+    assert made.context.shape == (3, 60, 60)
+    assert made.context[:, 30, 30].tolist() == [1 | 1 << 31, 1 | 1 << 31, 1 | 1 << 5]
+    assert made.context[:, 0, 0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+def test_slivers_do_not_count(engine):
+    pixmap = detector((11, 11), at=(0.5 + 1e-8, 0.5), roll=0.0)
+    made = drizzled(pixmap, np.ones((11, 11, 2), np.float32), grid(40), engine=engine)
+    weight = made.sums[1]
+    assert weight[weight > 0].min() > 1e-6 * weight.max()
+    assert np.array_equal(weight > 0, made.context[0] > 0)
+
+
+def test_without_weight_nothing_is_covered():
+    made = Drizzle(grid(60), 2, 1)
+    assert add(made, detector((10, 10)), np.zeros((10, 10, 2), np.float32)) == (0, 0)
+    assert not made.sums.any()
+    assert not made.context.any()
+
+
+def test_planes_must_fit_the_window():
+    made = Drizzle(grid(60), 2, 1)
+    placement = made.place(detector((10, 10)))
+    with pytest.raises(ValueError, match="do not fit"):
+        made.add(0, placement, np.zeros((10, 10, 3), np.float32), 1.0)
+
+
+def test_engine_follows_kernel_and_pixfrac():
+    assert choose_engine("auto", "square", 1) == "tiled"
+    assert choose_engine("auto", "square", 0.8) == "drizzle"
+    assert choose_engine("auto", "point", 1.0) == "drizzle"
+    assert choose_engine("drizzle", "square", 1.0) == "drizzle"
+    for bad in (
+        ("tiled", "point", 1),
+        ("auto", "cubic", 1),
+        ("gpu", "square", 1),
+        ("auto", "square", 0),
+    ):
+        with pytest.raises(ValueError, match=r"pixfrac|kernel|engine"):
+            choose_engine(*bad)
+
+
+def test_threads_keep_the_order():
+    assert drizzling.in_threads(lambda n: n * n, range(20), 3) == [n * n for n in range(20)]
