@@ -8,82 +8,24 @@ are projections of one another from the centre of the sphere: going from the exp
 skycell is a 3x3 matrix, with no pole and no RA 0 to care for.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebvander
 
+from .chebyshev import Chebyshev2D, Function
 from .errors import ExposureError
 from .grid import Grid, sky_position, unit_vector
 
 #: Largest error of an accepted map, in detector pixels, at points that the fit has not seen.
 TOLERANCE = 1e-4
-#: Degrees tried, in order; Roman's distortion needs 9.
-DEGREES = (9, 15, 21)
+#: Degrees tried, in order: a whole Roman detector needs 9, cutouts of it fewer.
+DEGREES = (3, 5, 7, 9, 12, 16, 21)
+#: Error at which no higher degree is tried: sky positions in double precision are not better.
+PRECISION = 5e-9
 #: A map covers this much more than the detector on each side (fraction of its size).
 MARGIN = 0.02
 
-Function = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Chebyshev2D:
-    """
-    A smooth map of the plane, (x, y) -> (u, v), on a rectangle.
-
-    Attributes
-    ----------
-    domain : tuple of float
-        (x_min, x_max, y_min, y_max).
-    coefficients : (2, n, n) float64 array
-        Of u and v, indexed by the degrees in y and in x.
-    """
-
-    domain: tuple[float, float, float, float]
-    coefficients: np.ndarray
-
-    @classmethod
-    def fit(cls, function: Function, domain: tuple, degree: int) -> "Chebyshev2D":
-        """Project `function` on the series at twice as many Chebyshev nodes as there are degrees."""
-        n = 2 * (degree + 1)
-        nodes = np.cos(np.pi * (np.arange(n) + 0.5) / n)
-        x_min, x_max, y_min, y_max = domain
-        x = (x_min + x_max) / 2 + nodes * (x_max - x_min) / 2
-        y = (y_min + y_max) / 2 + nodes * (y_max - y_min) / 2
-        values = np.stack(function(*np.meshgrid(x, y)))
-        # Discrete orthogonality: the series of the interpolating polynomial, cut at `degree`.
-        basis = chebvander(nodes, degree) * (2 / n)
-        basis[:, 0] /= 2
-        return cls(tuple(float(d) for d in domain), basis.T @ values @ basis)
-
-    def _bases(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x_min, x_max, y_min, y_max = self.domain
-        degree = self.coefficients.shape[1] - 1
-        tx = (2 * np.asarray(x, float) - (x_min + x_max)) / (x_max - x_min)
-        ty = (2 * np.asarray(y, float) - (y_min + y_max)) / (y_max - y_min)
-        return chebvander(tx, degree), chebvander(ty, degree)
-
-    def points(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluate at points, arrays of one shape."""
-        bx, by = self._bases(*np.broadcast_arrays(x, y))
-        u, v = (np.einsum("...j,jk,...k->...", by, c, bx, optimize=True) for c in self.coefficients)
-        return u, v
-
-    def lattice(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluate at all crossings of columns `xs` and rows `ys`: arrays of shape (len(ys), len(xs))."""
-        bx, by = self._bases(xs, ys)
-        u, v = (by @ (c @ bx.T) for c in self.coefficients)
-        return u, v
-
-    def to_tree(self) -> dict:
-        """Return plain numbers for a file."""
-        return {"domain": list(self.domain), "coefficients": self.coefficients.tolist()}
-
-    @classmethod
-    def from_tree(cls, tree: dict) -> "Chebyshev2D":
-        """Rebuild from `to_tree`."""
-        return cls(tuple(tree["domain"]), np.array(tree["coefficients"], dtype=float))
+_CHECK = "check the distortion of meta.wcs"
 
 
 @dataclass(frozen=True)
@@ -136,18 +78,21 @@ class PixelMap:
         def plane(x, y):
             return _to_plane(frame, unit_vector(*wcs(x, y)))
 
-        error = np.inf
+        best = None
         for degree in DEGREES:
             forward = Chebyshev2D.fit(plane, domain, degree)
-            backward = _invert(forward, degree)
-            fitted = cls(frame, tuple(shape), forward, backward, 0.0)
-            error = fitted._largest_error(plane)
-            if error <= TOLERANCE:
-                return cls(frame, tuple(shape), forward, backward, float(error))
+            if not np.all(np.isfinite(forward.coefficients)):
+                raise ExposureError("WCS", "gives no position for a part of the detector", _CHECK)
+            fitted = cls(frame, tuple(shape), forward, _invert(forward, degree), 0.0)
+            fitted = replace(fitted, error=float(fitted._largest_error(plane)))
+            if best is None or fitted.error < best.error:
+                best = fitted
+            if best.error <= PRECISION:
+                break
+        if best.error <= TOLERANCE:
+            return best
         raise ExposureError(
-            "WCS",
-            f"is not smooth: the pixel map is off by {error:.2g} pixels",
-            "check the distortion of meta.wcs",
+            "WCS", f"is not smooth: the pixel map is off by {best.error:.2g} pixels", _CHECK
         )
 
     def _largest_error(self, plane: Function) -> float:
@@ -224,6 +169,8 @@ class GridMap:
             y0, y1, x0, x1 = self._box
             domain = (x0 - 1.0, x1 + 1.0, y0 - 1.0, y1 + 1.0)
             self._backward = Chebyshev2D.fit(self._to_detector, domain, degree)
+            # A box turned against the detector reaches beyond it, where a map of high degree grows wild.
+            self._separable = self._backward_error() <= TOLERANCE
 
     def _to_grid(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u, v = self.pixmap.forward.points(x, y)
@@ -238,10 +185,21 @@ class GridMap:
         w = np.tensordot(self._matrix.T, np.stack([xi, eta, np.ones_like(xi)]), axes=1)
         return self.pixmap.backward.points(w[0] / w[2], w[1] / w[2])
 
+    def _backward_error(self) -> float:
+        """Largest round-trip error of the separable inverse, detector pixels, at points within the grid."""
+        ny, nx = self.pixmap.shape
+        x, y = np.meshgrid(np.linspace(-0.5, nx - 0.5, 11), np.linspace(-0.5, ny - 0.5, 11))
+        gx, gy = self._to_grid(x, y)
+        y0, y1, x0, x1 = self._box
+        inside = (gx >= x0 - 0.5) & (gx <= x1 - 0.5) & (gy >= y0 - 0.5) & (gy <= y1 - 0.5)
+        bx, by = self._backward.points(gx[inside], gy[inside])
+        return float(np.hypot(bx - x[inside], by - y[inside]).max(initial=0.0))
+
     def _grid_box(self) -> tuple[int, int, int, int] | None:
         """Rows and columns (y0, y1, x0, x1) of the grid within which the detector falls."""
         ny, nx = self.pixmap.shape
-        x, y = self._forward.points(*_outline(nx, ny))
+        # Exact: near the horizon of the tangent plane the series is no longer good.
+        x, y = self._to_grid(*_outline(nx, ny))
         if not np.all(np.isfinite(x)):
             return None
         x0, x1 = max(int(np.floor(x.min())) - 1, 0), min(int(np.ceil(x.max())) + 2, self.grid.nx)
@@ -259,7 +217,7 @@ class GridMap:
         ny, nx = self.pixmap.shape
         gy0, gy1, gx0, gx1 = self._box
         x, y = _outline(gx1 - gx0, gy1 - gy0)
-        x, y = self._backward.points(x + gx0, y + gy0)
+        x, y = self._to_detector(x + gx0, y + gy0)
         x0, x1 = max(int(np.floor(x.min())) - 2, 0), min(int(np.ceil(x.max())) + 3, nx)
         y0, y1 = max(int(np.floor(y.min())) - 2, 0), min(int(np.ceil(y.max())) + 3, ny)
         return (y0, y1, x0, x1) if x1 > x0 and y1 > y0 else None
@@ -299,7 +257,10 @@ class GridMap:
             empty = np.full((ys.size, xs.size), np.nan)
             return empty, empty.copy()
         x_min, x_max, y_min, y_max = self._backward.domain
-        x, y = self._backward.lattice(xs, ys)
+        if self._separable:
+            x, y = self._backward.lattice(xs, ys)
+        else:
+            x, y = self._to_detector(*np.meshgrid(xs, ys))
         rows, columns = (ys < y_min) | (ys > y_max), (xs < x_min) | (xs > x_max)
         for position in (x, y):
             position[rows] = np.nan
@@ -319,10 +280,13 @@ class GridMap:
 def _frame(wcs: Function, shape: tuple[int, int]) -> np.ndarray:
     """Tangent frame at the detector's centre, its first axis along detector x."""
     cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-    center, along = unit_vector(*wcs(np.array([cx, cx + 1.0]), np.array([cy, cy]))).T
-    if not np.all(np.isfinite([center, along])):
-        raise ExposureError("WCS", "gives no position for the middle of the detector")
-    u = along - center
+    sky = unit_vector(*wcs(np.array([cx, cx + 1.0, cx]), np.array([cy, cy, cy + 1.0])))
+    center, along, across = sky.T
+    if not np.all(np.isfinite(sky)):
+        raise ExposureError("WCS", "gives no position for the middle of the detector", _CHECK)
+    u, v = along - center, across - center
+    if not np.linalg.norm(np.cross(u, v)) > 1e-3 * np.linalg.norm(u) * np.linalg.norm(v):
+        raise ExposureError("WCS", "maps the detector to a point or a line", _CHECK)
     for _ in range(2):  # twice: the first difference of two close vectors has lost half its digits
         u -= center * (u @ center)
         u /= np.linalg.norm(u)
@@ -352,29 +316,24 @@ def _invert(forward: Chebyshev2D, degree: int) -> Chebyshev2D:
         x_min + (x + 0.5) / 2 * (x_max - x_min), y_min + (y + 0.5) / 2 * (y_max - y_min)
     )
     domain = (u.min(), u.max(), v.min(), v.max())
-    linear = forward.points(
-        np.array([x_min, x_max, x_min]) * 0.5 + (x_min + x_max) / 4,
-        np.array([y_min, y_min, y_max]) * 0.5 + (y_min + y_max) / 4,
-    )
-    (ua, ub, uc), (va, vb, vc) = linear
-    jacobian = np.array(
-        [
-            [(ub - ua) / (x_max - x_min), (uc - ua) / (y_max - y_min)],
-            [(vb - va) / (x_max - x_min), (vc - va) / (y_max - y_min)],
-        ]
-    )
-    step = np.linalg.inv(2 * jacobian)
-    x_mid, y_mid = (x_min + x_max) / 2, (y_min + y_max) / 2
-    u_mid, v_mid = forward.points(np.array(x_mid), np.array(y_mid))
+    width, height = x_max - x_min, y_max - y_min
+    x_mid, y_mid = x_min + width / 2, y_min + height / 2
+    middle = np.array(forward.points(x_mid, y_mid))
+    along = np.array(forward.points(x_mid + width / 4, y_mid)) - middle
+    across = np.array(forward.points(x_mid, y_mid + height / 4)) - middle
+    # The pseudo-inverse: a hopeless map shall fail by its error and not here.
+    step = np.linalg.pinv(np.transpose([along / (width / 4), across / (height / 4)]))
 
     def inverse(u, v):
         # Newton with a fixed Jacobian: the distortion is a few per cent, each turn gains two digits.
         x, y = np.full_like(u, x_mid), np.full_like(v, y_mid)
-        fu, fv = np.full_like(u, u_mid), np.full_like(v, v_mid)
+        fu, fv = np.full_like(u, middle[0]), np.full_like(v, middle[1])
         for _ in range(40):
             dx = step[0, 0] * (u - fu) + step[0, 1] * (v - fv)
             dy = step[1, 0] * (u - fu) + step[1, 1] * (v - fv)
-            x, y = x + dx, y + dy
+            # Where it does not converge it stays near, and the map is refused by its error.
+            x = np.clip(x + dx, x_min - width, x_max + width)
+            y = np.clip(y + dy, y_min - height, y_max + height)
             fu, fv = forward.points(x, y)
             if max(np.abs(dx).max(), np.abs(dy).max()) < 1e-10:
                 break
