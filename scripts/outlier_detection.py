@@ -10,24 +10,17 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import association, exposure, outlier_detection, product
 
-    parameters = snakemake.params.parameters
-    members = [exposure.open_flux(path) for path in snakemake.input.members]
-    levels = [row["level"] for row in product.read_step(snakemake.input.skymatch)["members"]]
-    flags = outlier_detection.detect_outliers(
-        members,
-        levels,
-        association.read_grid(snakemake.input.association),
-        parameters,
-        snakemake.threads,
-    )
-    tree = {
-        "status": outlier_detection.status(len(members)),
-        "members": [
-            {"exposure": member.name, "shape": list(member.shape), "flagged": flagged, "why": why}
-            for member, (flagged, why) in zip(members, flags, strict=True)
-        ],
-        "provenance": product.provenance(parameters, [(m.name, m.fingerprint) for m in members]),
-    }
+    files, parameters = snakemake.input, snakemake.params.parameters
+    members = [exposure.open_flux(path) for path in files.members]
+    levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
+    grid = association.read_grid(files.association)
+    flags = outlier_detection.detect_outliers(members, levels, grid, parameters, snakemake.threads)
+    rows = []
+    for member, (flagged, why) in zip(members, flags, strict=True):
+        row = {"exposure": member.name, "shape": list(member.shape)}
+        rows.append({**row, "flagged": flagged, "why": why})
+        print(f"outlier_detection: {member.name} {flagged.size} pixels flagged")
+    status = outlier_detection.status(len(members))
+    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
+    tree = {"status": status, "members": rows, "provenance": provenance}
     product.write_step(snakemake.output[0], tree)
-    for row in tree["members"]:
-        print(f"outlier_detection: {row['exposure']} {row['flagged'].size} pixels flagged")

@@ -12,30 +12,17 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import association, exposure, mosaic_model, product, resample
 
-    parameters = snakemake.params.parameters
-    grid = association.read_grid(snakemake.input.association)
-    members = [exposure.open_flux(path) for path in snakemake.input.members]
-    sky = product.read_step(snakemake.input.skymatch)["members"]
-    outliers = product.read_step(snakemake.input.outliers)
-    coadd = resample.resample(
-        members,
-        [row["level"] for row in sky],
-        [row["flagged"] for row in outliers["members"]],
-        grid,
-        parameters,
-        snakemake.threads,
-    )
-    model = mosaic_model.mosaic_model(
-        coadd,
-        grid,
-        members,
-        association=json.loads(Path(snakemake.input.association).read_text()),
-        sky=sky,
-        outliers=outliers,
-        parameters=parameters,
-    )
-    product.write_model(
-        snakemake.output[0],
-        model,
-        product.provenance(parameters, [(m.name, m.fingerprint) for m in members]),
-    )
+    files, parameters = snakemake.input, snakemake.params.parameters
+    asn = json.loads(Path(files.association).read_text())
+    grid = association.read_grid(files.association)
+    members = [exposure.open_flux(path) for path in files.members]
+    sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
+    levels = [row["level"] for row in sky["members"]]
+    flagged = [row["flagged"] for row in outliers["members"]]
+    coadd = resample.resample(members, levels, flagged, grid, parameters, snakemake.threads)
+    steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
+    model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
+    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
+    product.write_model(snakemake.output[0], model, provenance)
+    for use in coadd.members:
+        print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

@@ -13,16 +13,12 @@ with reported(snakemake.log[0]):
     parameters = snakemake.params.parameters
     members = [exposure.open_flux(path) for path in snakemake.input.members]
     match = skymatch.match_sky(members, parameters)
-    tree = {
-        "members": [
-            {"exposure": member.name, "level": level, "status": status, "group": group}
-            for member, level, status, group in zip(
-                members, match.level, match.status, match.group, strict=True
-            )
-        ],
-        "pairs": match.pairs,
-        "provenance": product.provenance(parameters, [(m.name, m.fingerprint) for m in members]),
-    }
+    rows = []
+    columns = zip(members, match.level, match.status, match.group, strict=True)
+    for member, level, status, group in columns:
+        row = {"exposure": member.name, "level": level, "status": status, "group": group}
+        rows.append(row)
+        print(f"skymatch: {member.name} {level:.5f} MJy/sr {status}")
+    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
+    tree = {"members": rows, "pairs": match.pairs, "provenance": provenance}
     product.write_step(snakemake.output[0], tree)
-    for row in tree["members"]:
-        print(f"skymatch: {row['exposure']} {row['level']:.5f} MJy/sr {row['status']}")
