@@ -1,0 +1,456 @@
+"""Resample: fluxes, weights, variances and context of coadds of exposures in memory."""
+
+import tracemalloc
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drizzle_scene import (
+    DETECTOR,
+    OUTPUT,
+    detector,
+    exposure,
+    grid,
+    noisy,
+    parameters,
+    skycell,
+)
+from romosaic.dq import FLAGS
+from romosaic.drizzling import Drizzle
+from romosaic.errors import ExposureError
+from romosaic.resample import exposure_time_map, exposure_weights, resample
+
+VARIANCE = 0.01
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """No step of a coadd may warn, whatever its input."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def coadd(members, output, *, levels=None, flagged=None, threads=1, **changes):
+    levels = [0.0] * len(members) if levels is None else levels
+    flagged = [None] * len(members) if flagged is None else flagged
+    return resample(members, levels, flagged, output, parameters(**changes), threads)
+
+
+def planes(made) -> list[np.ndarray]:
+    return [made.data, made.err, made.weight, made.var_rnoise, made.var_poisson, made.context]
+
+
+def star(pixmap, x0, y0, sigma=3.0) -> np.ndarray:
+    """Surface brightness of a Gaussian of flux 1 (per output pixel) at an output position of grid(300)."""
+    ny, nx = pixmap.shape
+    x, y = pixmap.on_grid(grid(300)).forward(np.arange(nx), np.arange(ny))
+    return np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+
+
+# ---- brightness and flux ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+def test_constant_brightness_stays_constant_on_a_bent_detector(engine):
+    members = [exposure(str(i), 2.5, roll=17.0 * i, bend=4.0, at=(9.0 * i, 0)) for i in range(3)]
+    made = coadd(members, grid(200), levels=[0.5] * 3, engine=engine)
+    covered = made.weight > 0
+    assert covered.sum() > 15000
+    assert np.allclose(made.data[covered], 2.0, rtol=1e-6)
+    assert np.all(np.isnan(made.data[~covered]))
+
+
+@pytest.mark.parametrize("place", [(100.0, 110.0), (150.0, 150.0), (205.0, 170.0), (140.0, 205.0)])
+def test_flux_of_a_star_is_the_same_all_over_a_bent_detector(place):
+    pixmap = detector((90, 90), bend=6.0, roll=35.0)
+    made = coadd([exposure(data=star(pixmap, *place), pixmap=pixmap)], grid(300))
+    x, y = np.meshgrid(np.arange(300), np.arange(300))
+    aperture = np.hypot(x - place[0], y - place[1]) < 20
+    assert made.data[aperture].sum() == pytest.approx(1.0, abs=2e-3)
+
+
+def test_levels_are_subtracted():
+    members = [exposure("a", 1.25), exposure("b", 1.5, roll=50.0)]
+    made = coadd(members, grid(60), levels=[0.25, 0.5])
+    assert np.allclose(made.data, 1.0, rtol=1e-6)
+    assert [use.level for use in made.members] == [0.25, 0.5]
+
+
+def test_engines_make_the_same_coadd():
+    members = [noisy(str(i), i, roll=31.0 * i, at=(20.0 * i, -10.0)) for i in range(3)]
+    ours, library = (coadd(members, grid(180), engine=e) for e in ("tiled", "drizzle"))
+    assert np.array_equal(ours.context, library.context)
+    full = ours.weight > 0.5 * ours.weight.max()
+    for name in ("data", "err", "weight", "var_rnoise", "var_poisson"):
+        a, b = getattr(ours, name)[full], getattr(library, name)[full]
+        assert np.allclose(a, b, rtol=2e-5, atol=2e-6), name
+
+
+@pytest.mark.parametrize("kernel", ["point", "turbo", "gaussian", "lanczos3"])
+def test_other_kernels_make_valid_coadds(kernel):
+    made = coadd([noisy("a", 1), noisy("b", 2, roll=70.0)], grid(150), kernel=kernel)
+    covered = made.weight > 0.01 * made.weight.max()
+    assert covered.sum() > 3000
+    assert np.median(made.data[covered]) == pytest.approx(0.3, abs=0.01)
+    known = np.isfinite(made.err[covered])
+    assert known.mean() > 0.9
+    assert np.all(made.err[covered][known] > 0)
+
+
+def test_output_smaller_than_input_has_no_holes():
+    made = coadd([exposure(shape=(300, 300), roll=30.0)], grid(40))
+    assert np.allclose(made.data, 1.0, rtol=1e-6)
+    assert np.allclose(made.weight, 0.25 / VARIANCE, rtol=1e-5)
+
+
+# ---- weights ----------------------------------------------------------------------------------------
+
+
+def test_weight_is_constant_on_star_cores():
+    plain = exposure("a", 1.0)
+    bright = exposure("a", 1.0)
+    core = np.s_[38:43, 33:38]
+    bright.data[core] += 1000.0
+    bright.var_poisson[core] *= 500.0
+    bright.var_rnoise[core] *= 50.0
+    with_star, without = (coadd([m, exposure("b", 1.0)], grid(80)) for m in (bright, plain))
+    assert np.array_equal(with_star.weight, without.weight)
+    assert with_star.var_poisson.max() > 50 * without.var_poisson.max()
+
+
+def test_star_core_is_the_mean_by_sky_variance():
+    deep, shallow = exposure("a", 10.0, variance=0.01), exposure("b", 20.0, variance=0.03)
+    deep.var_poisson[:] *= 100
+    made = coadd([deep, shallow], grid(50))
+    assert np.allclose(made.data, (10 / 0.01 + 20 / 0.03) / (1 / 0.01 + 1 / 0.03), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight"), [("ivm", 1 / VARIANCE + 4 / VARIANCE), ("exptime", 400.0), ("none", 2.0)]
+)
+def test_weight_types(kind, weight):
+    members = [exposure("a", 1.0), exposure("b", 4.0, variance=VARIANCE / 4)]
+    members = [replace(m, exposure_time=t) for m, t in zip(members, (100.0, 300.0), strict=True)]
+    made = coadd(members, grid(50), weight_type=kind)
+    assert np.allclose(made.weight, weight / 4, rtol=1e-5)
+    w = exposure_weights(members, kind)
+    assert w.sum() == pytest.approx(weight)
+    assert np.allclose(made.data, (w * [1, 4]).sum() / w.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("ivm", "sky_variance"), ("exptime", "exposure_time")])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_an_exposure_without_a_weight_is_named(kind, what, value):
+    members = [exposure("first"), replace(exposure("second"), **{what: value})]
+    with pytest.raises(ExposureError, match=r"second: cannot be weighted"):
+        coadd(members, grid(50), weight_type=kind)
+
+
+def test_unknown_weight_type_is_refused():
+    with pytest.raises(ValueError, match="ivm, exptime, none"):
+        coadd([exposure()], grid(50), weight_type="error")
+
+
+# ---- variances --------------------------------------------------------------------------------------
+
+
+def test_variances_of_identical_copies_go_with_their_number():
+    one, four = (coadd([exposure(str(i)) for i in range(n)], grid(150)) for n in (1, 4))
+    assert np.array_equal(one.weight > 0, four.weight > 0)
+    covered = one.weight > 0
+    assert np.allclose(four.data[covered], one.data[covered], rtol=1e-6)
+    assert np.allclose(four.weight, 4 * one.weight, rtol=1e-6)
+    for name in ("var_rnoise", "var_poisson"):
+        ratio = getattr(four, name)[covered] / getattr(one, name)[covered]
+        assert np.allclose(ratio, 0.25, rtol=1e-5)
+    total = one.var_rnoise + one.var_poisson
+    assert np.allclose(one.err[covered], np.sqrt(total[covered]), rtol=1e-6)
+    # four output pixels share one of the detector: variances for areas are four times as large
+    assert np.allclose(total[70:80, 70:80], 4 * VARIANCE, rtol=1e-3)
+
+
+def realisations(n: int, at=(0.0, 0.0), roll=25.0) -> np.ndarray:
+    """n coadds of unit noise on one detector, drizzled as so many planes: (n, 200, 200)."""
+    pixmap = detector((120, 120), at=at, roll=roll)
+    noise = np.ones((120, 120, n + 1), np.float32)
+    noise[..., 1:] = np.random.default_rng(5).normal(size=(120, 120, n))
+    made = Drizzle(grid(200), n + 1, 1, weight_plane=0)
+    placement = made.place(pixmap)
+    y0, y1, x0, x1 = placement.window
+    made.add(0, placement, np.ascontiguousarray(noise[y0:y1, x0:x1]), 1.0)
+    return made.sums[1:] / np.maximum(made.sums[0], 1e-9)
+
+
+def test_variances_hold_for_sums_over_areas():
+    # core: variance of an aperture = (1 - 0.40 p / r) sum(var), p = side of a detector pixel
+    images = realisations(60)
+    unit = replace(exposure(shape=(120, 120), roll=25.0), sky_variance=1.0)
+    unit.var_rnoise[:], unit.var_poisson[:] = 0.25, 0.75
+    made = coadd([unit], grid(200))
+    x, y = np.meshgrid(np.arange(200), np.arange(200))
+    for radius_arcsec, tolerance in ((0.2, 0.05), (0.4, 0.06), (0.8, 0.08)):
+        radius = radius_arcsec / 3600 / OUTPUT
+        pulls = []
+        for cy in range(40, 170, 30):
+            for cx in range(40, 170, 30):
+                aperture = np.hypot(x - cx - 0.3, y - cy + 0.2) < radius
+                factor = 1 - 0.40 * DETECTOR / OUTPUT / radius
+                variance = factor * (made.err[aperture] ** 2).sum()
+                pulls.append(images[:, aperture].sum(axis=1) / np.sqrt(variance))
+        assert np.std(pulls) == pytest.approx(1.0, abs=tolerance)
+
+
+@pytest.mark.parametrize("variance", [1e-28, 1e-10, 1.0, 1e10])
+def test_variances_of_any_size(variance):
+    base, scaled = (
+        coadd(
+            [
+                exposure("a", 1.0, variance=v, dtype=np.float32),
+                exposure("b", variance=2 * v, dtype="f4"),
+            ],
+            grid(120),
+        )
+        for v in (VARIANCE, variance)
+    )
+    covered = base.weight > 0
+    assert np.array_equal(covered, scaled.weight > 0)
+    ratio = variance / VARIANCE
+    assert np.allclose(scaled.var_rnoise[covered] / base.var_rnoise[covered], ratio, rtol=1e-5)
+    assert np.allclose(scaled.var_poisson[covered] / base.var_poisson[covered], ratio, rtol=1e-5)
+    assert np.allclose(scaled.err[covered] / base.err[covered], np.sqrt(ratio), rtol=1e-5)
+    assert np.allclose(scaled.weight[covered] * ratio, base.weight[covered], rtol=1e-5)
+    assert np.allclose(scaled.data[covered], 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
+def test_variance_per_area_does_not_depend_on_the_pixel_scale(scale):
+    output = grid(60, scale=OUTPUT * scale)
+    made = coadd([exposure()], output)
+    per_pixel = VARIANCE * (DETECTOR / OUTPUT / scale) ** 2
+    assert np.allclose(made.err[30, 30] ** 2, per_pixel, rtol=2e-3)
+
+
+def test_small_floats_do_not_overflow():
+    # 16-bit variances: their squares and products exceed 65504
+    member = exposure(variance=60000.0)
+    assert member.var_poisson.dtype == np.float16
+    made = coadd([member], grid(50))
+    assert np.allclose(made.err**2, 4 * 60000, rtol=2e-3)
+
+
+def test_variance_of_the_flat_is_optional():
+    with_flat = replace(exposure("a"), var_flat=np.full((80, 70), 0.02, np.float32))
+    output = grid(50)
+    assert coadd([with_flat], output).var_flat is None
+    made = coadd([with_flat], output, include_var_flat=True)
+    assert np.allclose(made.var_flat, 0.08, rtol=1e-3)
+    assert np.allclose(made.err**2, made.var_rnoise + made.var_poisson + made.var_flat, rtol=1e-5)
+    pair = coadd([with_flat, exposure("none")], output, include_var_flat=True)
+    assert np.allclose(pair.var_flat, 0.08 / 4, rtol=1e-3)
+
+
+# ---- bad pixels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plane", ["data", "var_rnoise", "var_poisson"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_do_not_spread(plane, value):
+    poisoned, flagged = exposure("a", 3.0), exposure("a", 3.0)
+    getattr(poisoned, plane)[30:33, 20:60] = value
+    flagged.dq[30:33, 20:60] = FLAGS["DO_NOT_USE"]
+    made, expected = (coadd([m, exposure("b", 3.0)], grid(170)) for m in (poisoned, flagged))
+    for a, b in zip(planes(made), planes(expected), strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+    assert np.isfinite(made.data[made.weight > 0]).all()
+    assert made.members[0].n_bad == 3 * 40
+
+
+def test_negative_variances_are_bad():
+    member = exposure()
+    member.var_rnoise[10, 10] = -1e-3
+    assert coadd([member], grid(170)).members[0].n_bad == 1
+
+
+def test_good_bits_choose_the_pixels():
+    member = exposure("a")
+    member.dq[:40] = FLAGS["HOT"]
+    member.dq[60:] = FLAGS["DO_NOT_USE"]
+    counts = [
+        coadd([member], grid(200), good_bits=bits).members[0].n_used
+        for bits in ("~DO_NOT_USE", "~DO_NOT_USE+HOT", "HOT", "0", None)
+    ]
+    assert counts == [60 * 70, 20 * 70, 60 * 70, 20 * 70, 80 * 70]
+
+
+def test_flagged_outliers_are_left_out():
+    hit, clean = exposure("a", 1.0), exposure("b", 1.0)
+    flat = np.ravel_multi_index(([5, 40, 41, 79], [60, 30, 30, 69]), hit.shape).astype(np.uint32)
+    hit.data.ravel()[flat] = 1e6
+    hit.dq[5, 60] = FLAGS["DO_NOT_USE"]
+    made = coadd([hit, clean], grid(200), flagged=[flat[::-1], np.zeros(0, np.uint32)])
+    covered = made.weight > 0
+    assert np.allclose(made.data[covered], 1.0, rtol=1e-6)
+    assert (made.members[0].n_bad, made.members[0].n_flagged) == (1, 3)
+    assert made.members[0].n_used == 80 * 70 - 4
+    assert made.members[1].n_used == 80 * 70
+
+
+def test_flags_outside_the_detector_name_the_exposure():
+    with pytest.raises(ExposureError, match="a: has outliers flagged beyond"):
+        coadd([exposure("a")], grid(50), flagged=[np.array([80 * 70], np.uint32)])
+
+
+@pytest.mark.parametrize("fillval", [0.0, -99.0, "0", "NaN", None, "INDEF"])
+def test_fill_value(fillval):
+    made = coadd([exposure()], grid(300), fillval=fillval)
+    empty = made.weight == 0
+    expected = np.float32(np.nan if fillval in ("NaN", None, "INDEF") else fillval)
+    assert np.array_equal(np.unique(made.data[empty]), [expected], equal_nan=True)
+    assert not made.context[0][empty].any()
+    assert np.isnan(made.err[empty]).all()
+    assert np.isfinite(made.data[~empty]).all()
+
+
+# ---- context and exposure time ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 32, 33, 70])
+def test_context_of_any_number_of_members(n):
+    # every member covers its own place and one place that all share
+    shape = (12, 12)
+    members = [
+        replace(
+            exposure(str(i), shape=shape, roll=0.0, at=(0.0 if i % 2 else 30.0 * (i % 7), 0.0)),
+            exposure_time=10.0 + i,
+        )
+        for i in range(n)
+    ]
+    made = coadd(members, grid(260, 30))
+    assert made.context.dtype == np.uint32
+    assert made.context.shape == (-(-n // 32), 30, 260)
+    bits = np.unpackbits(made.context.view(np.uint8), axis=-1, bitorder="little")
+    bits = bits.reshape(-1, 30, 260, 32).transpose(0, 3, 1, 2).reshape(-1, 30, 260)
+    for i, member in enumerate(members):
+        alone = coadd([member], grid(260, 30))
+        assert np.array_equal(bits[i].astype(bool), alone.weight > 0)
+        assert made.members[i].n_covered == bits[i].sum()
+    assert not bits[n:].any()
+    times = np.array([m.exposure_time for m in members])
+    expected = np.tensordot(times, bits[:n].astype(float), axes=1)
+    assert np.allclose(exposure_time_map(made.context, times), expected, rtol=1e-6)
+    assert made.max_exposure_time == pytest.approx(expected.max(), rel=1e-12)
+    assert made.exposure_time == pytest.approx(expected[expected > 0].mean(), rel=1e-12)
+
+
+def test_mean_exposure_time_keeps_its_digits():
+    # a float32 sum of so many pixels is off in the fifth digit
+    member = replace(exposure(shape=(800, 800), roll=0.0), exposure_time=139.15)
+    made = coadd([member], grid(1500), threads=2)
+    assert made.exposure_time == pytest.approx(139.15, rel=1e-12)
+    assert made.max_exposure_time == 139.15
+
+
+# ---- members and grids ------------------------------------------------------------------------------
+
+
+def test_members_that_miss_the_grid_are_recorded():
+    dead = exposure("dead")
+    dead.dq[:] = FLAGS["DO_NOT_USE"]
+    members = [exposure("far", at=(900.0, 0.0)), exposure("near"), dead]
+    made = coadd(members, grid(50))
+    assert [use.status for use in made.members] == ["OUTSIDE", "USED", "NO_GOOD_PIXELS"]
+    assert [use.exposure for use in made.members] == ["far", "near", "dead"]
+    assert np.unique(made.context).tolist() == [2]
+    assert made.members[0].window is None
+    assert made.members[2].n_used == made.members[2].n_covered == 0
+
+
+@pytest.mark.parametrize("engine", ["tiled", "drizzle"])
+@pytest.mark.parametrize("members", [[], [exposure(at=(900.0, 0.0))]], ids=["none", "far"])
+def test_a_coadd_without_coverage_is_valid(members, engine):
+    made = coadd(members, grid(40, 30), engine=engine)
+    assert np.isnan(made.data).all()
+    assert np.isnan(made.err).all()
+    assert not made.weight.any()
+    assert made.context.shape == (1, 30, 40)
+    assert not made.context.any()
+    assert made.exposure_time == made.max_exposure_time == 0.0
+
+
+def test_a_nearly_empty_coadd_is_valid():
+    made = coadd([exposure(shape=(60, 60), roll=45.0, at=(148.0, 0.0))], grid(150))
+    n = np.count_nonzero(made.weight)
+    assert 0 < n < 400
+    assert made.members[0].n_covered == n
+    assert np.isfinite(made.data).sum() == n
+    assert np.allclose(made.data[made.weight > 0], 1.0, rtol=1e-5)
+
+
+def test_only_the_window_is_read():
+    class Spy(np.ndarray):
+        def __getitem__(self, key):
+            seen.append(key)
+            return super().__getitem__(key)
+
+    seen = []
+    member = exposure(shape=(600, 600), roll=0.0)
+    member.data = member.data.view(Spy)
+    made = coadd([member], grid(100))
+    assert np.allclose(made.data, 1.0)
+    rows, columns = zip(*seen, strict=True)
+    for spans in (rows, columns):
+        assert 265 < min(span.start for span in spans) <= 275
+        assert 325 <= max(span.stop for span in spans) < 335
+
+
+def test_lists_must_have_one_length():
+    with pytest.raises(ValueError, match="2 exposures, 1 levels"):
+        resample([exposure("a"), exposure("b")], [0.0], [None, None], grid(20), parameters())
+
+
+def test_neighbouring_cells_agree_bit_for_bit_whatever_else_they_hold():
+    shared = [
+        noisy(f"s{i}", i, shape=(200, 220), roll=40.0 * i, at=(2400.0, 30.0 * i)) for i in range(3)
+    ]
+    # a member that only the western cell has, a hundred times deeper: other weights, other units
+    west_only = exposure("a", shape=(50, 50), variance=1e-4, at=(2000.0, 0.0))
+    west = coadd([west_only, *shared], skycell(0, 0))
+    east = coadd(shared, skycell(1, 0))
+    rows = slice(2200, 2900)
+    for a, b in zip(planes(west)[:-1], planes(east)[:-1], strict=True):
+        assert np.array_equal(a[rows, 4800:], b[rows, :200], equal_nan=True)
+    assert np.count_nonzero(west.weight[rows, 4800:]) > 50000
+    assert np.array_equal(west.context[:, rows, 4800:] >> np.uint32(1), east.context[:, rows, :200])
+
+
+def test_same_bits_for_any_number_of_threads():
+    members = [noisy(str(i), i, shape=(500, 480), roll=50.0 * i) for i in range(2)]
+    one, two = (coadd(members, grid(1000), threads=n) for n in (1, 2))
+    for a, b in zip(planes(one), planes(two), strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+    assert one.members == two.members
+
+
+def test_memory_does_not_grow_with_the_members():
+    member = exposure(shape=(300, 300))
+    peaks = []
+    for n in (2, 20):
+        tracemalloc.start()
+        coadd([member] * n, grid(500))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    window = 300 * 300 * 4
+    assert peaks[1] < peaks[0] + 0.5 * window
+    assert peaks[1] < 6 * 500 * 500 * 4 + 15 * window + 500 * 500 * 8 * 5
+
+
+def test_inputs_are_left_as_they_are():
+    member = noisy("a", 1)
+    before = [np.copy(a) for a in (member.data, member.dq, member.var_rnoise)]
+    for array in (member.data, member.dq, member.var_rnoise, member.var_poisson):
+        array.flags.writeable = False
+    coadd([member], grid(150), levels=[0.3], flagged=[np.array([100], np.uint32)])
+    for a, b in zip(before, (member.data, member.dq, member.var_rnoise), strict=True):
+        assert np.array_equal(a, b)
