@@ -1,0 +1,59 @@
+"""What is said when a run has ended."""
+
+import pytest
+from romosaic.summary import summary
+
+NAMES = ["r00001_p_full_a", "r00001_p_full_b", "r00001_p_full_c"]
+
+
+def touch(path, size=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+
+
+@pytest.fixture
+def results(tmp_path):
+    for name in NAMES:
+        touch(tmp_path / f"associate/associations/{name}_asn.json")
+    return tmp_path
+
+
+def test_nothing_made_says_nothing(results, tmp_path):
+    assert summary(tmp_path / "nothing") == ""
+    assert summary(results) == ""
+
+
+def test_products_are_counted_and_shown(results):
+    for name, size in zip(NAMES[:2], (10, 500), strict=True):
+        touch(results / f"resample/{name}_coadd.asdf")
+        touch(results / f"preview/{name}_coadd.png", size)
+    # A product of an earlier run, and a picture of it that is larger.
+    touch(results / "resample/r00001_p_full_old_coadd.asdf")
+    touch(results / "preview/r00001_p_full_old_coadd.png", 9000)
+    lines = summary(str(results)).splitlines()
+    assert lines[0] == f"romosaic: 2 of 3 products in {results}/"
+    assert f"{results}/resample/*_coadd.asdf" in lines[1]
+    assert f"{results}/source_catalog/*_cat.parquet" in lines[2]
+    assert f"{results}/preview/*_coadd.png" in lines[3]
+    assert lines[4].split() == ["look", "at", f"{results}/preview/{NAMES[1]}_coadd.png"]
+    assert len(lines) == 5
+
+
+def test_one_product_without_picture(tmp_path):
+    touch(tmp_path / f"associate/associations/{NAMES[0]}_asn.json")
+    touch(tmp_path / f"resample/{NAMES[0]}_coadd.asdf")
+    text = summary(tmp_path)
+    assert text.startswith("romosaic: 1 of 1 product in ")
+    assert "look at" not in text
+
+
+@pytest.mark.parametrize("bad, said", [(0, None), (1, "1 exposure,"), (2, "2 exposures,")])
+def test_quarantine_is_mentioned(results, bad, said):
+    touch(results / f"resample/{NAMES[0]}_coadd.asdf")
+    rows = ["exposure\treason", *[f"x{k}\tbad" for k in range(bad)]]
+    path = results / "associate/quarantine.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    last = summary(results).splitlines()[-1]
+    assert ("left out" in last) == bool(said)
+    if said:
+        assert f"{said} see {path}" in last
