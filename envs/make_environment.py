@@ -33,7 +33,7 @@ dependencies:
 
 def direct(text: str) -> list[str]:
     """
-    Read the direct run-time dependencies.
+    Read the direct run-time dependencies of the Python of the conda environment.
 
     Parameters
     ----------
@@ -46,7 +46,13 @@ def direct(text: str) -> list[str]:
         Normalized names, in the order of the file.
     """
     lines = (line.split("#")[0].strip() for line in text.split(DEVELOPMENT)[0].splitlines())
-    return [canonicalize_name(Requirement(line).name) for line in lines if line]
+    wanted = [Requirement(line) for line in lines if line]
+    here = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0"}
+    return [
+        canonicalize_name(requirement.name)
+        for requirement in wanted
+        if requirement.marker is None or requirement.marker.evaluate(here)
+    ]
 
 
 def locked(text: str) -> list[tuple[Requirement, set[str]]]:
