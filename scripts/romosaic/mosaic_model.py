@@ -102,7 +102,7 @@ def wcsinfo(grid: Grid) -> dict:
     """Summary of a grid for ``meta.wcsinfo``; scales in degrees as the files of the archive have them."""
     x, y = (grid.nx - 1) / 2, (grid.ny - 1) / 2
     ra, dec = _place(grid, x, y)
-    # Counter-clockwise on the sky, seen from inside, as regions are given.
+    # Counter-clockwise, viewed from the origin towards the sky (IVOA DALI 1.1, 3.3.7).
     order = [0, 3, 2, 1] if grid.x_east else [0, 1, 2, 3]
     corners = np.stack(grid.corners(), axis=1)[order]
     return {

@@ -1,0 +1,341 @@
+"""The Level-3 model of a coadd: WCS, summary of the grid, blended metadata, tables, statistics."""
+
+from collections.abc import Sequence
+
+import asdf
+import numpy as np
+import pytest
+import roman_datamodels as rdm
+from romosaic import exposure, flux, pixmap, product
+from romosaic import mosaic_model as mosaic
+from romosaic.config import load
+from romosaic.grid import Grid, unit_vector
+from romosaic.resample import Coadd
+from romosaic.skymap import PIXEL_SCALE, SkyMap
+
+SKY = SkyMap()
+CELL = SKY.cell("000p86x52y60").grid
+GRIDS = {
+    "skycell": CELL,
+    "north pole": SKY.cell("135p90x50y50").grid,
+    "beside the north pole": SKY.cell("135p90x51y49").grid,
+    "south pole": SKY.cell("225m90x50y50").grid,
+    "beside the south pole": SKY.cell("225m90x52y47").grid,
+    "RA 0": SKY.cell(str(SKY.primary_cell(0.0, -12.3))).grid,
+    "RA 0 up north": SKY.cell(str(SKY.primary_cell(0.0, 84.85))).grid,
+    "mirrored": SkyMap(x_east=False).cell("000p86x52y60").grid,
+    "mirrored pole": SkyMap(x_east=False).cell("135p90x51y49").grid,
+    "turned": Grid(359.999, 5.0, 350.0, 120.0, 3e-5, 701, 241, 37.0),
+    "turned at the pole": Grid(77.0, 89.9999, 200.0, 300.0, 3e-5, 401, 601, -123.0),
+    "turned and mirrored": Grid(0.001, -45.0, -90.5, 1200.25, 2e-5, 333, 444, 210.0, x_east=False),
+}
+all_grids = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
+
+
+def corners(grid):
+    x1, y1 = grid.nx - 0.5, grid.ny - 0.5
+    return np.array([-0.5, x1, x1, -0.5]), np.array([-0.5, -0.5, y1, y1])
+
+
+def degrees_apart(one, other):
+    chord = np.linalg.norm(unit_vector(*one) - unit_vector(*other), axis=0)
+    return np.degrees(2 * np.arcsin(chord / 2))
+
+
+# ---- WCS ----
+
+
+@all_grids
+def test_wcs_is_the_grid(grid):
+    wcs, xy = mosaic.grid_wcs(grid), corners(grid)
+    sky = wcs(*xy)
+    assert degrees_apart(sky, grid.to_sky(*xy)).max() < 1e-9
+    back = wcs.invert(*sky, with_bounding_box=False)
+    assert np.abs(np.subtract(back, xy)).max() < 1e-6
+    inner = np.random.default_rng(1).uniform(0.3, 0.7, (2, 50)) * [[grid.nx], [grid.ny]]
+    there = wcs.invert(*wcs(*inner))
+    np.testing.assert_allclose(there, inner, atol=1e-6)
+    assert wcs.pixel_shape == (grid.nx, grid.ny)
+
+
+@all_grids
+def test_wcs_survives_the_file(grid, tmp_path):
+    wcs, xy = mosaic.grid_wcs(grid), corners(grid)
+    asdf.AsdfFile({"wcs": wcs}).write_to(tmp_path / "x.asdf")
+    with asdf.open(tmp_path / "x.asdf") as file:
+        read = file["wcs"]
+        np.testing.assert_array_equal(read(*xy), wcs(*xy))
+        assert read.bounding_box == wcs.bounding_box
+        assert read.pixel_shape == wcs.pixel_shape
+
+
+@all_grids
+def test_wcs_tells_its_parameters(grid):
+    transform = mosaic.grid_wcs(grid).forward_transform
+    assert transform.crpix.value.tolist() == [grid.x0, grid.y0]
+    assert transform.crval.value.tolist() == [grid.ra0, grid.dec0]
+    handed = grid.pixel_scale if grid.x_east else -grid.pixel_scale
+    assert transform.cdelt.value.tolist() == [handed, grid.pixel_scale]
+    assert transform.lon_pole == 180
+    assert transform.pc.value.tolist() == mosaic.wcsinfo(grid)["rotation_matrix"]
+
+
+def test_wcs_has_its_bounding_box_but_about_a_pole():
+    box = mosaic.grid_wcs(CELL).bounding_box
+    assert [tuple(interval) for interval in box.intervals.values()] == [(-0.5, 4999.5)] * 2
+    assert mosaic.grid_wcs(GRIDS["beside the north pole"]).bounding_box is not None
+    assert mosaic.grid_wcs(GRIDS["north pole"]).bounding_box is None
+    assert mosaic.grid_wcs(GRIDS["turned at the pole"]).bounding_box is None
+
+
+# ---- wcsinfo ----
+
+
+def angle_north_to_y(grid, x, y):
+    """Position angle of +y from two points on the sky, degrees."""
+    (ra0, ra1), (dec0, dec1) = np.radians(grid.to_sky(np.array([x, x]), np.array([y, y + 0.01])))
+    east = np.sin(ra1 - ra0) * np.cos(dec1)
+    north = np.cos(dec0) * np.sin(dec1) - np.sin(dec0) * np.cos(dec1) * np.cos(ra1 - ra0)
+    return np.degrees(np.arctan2(east, north)) % 360
+
+
+@all_grids
+def test_wcsinfo(grid):
+    info = mosaic.wcsinfo(grid)
+    x, y = (grid.nx - 1) / 2, (grid.ny - 1) / 2
+    assert (info["ra_ref"], info["dec_ref"]) == (grid.ra0, grid.dec0)
+    assert (info["x_ref"], info["y_ref"]) == (grid.x0, grid.y0)
+    assert (info["projection"], info["skycell_name"]) == ("TAN", grid.skycell)
+    assert info["pixel_scale_ref"] == grid.pixel_scale
+    assert info["image_shape"] == [grid.ny, grid.nx]
+    assert degrees_apart((info["ra"], info["dec"]), grid.to_sky(x, y)) < 1e-12
+    if abs(info["dec"]) < 90:
+        assert info["orientation"] == pytest.approx(angle_north_to_y(grid, x, y), abs=1e-4)
+    turn = grid.orientation if grid.x_east else -grid.orientation
+    assert np.cos(np.radians(info["orientation_ref"] - turn)) == pytest.approx(1, abs=1e-12)
+    # Solid angle of the middle pixel.
+    here, right, up = (unit_vector(*grid.to_sky(x + i, y + j)) for i, j in [(0, 0), (1, 0), (0, 1)])
+    area = np.linalg.norm(np.cross(right - here, up - here))
+    assert info["pixel_scale"] == pytest.approx(np.degrees(np.sqrt(area)), rel=1e-7)
+
+
+@all_grids
+def test_s_region_runs_counter_clockwise_through_the_corners(grid):
+    words = mosaic.wcsinfo(grid)["s_region"].split()
+    assert words[:2] == ["POLYGON", "ICRS"]
+    numbers = np.array(words[2:], float).reshape(4, 2).T
+    expected = np.array(grid.to_sky(*corners(grid)))
+    apart = degrees_apart(numbers[:, :, None], expected[:, None, :])
+    assert (np.sort(apart.argmin(axis=1)) == [0, 1, 2, 3]).all() and apart.min(axis=1).max() < 2e-9
+    a, b, c = unit_vector(*numbers).T[:3]
+    middle = unit_vector(*grid.to_sky((grid.nx - 1) / 2, (grid.ny - 1) / 2))
+    # Viewed from the origin towards the sky (IVOA DALI 1.1, 3.3.7).
+    assert np.cross(b - a, c - b) @ middle < 0
+
+
+def test_pole_cell_is_described_from_its_tangent_point():
+    info = mosaic.wcsinfo(GRIDS["north pole"])
+    assert (info["ra"], info["dec"]) == (135.0, 90.0)
+    assert (info["orientation"], info["orientation_ref"]) == (0.0, 0.0)
+
+
+# ---- blending ----
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        (["a", "a"], "a"),
+        (["a", "b"], None),
+        ([1, 1.0], 1),
+        ([3], 3),
+        ([0, 0], 0),
+        ([False, False], False),
+        ([None, None], None),
+        (["a", None], None),
+        ([None, "a"], None),
+        (["?", "?"], None),
+        ([-999999, -999999], None),
+        ([-999999.0], None),
+        (["a", "?"], None),
+        ([[1, 2], [1, 2]], [1, 2]),
+        ([float("nan")] * 2, None),
+    ],
+)
+def test_common_value(values, expected):
+    assert mosaic.common_value(values) == expected
+
+
+def test_member_table():
+    rows = [
+        {"text": "a", "count": 3, "value": 1.5, "flag": True, "mixed": 1, "list": [1, [2]]},
+        {"text": "b", "count": 4, "value": None, "flag": False, "mixed": "x", "late": 7},
+    ]
+    table = mosaic.member_table(rows)
+    assert table.colnames == ["text", "count", "value", "flag", "mixed", "list", "late"]
+    assert table["text"].tolist() == ["a", "b"]
+    assert table["count"].dtype == np.int64 and table["count"].tolist() == [3, 4]
+    np.testing.assert_array_equal(table["value"], [1.5, np.nan])
+    assert table["flag"].tolist() == [True, False]
+    assert table["mixed"].tolist() == ["1", "x"]
+    assert table["list"].tolist() == ["[1, [2]]", "None"]
+    np.testing.assert_array_equal(table["late"], [np.nan, 7])
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("r00001_p_v01002003004005_135p90x51y67_f158", ("visit", "v01002003004005")),
+        ("r00001_r2_d01002003_135p90x51y67_f158", ("daily", "d01002003")),
+        ("r00001_p_p01002_135p90x51y67_f158", ("pass", "p01002")),
+        ("r00001_p_full_135p90x51y67_f158", ("full", "full")),
+        ("r00001_p_user_135p90x51y67_f158", ("user", "user")),
+        ("my_nice_field", ("user", None)),
+        ("a_b_vision", ("user", None)),
+        ("mosaic", ("user", None)),
+    ],
+)
+def test_group_of_a_name(name, expected):
+    assert mosaic.group_of(name) == expected
+
+
+# ---- the whole model ----
+
+
+@pytest.fixture(scope="module")
+def members(survey, tmp_path_factory):
+    """Three exposures of the survey as `flux` leaves them."""
+    folder = tmp_path_factory.mktemp("flux")
+    config, opened = load({}), []
+    settings = {k: v for k, v in config["skymatch"].items() if k not in ("skymethod", "match_down")}
+    for name in survey.names[:3]:
+        path = survey.paths[name]
+        model, conversion = exposure.read_exposure(path)
+        arrays = exposure.arrays(model)
+        calibrated = flux.calibrate(arrays, conversion, where=path, **config["flux"], sky=settings)
+        function = exposure.wcs_function(model.meta.wcs)
+        fitted = pixmap.PixelMap.fit(function, calibrated.data.shape)
+        made = product.provenance({}, [(name, exposure.fingerprint(path))])
+        target = folder / f"{name}_flux.asdf"
+        product.write_flux(target, model, calibrated, fitted, name, made)
+        opened.append(exposure.open_flux(target))
+    return opened
+
+
+NAME = "r00001_p_v01001001001001_000p86x52y60_f158"
+SMALL = Grid(CELL.ra0, CELL.dec0, CELL.x0, CELL.y0, PIXEL_SCALE, 70, 50, skycell=CELL.skycell)
+
+
+def fake_coadd(shape=(50, 70), covered=0.5, **changes):
+    """A coadd whose lower rows are covered."""
+    rng = np.random.default_rng(2)
+    weight = np.zeros(shape, np.float32)
+    weight[: round(covered * shape[0])] = 4.0
+    planes = {}
+    for name in ("data", "err", "var_rnoise", "var_poisson"):
+        plane = np.abs(rng.normal(1, 0.1, shape)).astype(np.float32)
+        planes[name] = np.where(weight > 0, plane, np.float32(np.nan))
+    context = np.where(weight > 0, 7, 0).astype(np.uint32)[None]
+    fields = {**planes, "weight": weight, "context": context, "exposure_time": 200.5}
+    return Coadd(**fields | {"max_exposure_time": 417.45} | changes)
+
+
+def build(members, coadd=None, grid=SMALL, name=NAME, release="p", levels=(0.0, 0.01, 0.02)):
+    header = {"data_release_id": release} if release else {}
+    return mosaic.mosaic_model(
+        coadd or fake_coadd(),
+        grid,
+        members,
+        association={**header, "products": [{"name": name, "members": []}]},
+        sky=[{"level": level, "status": "COMPLETE", "group": 0} for level in levels],
+        outliers={"status": "COMPLETE", "members": []},
+        parameters=load({})["resample"],
+    )
+
+
+@pytest.fixture(scope="module")
+def written(members, tmp_path_factory):
+    """The model as it comes back from its file."""
+    path = tmp_path_factory.mktemp("product") / f"{NAME}_coadd.asdf"
+    product.write_model(path, build(members), product.provenance({}, []))
+    with rdm.open(path) as model:
+        yield model
+
+
+def leaves(node, path="meta"):
+    """Every text and number of a tree, with its path; tables of members left out."""
+    if isinstance(node, str | int | float):
+        yield path, node
+    elif hasattr(node, "items") and path != "meta.individual_image_meta":
+        for key, value in node.items():
+            yield from leaves(value, f"{path}.{key}")
+    elif isinstance(node, Sequence):
+        for index, value in enumerate(node):
+            yield from leaves(value, f"{path}[{index}]")
+
+
+def test_model_is_valid_and_says_what_is_known(written):
+    assert isinstance(written, rdm.datamodels.MosaicModel)
+    written.validate()
+    found = dict(leaves(written.meta))
+    assert len(found) > 50 and "meta.wcsinfo.rotation_matrix[1][0]" in found
+    assert {path: value for path, value in found.items() if value in ("?", -999999)} == {}
+
+
+def test_arrays_are_those_of_the_coadd(written):
+    coadd = fake_coadd()
+    for name in ("data", "err", "weight", "context", "var_poisson", "var_rnoise"):
+        array, expected = np.asarray(written[name]), getattr(coadd, name)
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+    assert "var_flat" not in written
+    assert written.context.shape == (1, 50, 70)
+
+
+def test_flat_variance_is_kept_when_there_is_one(members):
+    plane = np.ones((50, 70), np.float32)
+    assert build(members, fake_coadd(var_flat=plane)).var_flat is plane
+
+
+def test_metadata(written, members):
+    meta = written.meta
+    assert meta.filename == f"{NAME}_coadd.asdf"
+    assert meta.model_type == "MosaicModel"
+    assert meta.calibration_software_name == "romosaic"
+    assert (meta.origin, meta.telescope) == ("STSCI/SOC", "ROMAN")
+    assert (meta.product_type, meta.data_release_id) == ("p_visit_coadd", "p")
+    assert (meta.instrument.name, meta.instrument.optical_element) == ("WFI", "F158")
+    assert meta.association.name == f"{NAME}_asn.json"
+    assert dict(meta.cal_step) == dict.fromkeys(
+        ("flux", "skymatch", "outlier_detection", "resample"), "COMPLETE"
+    )
+    assert dict(meta.wcsinfo) == mosaic.wcsinfo(SMALL)
+    resample = dict(meta.resample)
+    assert resample.pop("pixel_scale_ratio") == pytest.approx(0.5, rel=0.02)
+    assert resample == {
+        "good_bits": "~DO_NOT_USE",
+        "pixfrac": 1.0,
+        "pointings": 3,
+        "members": [f"{member.name}_cal.asdf" for member in members],
+        "weight_type": "ivm",
+    }
+
+
+def test_equal_values_are_kept_and_others_are_none(written):
+    observation = dict(written.meta.observation)
+    assert observation.pop("exposure") is None
+    assert observation == {
+        "program": 1,
+        "execution_plan": 1,
+        "pass": 1,
+        "segment": 1,
+        "observation": 1,
+        "visit": 1,
+        "exposure_grouping": "v01001001001001",
+    }
+    assert written.meta.program.title == "Simulated exposures of a random sky"
+    assert written.meta.program.category == "TEST"
+
+
+def test_one_member_keeps_its_exposure_number(members):
+    assert build(members[1:2], levels=[0.0]).meta.observation.exposure == 2
