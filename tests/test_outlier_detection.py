@@ -5,134 +5,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from romosaic import outlier_kernels as kernels
+from outlier_scene import (
+    CENTER,
+    SCALE,
+    SHAPE,
+    SIGMA,
+    add_cosmic_rays,
+    assert_same,
+    dithers,
+    exposure,
+    flag,
+    grid_of,
+    pixel_map,
+    star_field,
+)
 from romosaic.dq import FLAGS
 from romosaic.grid import Grid
 from romosaic.outlier_detection import (
     FIRST,
     NEGATIVE,
     NEIGHBOUR,
-    Patches,
-    detect_outliers,
     status,
 )
-from romosaic.pixmap import PixelMap
-
-SCALE = 0.11 / 3600
-SHAPE = (240, 260)
-SIGMA, SLOPE, PEDESTAL = 0.03, 0.003, 0.25
-CENTER = (66.0, -35.0)
-
-
-def parameters(**changed):
-    values = {
-        "noise": "model",
-        "snr": [5.0, 4.0],
-        "scale": [1.2, 0.7],
-        "backg": 0.0,
-        "maskpt": 0.7,
-        "good_bits": "~DO_NOT_USE",
-        "memory_mb": 600,
-    }
-    return {**values, **changed}
-
-
-def pixel_map(dx=0.0, dy=0.0, roll=0.0, shape=SHAPE, center=CENTER, distortion=2e-5):
-    """Detector with a quadratic distortion at an offset (detector pixels) and a roll (degrees)."""
-    c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
-    plane = Grid(*center, 0.0, 0.0, SCALE, 1, 1)
-
-    def wcs(x, y):
-        u, v = x - (shape[1] - 1) / 2, y - (shape[0] - 1) / 2
-        u, v = u + distortion * u * v, v + distortion * u**2 / 2
-        return plane.to_sky(c * u - s * v + dx, s * u + c * v + dy)
-
-    return PixelMap.fit(wcs, shape)
-
-
-def grid_of(nx=500, ny=480, center=CENTER, x0=None, y0=None):
-    """Grid of half-size pixels about the same centre."""
-    x0, y0 = (nx - 1) / 2 if x0 is None else x0, (ny - 1) / 2 if y0 is None else y0
-    return Grid(*center, x0, y0, SCALE / 2, nx, ny)
-
-
-def exposure(pixmap, seed=0, stars=None, level=0.0, noise=True):
-    """An exposure of stars (u, v in detector pixels on the sky plane, flux) with model noise."""
-    shape = pixmap.shape
-    signal = np.zeros(shape)
-    if stars is not None:
-        plane = Grid(*CENTER, 0.0, 0.0, SCALE, 1, 1)
-        x, y = pixmap.detector(*plane.to_sky(stars[0], stars[1]))
-        for sx, sy, flux in zip(x, y, stars[2], strict=True):
-            add_star(signal, sx, sy, flux)
-    rng = np.random.default_rng(seed)
-    sigma = np.sqrt(SIGMA**2 + SLOPE * signal)
-    data = PEDESTAL + level + signal + (sigma * rng.normal(size=shape) if noise else 0)
-    return SimpleNamespace(
-        shape=shape,
-        data=data.astype(np.float32),
-        dq=np.zeros(shape, np.uint32),
-        var_rnoise=np.full(shape, SIGMA**2 / 2, np.float16),
-        var_poisson=(SIGMA**2 / 2 + SLOPE * signal).astype(np.float16),
-        var_flat=None,
-        pixmap=pixmap,
-        sky_variance=SIGMA**2,
-        poisson_slope=SLOPE,
-        pedestal=PEDESTAL + level,
-    )
-
-
-def add_star(image, x, y, flux, sigma=0.5):
-    """A star that the pixels undersample: Gaussian core of 1.2 pixels FWHM, integrated, and faint wings."""
-    if not (np.isfinite(x) and -9 < x < image.shape[1] + 9 and -9 < y < image.shape[0] + 9):
-        return
-    iy, ix = np.ogrid[: image.shape[0], : image.shape[1]]
-    near = np.s_[
-        max(int(y) - 12, 0) : max(int(y) + 13, 0), max(int(x) - 12, 0) : max(int(x) + 13, 0)
-    ]
-    dy, dx = iy[near[0]] - y, ix[:, near[1]] - x
-    fine = (np.arange(5) - 2) / 5
-    core = np.zeros(np.broadcast_shapes(dy.shape, dx.shape))
-    for a, b in itertools.product(fine, fine):
-        core += np.exp(-((dx + a) ** 2 + (dy + b) ** 2) / (2 * sigma**2)) / 25
-    wings = 0.01 / (1 + (dx**2 + dy**2) / 4) ** 1.5
-    image[near] += flux * (core / (2 * np.pi * sigma**2) + wings)
-
-
-def star_field(seed=1, n=150, half=150):
-    rng = np.random.default_rng(seed)
-    u, v = rng.uniform(-half, half, (2, n))
-    return u, v, 10 ** rng.uniform(-0.5, 3, n)
-
-
-def dithers(n, seed=3, roll=0.0, size=15.0):
-    rng = np.random.default_rng(seed)
-    return [
-        pixel_map(*rng.uniform(-size, size, 2), roll=k * roll + rng.uniform(-1, 1))
-        for k in range(n)
-    ]
-
-
-def add_cosmic_rays(member, amplitudes, seed):
-    """Single-pixel hits of these amplitudes (sigma), at least 5 pixels apart and from the edges."""
-    rng = np.random.default_rng(seed)
-    ny, nx = member.shape
-    cells = rng.permutation(((ny - 60) // 6) * ((nx - 60) // 6))[: len(amplitudes)]
-    row, column = np.divmod(cells, (nx - 60) // 6)
-    y, x = 30 + 6 * row, 30 + 6 * column
-    member.data[y, x] += np.asarray(amplitudes, np.float32) * np.float32(SIGMA)
-    return y * nx + x
-
-
-def flag(members, grid=None, threads=1, levels=None, **changed):
-    levels = np.zeros(len(members)) if levels is None else levels
-    return detect_outliers(members, levels, grid or grid_of(), parameters(**changed), threads)
-
-
-def assert_same(one, other):
-    for (flagged, why), (flagged2, why2) in zip(one, other, strict=True):
-        np.testing.assert_array_equal(flagged, flagged2)
-        np.testing.assert_array_equal(why, why2)
 
 
 @pytest.fixture(scope="module")
@@ -474,74 +368,3 @@ def test_unknown_choices_are_refused():
         flag([], noise="guess")
     with pytest.raises(ValueError, match="DO_NOT_USE"):
         flag([], good_bits="~DO_NOT_USED")
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 11, 12])
-def test_sorting_network_sorts_all_zeros_and_ones(n):
-    # The 0-1 principle: a network that sorts these sorts everything.
-    lines = np.array(list(itertools.product((0, 1), repeat=n))).T
-    for low, high in kernels.sorting_network(n):
-        lines[[low, high]] = np.sort(lines[[low, high]], axis=0)
-    assert np.all(np.diff(lines, axis=0) >= 0)
-
-
-@pytest.mark.parametrize("n", [2, 3, 6, 31, 40, 64, 130])
-def test_median_of_valid_members(n):
-    rng = np.random.default_rng(n)
-    stack = rng.normal(size=(n, 3, 700)).astype(np.float32)
-    stack[rng.random(stack.shape) < rng.random(700)] = np.nan
-    wanted = np.full((3, 700), np.nan)
-    depth = np.isfinite(stack).sum(axis=0)
-    for at in np.argwhere(depth >= 2):
-        values = stack[:, at[0], at[1]]
-        values = values[np.isfinite(values)].astype(float)
-        wanted[tuple(at)] = np.median(values) if values.size > 2 else values.min()
-    reference, count = np.zeros((5, 710), np.float32), np.zeros((5, 710), np.uint8)
-    larger = kernels.sorting_network(n + 9)
-    kernels.combine(stack, larger[larger[:, 1] < n], reference, count, (1, 6))
-    np.testing.assert_array_equal(count[1:4, 6:706], depth)
-    np.testing.assert_allclose(reference[1:4, 6:706], wanted, rtol=1e-6, atol=1e-7)
-    assert not reference[0].any()
-
-
-def sample_at(window, x, y, min_weight=0.7):
-    """One bilinear sample of a window at a detector position."""
-    coefficients = np.zeros((2, 4, 4))
-    coefficients[:, 0, 0] = x, y
-    out = np.zeros((1, 1), np.float32)
-    box = np.array([0, 1, 0, 1])
-    count = kernels.sample(
-        window, (0, 0), coefficients, np.ones(4), box, np.float32(min_weight), out, (0, 0)
-    )
-    assert count == np.isfinite(out).sum()
-    return out[0, 0]
-
-
-def test_bilinear_sample_and_bad_pixels():
-    window = np.array([[1, 2], [3, np.nan]], np.float32)
-    assert sample_at(window, 0.0, 0.0) == 1
-    assert sample_at(window, 0.25, 0.0) == pytest.approx(1.25)
-    # 1/16 of the weight is bad: the rest is renormalised.
-    assert sample_at(window, 0.25, 0.25) == pytest.approx((9 + 3 * 2 + 3 * 3) / 15)
-    assert np.isnan(sample_at(window, 0.75, 0.75))
-    assert sample_at(window, 0.75, 0.75, 0.4) == pytest.approx((1 + 3 * 2 + 3 * 3) / 7)
-    # Beyond the outermost pixel centre, by what is left of the weight.
-    assert sample_at(window, -0.25, 0.0) == 1
-    assert np.isnan(sample_at(window, -0.35, 0.0))
-    assert np.isnan(sample_at(window, 5.0, -70.0))
-
-
-def test_patches_follow_the_map_of_a_full_detector():
-    pixmap = pixel_map(0, 0, 37, shape=(4088, 4088), distortion=4e-6)
-    gridmap = pixmap.on_grid(grid_of(5000, 5000))
-    y0, _, _, x1 = gridmap.grid_window()
-    rng = np.random.default_rng(0)
-    rows, columns = np.array([[2048, 2304], [y0, y0 + 9]]), np.array([[1024, 1280], [x1 - 1, x1]])
-    patches = Patches.fit(gridmap.inverse, rows, columns)
-    for row, column in itertools.product(range(2), range(2)):
-        ys = rng.uniform(rows[row, 0], rows[row, 1] - 1, 9)
-        xs = rng.uniform(columns[column, 0], columns[column, 1] - 1, 9)
-        px, sx, py, sy = patches.place[row, column]
-        u, v = (np.vander(t, 4, increasing=True) for t in ((xs - px) * sx, (ys - py) * sy))
-        got = [v @ c @ u.T for c in patches.coefficients[row, column]]
-        np.testing.assert_allclose(got, gridmap.inverse(xs, ys), atol=1e-6)
