@@ -31,10 +31,12 @@ def load_tree(text: bytes) -> object:
     import yaml
 
     try:
-        _check(yaml.parse(text, Loader=_base(yaml, "Loader")))
-        return yaml.load(text, Loader=_plain_loader())
-    except (yaml.YAMLError, TypeError, OverflowError, RecursionError) as error:
+        problem = _problem(yaml.parse(text, Loader=_base(yaml, "Loader")))
+        if problem is None:
+            return yaml.load(text, Loader=_plain_loader())
+    except Exception as error:  # a scalar that is not what its tag says raises anything
         raise ValueError(f"unreadable header ({type(error).__name__})") from error
+    raise ValueError(problem)
 
 
 def sources(tree: object) -> Iterator[int]:
@@ -55,8 +57,8 @@ def _base(yaml, kind: str):
     return getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}"))
 
 
-def _check(events: Iterator) -> None:
-    """Refuse nesting and aliases beyond reason."""
+def _problem(events: Iterator) -> str | None:
+    """Tell of nesting and aliases beyond reason."""
     import yaml
 
     sizes, anchors, closed = [0], [], {}
@@ -64,7 +66,7 @@ def _check(events: Iterator) -> None:
         size = 0
         if isinstance(event, yaml.CollectionStartEvent):
             if len(sizes) > MAX_DEPTH:
-                raise ValueError(f"header nested over {MAX_DEPTH} levels")
+                return f"header nested over {MAX_DEPTH} levels"
             sizes.append(1)
             anchors.append(event.anchor)
             closed.pop(event.anchor, None)
@@ -74,11 +76,12 @@ def _check(events: Iterator) -> None:
             size = closed[event.anchor] = 1
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in closed:
-                raise ValueError("header that refers to itself")
+                return "header that refers to itself"
             size = closed[event.anchor]
         sizes[-1] += size
         if sizes[-1] > MAX_VALUES:
-            raise ValueError(f"header that stands for over {MAX_VALUES} values")
+            return f"header that stands for over {MAX_VALUES} values"
+    return None
 
 
 def _plain_loader():

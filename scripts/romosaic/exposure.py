@@ -224,6 +224,12 @@ def read_exposure(path: str | Path):
             if not isinstance(model, rdm.ImageModel):
                 raise ExposureError(path, f"is a {type(model).__name__}, not a Level-2 image")
             model.validate()
+            # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
+            for name, array in arrays(model).items():
+                if array.dtype.kind not in "fu" or array.shape != model.data.shape:
+                    raise ExposureError(path, f"has a damaged array {name}", _FETCH)
+            if not callable(model.meta.wcs):
+                raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
     except RomosaicError:
@@ -349,13 +355,8 @@ class FluxExposure:
     def sky_blocks(self) -> dict:
         """Sky statistics: see `sky.block_statistics`."""
         blocks = dict(self._own["sky_blocks"])
-        for key, dtype in (
-            ("x", "f8"),
-            ("y", "f8"),
-            ("value", "f4"),
-            ("error", "f4"),
-            ("n_good", "i4"),
-        ):
+        dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
+        for key, dtype in dtypes.items():
             blocks[key] = np.asarray(self.blocks.array(blocks[key]), dtype=dtype)
         return blocks
 
