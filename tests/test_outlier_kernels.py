@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 from outlier_scene import (
-    SCALE,
     grid_of,
     pixel_map,
 )

@@ -3,9 +3,9 @@ Quality on images of the real simulator, against their truth.
 
     PYTHONPATH=scripts:tests .venv/bin/python tests/benchmarks/romanisim.py ../shared/data/romanisim_f158
 
-runs the workflow on a folder of Level-2 images with `truth.npz` (sky_extra_dn_s_<n>, conversion_megajanskys_<n>,
-cr_idx_<n>, cr_amp_<n>, hot_idx_<n>) and `truth_catalog.ecsv` (ra, dec, type, flux in maggies), and prints sky levels,
-flagged cosmic rays and star fluxes.
+runs the workflow on a folder of Level-2 images with `truth.npz` (sky_extra_dn_s_<n>,
+conversion_megajanskys_<n>, cr_idx_<n>, cr_amp_<n>, hot_idx_<n>) and `truth_catalog.ecsv` (ra, dec, type, flux
+in maggies), and prints sky levels, flagged cosmic rays and star fluxes.
 """
 
 import subprocess
