@@ -1,5 +1,6 @@
 """Errors that users meet: one line each, saying which file, what is wrong and what to do."""
 
+import io
 import sys
 import traceback
 from collections.abc import Iterator
@@ -79,8 +80,13 @@ def reported(log: str | Path) -> Iterator[None]:
     log : str or path
         Log file of the job; created with its folder.
     """
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", buffering=1) as stream:
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        stream = open(log, "w", buffering=1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    except OSError as error:
+        print(_one_line(error), file=sys.stderr)
+        sys.exit(1)
+    with stream:
         terminal, output = sys.stderr, sys.stdout
         sys.stdout = sys.stderr = _Tee(terminal, stream)
         try:
@@ -108,11 +114,16 @@ def _one_line(error: Exception) -> str:
     )
 
 
-class _Tee:
+class _Tee(io.TextIOBase):
     """A text stream that writes to the terminal and to the log."""
+
+    encoding = "utf-8"
 
     def __init__(self, *streams) -> None:
         self.streams = streams
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, text: str) -> int:
         for stream in self.streams:

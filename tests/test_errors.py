@@ -1,0 +1,144 @@
+"""Errors: one line that names the file, what is wrong and what to do; the traceback in the log alone."""
+
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from romosaic import errors
+from romosaic.errors import ConfigError, ExposureError, ProductError, RomosaicError, reported
+
+KINDS = ["ExposureError", "AssociationError", "SkymapError", "ProductError"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_message_is_one_line(kind):
+    error = getattr(errors, kind)(Path("a b_cal.asdf"), "is\n  bad ", "mend\tit")
+    assert isinstance(error, RomosaicError)
+    assert str(error) == "a b_cal.asdf: is bad -> mend it"
+    assert str(getattr(errors, kind)("x", "is bad")) == "x: is bad"
+    assert (error.where, error.what, error.todo) == ("a b_cal.asdf", "is\n  bad ", "mend\tit")
+
+
+def test_config_error_lists_all_problems():
+    assert str(ConfigError("c.yaml", ["one"])) == "c.yaml: one"
+    assert str(ConfigError("c.yaml", ["one", "two"])) == "c.yaml: 2 problems\n  - one\n  - two"
+
+
+@pytest.mark.parametrize(
+    "error", [ExposureError("f", "is bad", "mend it"), ConfigError("c.yaml", ["one", "two"])]
+)
+def test_errors_are_pickled_whole(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+def raise_config_error(n):
+    raise ConfigError("c.yaml", ["one", "two"])
+
+
+def test_errors_cross_a_process_pool():
+    with ProcessPoolExecutor(1) as pool, pytest.raises(ConfigError) as error:
+        list(pool.map(raise_config_error, [1]))
+    assert error.value.problems == ["one", "two"]
+
+
+def failing(tmp_path, capfd, error):
+    log = tmp_path / "logs" / "step" / "a.log"
+    with pytest.raises(SystemExit) as stop, reported(log):
+        print("progress")
+        print("warning", file=sys.stderr)
+        raise error
+    assert stop.value.code == 1
+    out, err = capfd.readouterr()
+    assert out == ""  # standard output may be data of the caller
+    return log.read_text(), err
+
+
+def test_failure_ends_in_one_line_and_exit_code_1(tmp_path, capfd):
+    log, err = failing(tmp_path, capfd, ProductError("a.asdf", "is bad", "mend it"))
+    last = "romosaic: a.asdf: is bad -> mend it"
+    assert err == f"progress\nwarning\n{last}\n"
+    assert log.startswith("progress\nwarning\nTraceback") and log.endswith(f"\n{last}\n")
+    assert "raise error" in log
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a.asdf"),
+            "a.asdf: No such file or directory",
+        ),
+        (OSError("disk went away"), "unexpected OSError: disk went away"),
+        (MemoryError(), "out of memory"),
+        (ValueError("two\nlines"), "unexpected ValueError: two lines"),
+        (KeyError("wcs"), "unexpected KeyError: 'wcs'"),
+        (AssertionError(), "unexpected AssertionError: no message"),
+    ],
+)
+def test_other_errors_are_one_line_too(tmp_path, capfd, error, line):
+    log, err = failing(tmp_path, capfd, error)
+    last = err.splitlines()[-1]
+    assert last.startswith("romosaic: ") and line in last
+    assert log.splitlines()[-1] == last and "Traceback" in log and "Traceback" not in err
+
+
+def test_streams_come_back(tmp_path):
+    before = sys.stdout, sys.stderr
+    with reported(tmp_path / "a.log"):
+        assert sys.stdout is not before[0]
+        # What libraries ask of a stream.
+        assert not sys.stdout.isatty() and isinstance(sys.stderr.fileno(), int)
+        assert sys.stdout.encoding and sys.stdout.writable() and not sys.stdout.closed
+        sys.stdout.writelines(["a", "b\n"])
+        sys.stderr.flush()
+    assert (sys.stdout, sys.stderr) == before
+    assert (tmp_path / "a.log").read_text() == "ab\n"
+
+
+def test_a_success_leaves_its_log(tmp_path, capfd):
+    with reported(tmp_path / "new" / "a.log"):
+        print("3 members")
+    assert (tmp_path / "new" / "a.log").read_text() == "3 members\n"
+    assert capfd.readouterr().err == "3 members\n"
+
+
+def test_an_interrupt_passes(tmp_path):
+    with pytest.raises(KeyboardInterrupt), reported(tmp_path / "a.log"):
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit) as stop, reported(tmp_path / "a.log"):
+        sys.exit(3)
+    assert stop.value.code == 3
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_message_that_the_terminal_cannot_show(tmp_path, encoding):
+    code = (
+        "from romosaic.errors import reported, ProductError\n"
+        f"with reported({str(tmp_path / 'a.log')!r}):\n"
+        "    print('\\u03b1')\n"
+        "    raise ProductError('\\u03b2.asdf', 'is bad')\n"
+    )
+    folder = Path(__file__).parent.parent / "scripts"
+    environment = {
+        "PYTHONIOENCODING": f"{encoding}:strict",
+        "PYTHONPATH": str(folder),
+        "LC_ALL": "C",
+    }
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert run.returncode == 1
+    assert run.stderr.decode().strip().splitlines()[-1].endswith(".asdf: is bad")
+    assert "β.asdf: is bad" in (tmp_path / "a.log").read_text("utf-8")
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop, reported(tmp_path / "file" / "a.log"):
+        pytest.fail("the step must not run")
+    assert stop.value.code == 1
+    err = capfd.readouterr().err
+    assert err == f"romosaic: {tmp_path / 'file'}: File exists\n"
