@@ -7,7 +7,12 @@ import numpy as np
 
 from .grid import Grid
 
-_FAINT, _SKY, _PAPER = "#5b6b8c", "#f0b429", "#0d1220"
+_PAPER, _EMPTY, _FAINT, _INK = "#0d1220", "#1a2133", "#5b6b8c", "#e8ecf4"
+_OWN, _EXPOSURE, _QUIET = "#f0b429", "#5db0f5", "#93a0bd"
+#: From the sky to the brightest sources.
+_SHADES = ("#03050a", "#1d2740", "#6d80a8", "#d9deea", "#fffaf0")
+#: Inches; the resolution makes the height as many pixels as asked for.
+_WIDTH, _HEIGHT = 12.6, 7.5
 
 
 def shrink(data: np.ndarray, size: int) -> tuple[np.ndarray, int]:
@@ -45,11 +50,39 @@ def stretch(image: np.ndarray) -> np.ndarray:
     finite = image[np.isfinite(image)]
     if not finite.size:
         return image
-    low, sky, high = np.percentile(finite, [1, 50, 99.9])
-    noise = max(sky - np.percentile(finite, 16), 1e-12)
-    low, high = sky - 3 * noise, max(high, sky + 20 * noise)
+    faint, sky, bright = np.percentile(finite, [16, 50, 99.9]).astype(float)
+    noise = max(sky - faint, 1e-6 * abs(sky), 1e-12)
+    low, high = sky - 1.5 * noise, max(bright, sky + 30 * noise)
+    # The knee at three sigma: below it noise is shown as it is, above it four decades fit in.
     scaled = np.arcsinh((image - low) / (3 * noise)) / np.arcsinh((high - low) / (3 * noise))
     return np.clip(scaled, 0, 1)
+
+
+def covered_box(data: np.ndarray) -> tuple[int, int, int, int]:
+    """
+    Part of an image to show: what is covered and a little more, or everything when most of it is.
+
+    Parameters
+    ----------
+    data : (ny, nx) float array
+        NaN where there is no data.
+
+    Returns
+    -------
+    y0, y1, x0, x1 : int
+        Half-open; the whole image when nothing is covered.
+    """
+    ny, nx = data.shape
+    finite = np.isfinite(data)
+    rows, columns = (np.flatnonzero(finite.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return 0, ny, 0, nx
+    margin = 8 + max(np.ptp(rows), np.ptp(columns)) // 25
+    y0, y1 = max(int(rows[0] - margin), 0), min(int(rows[-1] + margin + 1), ny)
+    x0, x1 = max(int(columns[0] - margin), 0), min(int(columns[-1] + margin + 1), nx)
+    if max((y1 - y0) / ny, (x1 - x0) / nx) > 0.85:
+        return 0, ny, 0, nx
+    return y0, y1, x0, x1
 
 
 def draw(
@@ -89,89 +122,215 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(size * 1.72 / 100, size / 100), dpi=100, facecolor=_PAPER)
+    data = np.asarray(data)
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=size / _HEIGHT, facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    image, sky = figure.subplots(1, 2, width_ratios=(1, 0.62))
-    _draw_image(image, data, grid, x, y, size)
-    _draw_map(sky, grid, footprints, cells)
-    figure.suptitle(title, color="white", fontsize=13, x=0.02, ha="left")
-    figure.subplots_adjust(left=0.045, right=0.985, bottom=0.055, top=0.93, wspace=0.12)
-    figure.savefig(path, facecolor=_PAPER)
+    image = figure.add_axes((0.055, 0.07, 0.5, 0.5 * _WIDTH / _HEIGHT))
+    sky = figure.add_axes((0.655, 0.91 - 0.3 * _WIDTH / _HEIGHT, 0.3, 0.3 * _WIDTH / _HEIGHT))
+    box = covered_box(data)
+    _draw_image(image, data, grid, box, np.asarray(x), np.asarray(y), size)
+    _draw_map(sky, grid, box, footprints, cells)
+    letters = 13 * min(1, 80 / len(title)) if title else 13
+    figure.text(0.055, 0.955, title, color=_INK, fontsize=letters, weight="bold")
+    for number, (name, value) in enumerate(_facts(data, grid, len(x), len(footprints))):
+        height = 0.27 - 0.033 * number
+        figure.text(0.655, height, name, color=_QUIET, fontsize=9.5)
+        figure.text(0.725, height, value, color=_INK, fontsize=9.5)
+    figure.savefig(path, facecolor=_PAPER, format="png")
 
 
-def _axes(axes, label: str, unit: str) -> None:
-    axes.set_facecolor(_PAPER)
-    axes.tick_params(colors="white", labelsize=8)
-    axes.set_title(label, color="white", fontsize=10, loc="left")
-    axes.set_xlabel(unit, color="white", fontsize=8)
+def _facts(data: np.ndarray, grid: Grid, n_sources: int, n_exposures: int) -> list[tuple[str, str]]:
+    """What stands under the map."""
+    ra, dec = grid.center
+    finite = data[np.isfinite(data)]
+    median = f"{np.median(finite):.4g} MJy/sr" if finite.size else "no data"
+    return [
+        ("skycell", grid.skycell or "none: regular grid"),
+        ("centre", f"RA {ra:.5f}  Dec {dec:+.5f}"),
+        ("pixels", f"{grid.nx} x {grid.ny} of {grid.pixel_scale * 3600:.4g} arcsec"),
+        ("covered", f"{100 * finite.size / data.size:.3g} %"),
+        ("median", median),
+        ("made of", f"{n_exposures} exposure{'' if n_exposures == 1 else 's'}"),
+        ("sources", f"{n_sources}"),
+    ]
+
+
+def _frame(axes, label: str, x_label: str, y_label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_facecolor(_EMPTY)
+    axes.tick_params(colors=_INK, labelsize=8, color=_FAINT)
+    axes.set_title(label, color=_INK, fontsize=10, loc="left")
+    axes.set_xlabel(x_label, color=_INK, fontsize=9)
+    axes.set_ylabel(y_label, color=_INK, fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     for spine in axes.spines.values():
         spine.set_color(_FAINT)
 
 
-def _draw_image(axes, data: np.ndarray, grid: Grid, x, y, size: int) -> None:
-    """Coadd with north and east; +x is shown as it is stored."""
-    small, factor = shrink(data, size)
-    extent = (-0.5, small.shape[1] * factor - 0.5, -0.5, small.shape[0] * factor - 0.5)
-    axes.imshow(
-        stretch(small), origin="lower", extent=extent, cmap="gray", vmin=0, vmax=1, aspect="equal"
-    )
+def _draw_image(axes, data, grid: Grid, box, x: np.ndarray, y: np.ndarray, size: int) -> None:
+    """Coadd as it is stored, with its sources, north and east."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    y0, y1, x0, x1 = box
+    small, factor = shrink(data[y0:y1, x0:x1], size)
+    shades = LinearSegmentedColormap.from_list("sky", _SHADES).with_extremes(bad=_EMPTY)
+    extent = (x0 - 0.5, x0 + small.shape[1] * factor - 0.5)
+    extent += (y0 - 0.5, y0 + small.shape[0] * factor - 0.5)
+    axes.imshow(stretch(small), origin="lower", extent=extent, cmap=shades, vmin=0, vmax=1)
+    side = np.clip(200 / np.sqrt(max(len(x), 1)), 3.5, 10)
     axes.plot(
-        x, y, "o", markersize=4, markerfacecolor="none", markeredgecolor=_SKY, markeredgewidth=0.4
+        x, y, "o", ms=side, mfc="none", mec=_OWN, mew=0.3 + 0.05 * side, alpha=0.45 + 0.04 * side
     )
-    axes.set_xlim(-0.5, grid.nx - 0.5)
-    axes.set_ylim(-0.5, grid.ny - 0.5)
-    _axes(axes, f"coadd and its {len(x)} sources", "x, pixels")
-    _compass(axes, grid)
-    bar = _round_length(0.15 * grid.nx * grid.pixel_scale * 3600)
-    x0, y0 = 0.05 * grid.nx, 0.04 * grid.ny
-    axes.plot([x0, x0 + bar / 3600 / grid.pixel_scale], [y0, y0], color="white", lw=2)
-    axes.text(x0, y0 + 0.012 * grid.ny, f'{bar:g}"', color="white", fontsize=9)
+    if not np.isfinite(small).any():
+        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, color=_INK, ha="center")
+    axes.set_xlim(x0 - 0.5, x1 - 0.5)
+    axes.set_ylim(y0 - 0.5, y1 - 0.5)
+    part = "the covered part of the coadd" if x1 - x0 < grid.nx else "the coadd"
+    _frame(axes, f"{part}, sources marked", "x, pixels", "y, pixels")
+    _compass(axes, grid, box)
+    _scale_bar(axes, grid, box)
 
 
-def _compass(axes, grid: Grid) -> None:
-    """Arrows to north and east at the middle of the grid, drawn in a corner."""
-    ra, dec = grid.center
-    step = 0.05 * grid.nx * grid.pixel_scale
-    plane = Grid(ra, dec, 0, 0, 1, 1, 1)
-    ra_to, dec_to = plane.to_sky(np.array([0, step]), np.array([step, 0]))
-    x, y = grid.to_pixel(ra_to, dec_to)
-    cx, cy = (grid.nx - 1) / 2, (grid.ny - 1) / 2
-    x0, y0 = 0.9 * grid.nx, 0.88 * grid.ny
-    for name, dx, dy in zip("NE", x - cx, y - cy, strict=True):
-        axes.annotate(
-            "", (x0 + dx, y0 + dy), (x0, y0), arrowprops={"arrowstyle": "->", "color": "white"}
-        )
+def _outlined(width: float = 2.5) -> dict:
+    """Make lines and letters readable on any background."""
+    from matplotlib.patheffects import withStroke
+
+    return {"path_effects": [withStroke(linewidth=width, foreground=_PAPER)]}
+
+
+def compass(grid: Grid, x: float, y: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """
+    Unit vectors to north and to east at a pixel, in pixel coordinates (dx, dy).
+
+    Parameters
+    ----------
+    grid : Grid
+        The image's grid.
+    x, y : float
+        0-based pixel.
+    """
+    ra, dec = grid.to_sky(x, y)
+    plane = Grid(float(ra), float(dec), 0, 0, grid.pixel_scale, 1, 1)
+    # East and north in the tangent plane of the place itself: right at a pole too.
+    to = grid.to_pixel(*plane.to_sky(np.array([0.0, 1.0]), np.array([1.0, 0.0])))
+    steps = np.stack([to[0] - x, to[1] - y], axis=1)
+    north, east = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return (float(north[0]), float(north[1])), (float(east[0]), float(east[1]))
+
+
+def _compass(axes, grid: Grid, box) -> None:
+    """Arrows to north and east at the middle of the picture, in its upper right corner."""
+    y0, y1, x0, x1 = box
+    length = min(0.06 * max(x1 - x0, y1 - y0), 0.2 * min(x1 - x0, y1 - y0))
+    x, y = x1 - 1.9 * length, y1 - 1.9 * length
+    for name, (dx, dy) in zip("NE", compass(grid, (x0 + x1) / 2, (y0 + y1) / 2), strict=True):
+        tip = (x + length * dx, y + length * dy)
+        arrow = {"arrowstyle": "->", "color": _INK, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tip, (x, y), arrowprops=arrow | _outlined())
         axes.text(
-            x0 + 1.3 * dx, y0 + 1.3 * dy, name, color="white", ha="center", va="center", fontsize=9
+            x + 1.35 * length * dx,
+            y + 1.35 * length * dy,
+            name,
+            color=_INK,
+            fontsize=10,
+            weight="bold",
+            ha="center",
+            va="center",
+            **_outlined(),
         )
 
 
-def _round_length(value: float) -> float:
-    """Largest 1, 2 or 5 times a power of ten that is not larger than a value."""
-    power = 10.0 ** np.floor(np.log10(value))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= value))
+def _scale_bar(axes, grid: Grid, box) -> None:
+    y0, y1, x0, x1 = box
+    width, height = x1 - x0, y1 - y0
+    length = round_length(0.2 * width * grid.pixel_scale * 3600)
+    x, y = x0 + 0.04 * width, y0 + 0.04 * height
+    ends = [x, x + length / 3600 / grid.pixel_scale]
+    axes.plot(ends, [y, y], color=_INK, lw=2.5, solid_capstyle="butt", **_outlined(5))
+    text = f"{length:g} arcsec" if length < 60 else f"{length / 60:g} arcmin"
+    axes.text(x, y + 0.015 * height, text, color=_INK, fontsize=10, **_outlined())
 
 
-def _draw_map(axes, grid: Grid, footprints, cells: Sequence[Grid]) -> None:
+def round_length(value: float) -> float:
+    """Largest 1, 2 or 5 times a power of ten, or whole minute from 60 on, that is not larger than a value."""
+    unit = 60.0 if value >= 60 else 1.0
+    power = 10.0 ** np.floor(np.log10(value / unit))
+    steps = [step * power * unit for step in (1, 2, 5)]
+    return float(max(step for step in steps if step <= value * (1 + 1e-12)))
+
+
+def _draw_map(axes, grid: Grid, box, footprints, cells: Sequence[Grid]) -> None:
     """Skycells and footprints in the tangent plane of the product's middle: no trouble at a pole or RA 0."""
-    plane = Grid(*grid.center, 0, 0, 1 / 60, 1, 1)
+    plane = Grid(*grid.center, 0, 0, 1 / 60, 1, 1, x_east=grid.x_east)
+    own = np.stack(plane.to_pixel(*grid.corners()))
+    outlines = [np.stack(plane.to_pixel(np.asarray(ra), np.asarray(dec))) for ra, dec in footprints]
+    shown = np.concatenate([own, *outlines], axis=1)
+    middle = (shown.min(axis=1) + shown.max(axis=1)) / 2
+    half = 0.54 * float(np.ptp(shown, axis=1).max())
+    for outline in outlines:
+        axes.fill(*outline, fc=_EXPOSURE, alpha=0.1, lw=0)
+        axes.plot(*_closed(outline), color=_EXPOSURE, lw=1.0, alpha=0.9, label="exposures")
     for cell in cells:
-        mine = cell.skycell is not None and cell.skycell == grid.skycell
-        _polygon(axes, plane, cell.corners(), _SKY if mine else _FAINT, 1.8 if mine else 0.8)
-        if cell.skycell:
-            px, py = plane.to_pixel(*cell.center)
-            axes.text(px, py, cell.skycell, color="white", fontsize=8, ha="center", va="center")
-    if grid.skycell is None:
-        _polygon(axes, plane, grid.corners(), _SKY, 1.8)
-    for ra, dec in footprints:
-        _polygon(axes, plane, (ra, dec), "#4dabf7", 1.0, fill=True)
+        if cell.skycell != grid.skycell:
+            outline = np.stack(plane.to_pixel(*cell.corners()))
+            axes.plot(*_closed(outline), color=_FAINT, lw=0.9, label="skycells")
+            _label(axes, cell, plane, middle, half, _INK)
+    axes.plot(*_closed(own), color=_OWN, lw=2, label="this product")
+    if grid.skycell:
+        _label(axes, grid, plane, middle, half, _OWN)
+    y0, y1, x0, x1 = box
+    if x1 - x0 < grid.nx:
+        part = grid.to_sky(np.array([x0, x1, x1, x0]) - 0.5, np.array([y0, y0, y1, y1]) - 0.5)
+        outline = np.stack(plane.to_pixel(*part))
+        axes.plot(*_closed(outline), color=_OWN, lw=1.2, ls=(0, (1, 1.5)), label="part shown")
     axes.set_aspect("equal")
-    axes.autoscale_view()
-    _axes(axes, f"skycells and the {len(footprints)} exposures", "offset, arcminutes (east right)")
+    axes.set_xlim(middle[0] - half, middle[0] + half)
+    axes.set_ylim(middle[1] - half, middle[1] + half)
+    _frame(axes, "", f"arcmin to the {'east' if grid.x_east else 'west'}", "arcmin to the north")
+    _legend(axes)
 
 
-def _polygon(axes, plane: Grid, vertices, color: str, width: float, fill: bool = False) -> None:
-    px, py = plane.to_pixel(np.asarray(vertices[0]), np.asarray(vertices[1]))
-    axes.plot(np.append(px, px[0]), np.append(py, py[0]), color=color, lw=width)
-    if fill:
-        axes.fill(px, py, color=color, alpha=0.08, lw=0)
+def _legend(axes) -> None:
+    """Say above the map what its lines are, each kind once."""
+    handles, names = axes.get_legend_handles_labels()
+    kinds = dict(zip(names, handles, strict=True))
+    axes.legend(
+        kinds.values(),
+        kinds.keys(),
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.985),
+        ncols=4,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=_INK,
+        handlelength=1.3,
+        columnspacing=1.2,
+    )
+
+
+def _closed(outline: np.ndarray) -> np.ndarray:
+    return np.concatenate([outline, outline[:, :1]], axis=1)
+
+
+def _label(axes, cell: Grid, plane: Grid, middle: np.ndarray, half: float, color: str) -> None:
+    """Name of a skycell in the middle of what is seen of it, if that is enough for the letters."""
+    steps = np.linspace(-0.98, 0.98, 33) * half
+    u, v = (axis.ravel() for axis in np.meshgrid(middle[0] + steps, middle[1] + steps))
+    x, y = cell.to_pixel(*plane.to_sky(u, v))
+    inside = (x > 0) & (x < cell.nx) & (y > 0) & (y < cell.ny)
+    if inside.mean() < 0.02 or np.ptp(u[inside]) < 0.35 * half:
+        return
+    axes.text(
+        # Far enough from the rim for half a name.
+        np.clip(u[inside].mean(), middle[0] - 0.74 * half, middle[0] + 0.74 * half),
+        v[inside].mean(),
+        cell.skycell,
+        color=color,
+        fontsize=8,
+        ha="center",
+        va="center",
+        clip_on=True,
+        **_outlined(),
+    )
