@@ -8,8 +8,8 @@ BLOCK_SIZE = 64
 #: A block with fewer good pixels than this has no value.
 MIN_GOOD = 64
 _STATISTICS = {"mean": 0, "median": 1, "midpt": 2, "mode": 3}
-#: Standard error of each statistic for Gaussian noise, in units of that of the mean.
-_ERROR_FACTOR = {"mean": 1.0, "median": 1.2533, "midpt": 1.2533, "mode": 2.4}
+#: Standard error of each statistic for Gaussian noise, in units of that of the mean: measured on 16384 blocks.
+_ERROR_FACTOR = {"mean": 1.0, "median": 1.2533, "midpt": 1.24, "mode": 2.08}
 
 
 def block_statistics(
@@ -57,7 +57,8 @@ def block_statistics(
         `size`; `x`, `y` float64: pixel positions of the centres of the block columns and rows; `value`,
         `error` (nby, nbx) float32, MJy/sr, NaN where fewer than 64 pixels are good; `n_good` (nby, nbx) int32.
     """
-    limits = (-np.inf if lower is None else lower, np.inf if upper is None else upper)
+    largest = float(np.finfo(np.float32).max)
+    limits = (-largest if lower is None else lower, largest if upper is None else upper)
     value, error, n_good = _block_kernel(
         np.asarray(data),
         np.asarray(bad),
@@ -106,7 +107,7 @@ def sky_noise(
     -------
     dict
         `pedestal`: median level of the sky pixels, MJy/sr; `sky_variance`: median of var_rnoise +
-        var_poisson over them, MJy^2/sr^2; `poisson_slope`: increase of var_poisson per MJy/sr of signal
+        var_poisson over them, MJy^2/sr^2; `poisson_slope`: increase of var_poisson per MJy/sr of light
         above the pedestal. All NaN when no pixel is good.
     """
     # A million pixels fix a median to a thousandth of the noise. An odd step falls on all columns in turn.
@@ -120,21 +121,39 @@ def sky_noise(
     # The width of the fainter half: sources are in the other one.
     sigma = pedestal - float(np.percentile(values, 15.87))
     sky = np.abs(values - pedestal) <= 3 * sigma
-    pedestal = float(np.median(values[sky]))
+    values = values[sky]
+    pedestal = float(np.median(values))
     poisson = var_poisson.ravel()[sample][good][sky]
     total = var_rnoise.ravel()[sample][good][sky] + poisson
-    sky_poisson = float(np.median(poisson))
     bright = (data > pedestal + 20 * sigma) & ~bad
-    slope = 0.0
-    if np.count_nonzero(bright) >= 100:
-        slope = float(np.median((var_poisson[bright] - sky_poisson) / (data[bright] - pedestal)))
-    elif pedestal > 0:
-        slope = sky_poisson / pedestal
-    return {
-        "pedestal": pedestal,
-        "sky_variance": float(np.median(total)),
-        "poisson_slope": max(slope, 0.0),
-    }
+    slope = _poisson_slope(values, poisson, pedestal, data[bright], var_poisson[bright])
+    return {"pedestal": pedestal, "sky_variance": float(np.median(total)), "poisson_slope": slope}
+
+
+def _poisson_slope(
+    sky: np.ndarray,
+    sky_variance: np.ndarray,
+    pedestal: float,
+    bright: np.ndarray,
+    bright_variance: np.ndarray,
+) -> float:
+    """
+    Increase of the Poisson variance per unit of light.
+
+    The ramp fit takes only a part of a cosmic ray's charge for light, and most bright pixels of a field without
+    many sources are cosmic rays: of the bright pixels the upper end counts. Sky pixels tell the same, as their
+    variance is made from their own noisy signal; where it is not, they say too little. The larger one is taken.
+    """
+    level = float(np.median(sky_variance))
+    slopes = [0.0]
+    if bright.size >= 100:
+        slopes.append(float(np.percentile((bright_variance - level) / (bright - pedestal), 90)))
+    away = sky.astype(np.float64) - pedestal
+    if (square := float(away @ away)) > 0:
+        slopes.append(float(away @ (sky_variance.astype(np.float64) - level)) / square)
+    if max(slopes) == 0 and pedestal > 0:
+        return level / pedestal
+    return max(slopes)
 
 
 @njit(cache=True, nogil=True)
@@ -173,12 +192,10 @@ def _clip(buffer, n, nclip, lsigma, usigma):
     mean = std = 0.0
     for turn in range(nclip + 1):
         if turn == 0 and nclip > 0:
-            ordered = np.partition(buffer[:n], (int(0.1587 * n), n // 2))
-            mean = ordered[n // 2]
-            std = mean - ordered[int(0.1587 * n)]
+            mean = _select(buffer[:n], n // 2)
+            std = mean - _select(buffer[: n // 2 + 1], int(0.1587 * n))
         else:
-            mean = buffer[:n].mean()
-            std = np.sqrt(np.mean((buffer[:n] - mean) ** 2))
+            mean, std = _moments(buffer[:n])
         if turn == nclip:
             break
         low, high = mean - lsigma * std, mean + usigma * std
@@ -187,6 +204,8 @@ def _clip(buffer, n, nclip, lsigma, usigma):
             if low <= buffer[i] <= high:
                 buffer[kept] = buffer[i]
                 kept += 1
+        if kept == 0:  # limits below one standard deviation can leave nothing
+            return 0, mean, std
         if kept == n and turn > 0:
             break
         n = kept
@@ -194,11 +213,65 @@ def _clip(buffer, n, nclip, lsigma, usigma):
 
 
 @njit(cache=True, nogil=True)
+def _moments(values):
+    """Mean and standard deviation."""
+    mean = 0.0
+    for v in values:
+        mean += v
+    mean /= values.size
+    square = 0.0
+    for v in values:
+        square += (v - mean) ** 2
+    return mean, np.sqrt(square / values.size)
+
+
+@njit(cache=True, nogil=True)
+def _select(values, k):
+    """
+    K-th smallest value, counted from 0; puts the smaller ones before it.
+
+    Hoare's method (1961, CACM 4, 321), as numba's own takes five seconds to compile.
+    """
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return values[k]
+
+
+@njit(cache=True, nogil=True)
+def _median(values):
+    """Median; changes the order of the values."""
+    upper = _select(values, values.size // 2)
+    if values.size % 2:
+        return upper
+    lower = values[0]
+    for v in values[: values.size // 2]:
+        lower = max(lower, v)
+    return (lower + upper) / 2
+
+
+@njit(cache=True, nogil=True)
 def _statistic(values, mean, std, statistic, binwidth):
     if statistic == 0:
         return mean
     if statistic == 1 or std == 0 or binwidth == 0:
-        return np.median(values)
+        return _median(values)
     midpt = _histogram_median(values, binwidth * std)
     if statistic == 2:
         return midpt
