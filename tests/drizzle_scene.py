@@ -1,11 +1,13 @@
 """Small detectors on the sky, and exposures in memory, for the tests of drizzling and resample."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 from romosaic.dq import FLAGS
 from romosaic.grid import Grid
 from romosaic.pixmap import PixelMap
+from romosaic.resample import Coadd, resample
 
 RA, DEC = 150.0, 2.0
 OUTPUT, DETECTOR = 0.055 / 3600, 0.11 / 3600
@@ -47,8 +49,8 @@ def detector(shape=(80, 70), *, at=(0.0, 0.0), roll=20.0, mirror=False, bend=0.0
     def wcs(x, y):
         u, v = 2 * np.asarray(x, float) / nx - 1, 2 * np.asarray(y, float) / ny - 1
         du, dv = (
-            u * nx / 2 + bend * (0.6 * u * u + 0.4 * u * v),
-            v * ny / 2 - bend * (v * v - 0.3 * u),
+            u * nx / 2 + bend * (0.5 * u * u + 0.4 * u * v + 0.3 * v * v),
+            v * ny / 2 + bend * (0.5 * v * v - 0.3 * u * v + 0.3 * u * u),
         )
         du = -du if mirror else du
         step = DETECTOR / OUTPUT
@@ -112,3 +114,17 @@ def parameters(**changes) -> dict:
         "include_var_flat": False,
         "engine": "auto",
     } | changes
+
+
+def coadd(members, output, *, levels=None, flagged=None, threads=1, **changes) -> Coadd:
+    """`resample` with parameters changed from the defaults; a warning is an error, whatever the input."""
+    levels = [0.0] * len(members) if levels is None else levels
+    flagged = [None] * len(members) if flagged is None else flagged
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return resample(members, levels, flagged, output, parameters(**changes), threads)
+
+
+def planes_of_coadd(made: Coadd) -> list[np.ndarray]:
+    """All arrays of a coadd, the context last."""
+    return [made.data, made.err, made.weight, made.var_rnoise, made.var_poisson, made.context]

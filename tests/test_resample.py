@@ -1,45 +1,25 @@
 """Resample: fluxes, weights, variances and context of coadds of exposures in memory."""
 
 import tracemalloc
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from drizzle_scene import (
-    DETECTOR,
-    OUTPUT,
+    coadd,
     detector,
     exposure,
     grid,
     noisy,
     parameters,
+    planes_of_coadd,
     skycell,
 )
 from romosaic.dq import FLAGS
-from romosaic.drizzling import Drizzle
 from romosaic.errors import ExposureError
 from romosaic.resample import exposure_time_map, exposure_weights, resample
 
 VARIANCE = 0.01
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    """No step of a coadd may warn, whatever its input."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def coadd(members, output, *, levels=None, flagged=None, threads=1, **changes):
-    levels = [0.0] * len(members) if levels is None else levels
-    flagged = [None] * len(members) if flagged is None else flagged
-    return resample(members, levels, flagged, output, parameters(**changes), threads)
-
-
-def planes(made) -> list[np.ndarray]:
-    return [made.data, made.err, made.weight, made.var_rnoise, made.var_poisson, made.context]
 
 
 def star(pixmap, x0, y0, sigma=3.0) -> np.ndarray:
@@ -153,166 +133,6 @@ def test_unknown_weight_type_is_refused():
         coadd([exposure()], grid(50), weight_type="error")
 
 
-# ---- variances --------------------------------------------------------------------------------------
-
-
-def test_variances_of_identical_copies_go_with_their_number():
-    one, four = (coadd([exposure(str(i)) for i in range(n)], grid(150)) for n in (1, 4))
-    assert np.array_equal(one.weight > 0, four.weight > 0)
-    covered = one.weight > 0
-    assert np.allclose(four.data[covered], one.data[covered], rtol=1e-6)
-    assert np.allclose(four.weight, 4 * one.weight, rtol=1e-6)
-    for name in ("var_rnoise", "var_poisson"):
-        ratio = getattr(four, name)[covered] / getattr(one, name)[covered]
-        assert np.allclose(ratio, 0.25, rtol=1e-5)
-    total = one.var_rnoise + one.var_poisson
-    assert np.allclose(one.err[covered], np.sqrt(total[covered]), rtol=1e-6)
-    # four output pixels share one of the detector: variances for areas are four times as large
-    assert np.allclose(total[70:80, 70:80], 4 * VARIANCE, rtol=1e-3)
-
-
-def realisations(n: int, at=(0.0, 0.0), roll=25.0) -> np.ndarray:
-    """n coadds of unit noise on one detector, drizzled as so many planes: (n, 200, 200)."""
-    pixmap = detector((120, 120), at=at, roll=roll)
-    noise = np.ones((120, 120, n + 1), np.float32)
-    noise[..., 1:] = np.random.default_rng(5).normal(size=(120, 120, n))
-    made = Drizzle(grid(200), n + 1, 1, weight_plane=0)
-    placement = made.place(pixmap)
-    y0, y1, x0, x1 = placement.window
-    made.add(0, placement, np.ascontiguousarray(noise[y0:y1, x0:x1]), 1.0)
-    return made.sums[1:] / np.maximum(made.sums[0], 1e-9)
-
-
-def test_variances_hold_for_sums_over_areas():
-    # core: variance of an aperture = (1 - 0.40 p / r) sum(var), p = side of a detector pixel
-    images = realisations(60)
-    unit = replace(exposure(shape=(120, 120), roll=25.0), sky_variance=1.0)
-    unit.var_rnoise[:], unit.var_poisson[:] = 0.25, 0.75
-    made = coadd([unit], grid(200))
-    x, y = np.meshgrid(np.arange(200), np.arange(200))
-    for radius_arcsec, tolerance in ((0.2, 0.05), (0.4, 0.06), (0.8, 0.08)):
-        radius = radius_arcsec / 3600 / OUTPUT
-        pulls = []
-        for cy in range(40, 170, 30):
-            for cx in range(40, 170, 30):
-                aperture = np.hypot(x - cx - 0.3, y - cy + 0.2) < radius
-                factor = 1 - 0.40 * DETECTOR / OUTPUT / radius
-                variance = factor * (made.err[aperture] ** 2).sum()
-                pulls.append(images[:, aperture].sum(axis=1) / np.sqrt(variance))
-        assert np.std(pulls) == pytest.approx(1.0, abs=tolerance)
-
-
-@pytest.mark.parametrize("variance", [1e-28, 1e-10, 1.0, 1e10])
-def test_variances_of_any_size(variance):
-    base, scaled = (
-        coadd(
-            [
-                exposure("a", 1.0, variance=v, dtype=np.float32),
-                exposure("b", variance=2 * v, dtype="f4"),
-            ],
-            grid(120),
-        )
-        for v in (VARIANCE, variance)
-    )
-    covered = base.weight > 0
-    assert np.array_equal(covered, scaled.weight > 0)
-    ratio = variance / VARIANCE
-    assert np.allclose(scaled.var_rnoise[covered] / base.var_rnoise[covered], ratio, rtol=1e-5)
-    assert np.allclose(scaled.var_poisson[covered] / base.var_poisson[covered], ratio, rtol=1e-5)
-    assert np.allclose(scaled.err[covered] / base.err[covered], np.sqrt(ratio), rtol=1e-5)
-    assert np.allclose(scaled.weight[covered] * ratio, base.weight[covered], rtol=1e-5)
-    assert np.allclose(scaled.data[covered], 1.0, rtol=1e-6)
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
-def test_variance_per_area_does_not_depend_on_the_pixel_scale(scale):
-    output = grid(60, scale=OUTPUT * scale)
-    made = coadd([exposure()], output)
-    per_pixel = VARIANCE * (DETECTOR / OUTPUT / scale) ** 2
-    assert np.allclose(made.err[30, 30] ** 2, per_pixel, rtol=2e-3)
-
-
-def test_small_floats_do_not_overflow():
-    # 16-bit variances: their squares and products exceed 65504
-    member = exposure(variance=60000.0)
-    assert member.var_poisson.dtype == np.float16
-    made = coadd([member], grid(50))
-    assert np.allclose(made.err**2, 4 * 60000, rtol=2e-3)
-
-
-def test_variance_of_the_flat_is_optional():
-    with_flat = replace(exposure("a"), var_flat=np.full((80, 70), 0.02, np.float32))
-    output = grid(50)
-    assert coadd([with_flat], output).var_flat is None
-    made = coadd([with_flat], output, include_var_flat=True)
-    assert np.allclose(made.var_flat, 0.08, rtol=1e-3)
-    assert np.allclose(made.err**2, made.var_rnoise + made.var_poisson + made.var_flat, rtol=1e-5)
-    pair = coadd([with_flat, exposure("none")], output, include_var_flat=True)
-    assert np.allclose(pair.var_flat, 0.08 / 4, rtol=1e-3)
-
-
-# ---- bad pixels -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("plane", ["data", "var_rnoise", "var_poisson"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_no_numbers_do_not_spread(plane, value):
-    poisoned, flagged = exposure("a", 3.0), exposure("a", 3.0)
-    getattr(poisoned, plane)[30:33, 20:60] = value
-    flagged.dq[30:33, 20:60] = FLAGS["DO_NOT_USE"]
-    made, expected = (coadd([m, exposure("b", 3.0)], grid(170)) for m in (poisoned, flagged))
-    for a, b in zip(planes(made), planes(expected), strict=True):
-        assert np.array_equal(a, b, equal_nan=True)
-    assert np.isfinite(made.data[made.weight > 0]).all()
-    assert made.members[0].n_bad == 3 * 40
-
-
-def test_negative_variances_are_bad():
-    member = exposure()
-    member.var_rnoise[10, 10] = -1e-3
-    assert coadd([member], grid(170)).members[0].n_bad == 1
-
-
-def test_good_bits_choose_the_pixels():
-    member = exposure("a")
-    member.dq[:40] = FLAGS["HOT"]
-    member.dq[60:] = FLAGS["DO_NOT_USE"]
-    counts = [
-        coadd([member], grid(200), good_bits=bits).members[0].n_used
-        for bits in ("~DO_NOT_USE", "~DO_NOT_USE+HOT", "HOT", "0", None)
-    ]
-    assert counts == [60 * 70, 20 * 70, 60 * 70, 20 * 70, 80 * 70]
-
-
-def test_flagged_outliers_are_left_out():
-    hit, clean = exposure("a", 1.0), exposure("b", 1.0)
-    flat = np.ravel_multi_index(([5, 40, 41, 79], [60, 30, 30, 69]), hit.shape).astype(np.uint32)
-    hit.data.ravel()[flat] = 1e6
-    hit.dq[5, 60] = FLAGS["DO_NOT_USE"]
-    made = coadd([hit, clean], grid(200), flagged=[flat[::-1], np.zeros(0, np.uint32)])
-    covered = made.weight > 0
-    assert np.allclose(made.data[covered], 1.0, rtol=1e-6)
-    assert (made.members[0].n_bad, made.members[0].n_flagged) == (1, 3)
-    assert made.members[0].n_used == 80 * 70 - 4
-    assert made.members[1].n_used == 80 * 70
-
-
-def test_flags_outside_the_detector_name_the_exposure():
-    with pytest.raises(ExposureError, match="a: has outliers flagged beyond"):
-        coadd([exposure("a")], grid(50), flagged=[np.array([80 * 70], np.uint32)])
-
-
-@pytest.mark.parametrize("fillval", [0.0, -99.0, "0", "NaN", None, "INDEF"])
-def test_fill_value(fillval):
-    made = coadd([exposure()], grid(300), fillval=fillval)
-    empty = made.weight == 0
-    expected = np.float32(np.nan if fillval in ("NaN", None, "INDEF") else fillval)
-    assert np.array_equal(np.unique(made.data[empty]), [expected], equal_nan=True)
-    assert not made.context[0][empty].any()
-    assert np.isnan(made.err[empty]).all()
-    assert np.isfinite(made.data[~empty]).all()
-
-
 # ---- context and exposure time ----------------------------------------------------------------------
 
 
@@ -419,7 +239,7 @@ def test_neighbouring_cells_agree_bit_for_bit_whatever_else_they_hold():
     west = coadd([west_only, *shared], skycell(0, 0))
     east = coadd(shared, skycell(1, 0))
     rows = slice(2200, 2900)
-    for a, b in zip(planes(west)[:-1], planes(east)[:-1], strict=True):
+    for a, b in zip(planes_of_coadd(west)[:-1], planes_of_coadd(east)[:-1], strict=True):
         assert np.array_equal(a[rows, 4800:], b[rows, :200], equal_nan=True)
     assert np.count_nonzero(west.weight[rows, 4800:]) > 50000
     assert np.array_equal(west.context[:, rows, 4800:] >> np.uint32(1), east.context[:, rows, :200])
@@ -428,7 +248,7 @@ def test_neighbouring_cells_agree_bit_for_bit_whatever_else_they_hold():
 def test_same_bits_for_any_number_of_threads():
     members = [noisy(str(i), i, shape=(500, 480), roll=50.0 * i) for i in range(2)]
     one, two = (coadd(members, grid(1000), threads=n) for n in (1, 2))
-    for a, b in zip(planes(one), planes(two), strict=True):
+    for a, b in zip(planes_of_coadd(one), planes_of_coadd(two), strict=True):
         assert np.array_equal(a, b, equal_nan=True)
     assert one.members == two.members
 

@@ -220,11 +220,17 @@ def accumulate(buffer, sums, context, bit, corner, crop, weight_plane, threshold
     sums : (n_planes, ny, nx) float32 array
         Output planes, added to where this member's weight exceeds `threshold`.
     context : (ny, nx) uint32 array
-        Bit plane of this member; `bit` is set at the same pixels.
+        Bit plane of this member.
+    bit : uint32
+        Set in `context` where `sums` is added to.
     corner : tuple of int
         Output row and column of the tile's first pixel; may lie outside the output.
     crop : tuple of int
         Part (y0, y1, x0, x1) of the tile that lies in the output.
+    weight_plane : int
+        Which plane is the weight.
+    threshold : float
+        Largest weight that does not count.
 
     Returns
     -------

@@ -140,39 +140,27 @@ def resample(
     ValueError
         A parameter out of range, or lists of different length.
     """
-    weights = exposure_weights(members, parameters.get("weight_type", "ivm"))
-    if not len(members) == len(levels) == len(flagged):
-        raise ValueError(
-            f"{len(members)} exposures, {len(levels)} levels, {len(flagged)} flag lists"
-        )
+    weights = exposure_weights(members, parameters["weight_type"])
+    counts = len(members), len(levels), len(flagged)
+    if len(set(counts)) > 1:
+        raise ValueError("{} exposures, {} levels, {} flag lists".format(*counts))
     # A power of two: scaling keeps every digit, so that cells with other members get the same bits.
     unit = 2.0 ** np.round(np.median(np.log2(weights))) if len(weights) else 1.0
-    names = ["var_rnoise", "var_poisson"] + ["var_flat"] * bool(parameters.get("include_var_flat"))
+    names = ["var_rnoise", "var_poisson"] + ["var_flat"] * bool(parameters["include_var_flat"])
     drizzle = Drizzle(
         grid,
         2 + len(names),
         len(members),
-        kernel=parameters.get("kernel", "square"),
-        pixfrac=parameters.get("pixfrac", 1.0),
-        engine=parameters.get("engine", "auto"),
         threads=threads,
+        **{key: parameters[key] for key in ("kernel", "pixfrac", "engine")},
     )
-    reader = _Reader(names, parameters.get("good_bits", "~DO_NOT_USE"), threads)
-    uses = []
-    for number, (member, level, flags) in enumerate(zip(members, levels, flagged, strict=True)):
-        weight = weights[number] / unit
-        use = {"exposure": member.name, "level": float(level), "weight": float(weights[number])}
-        placement = drizzle.place(member.pixmap)
-        if placement is None:
-            uses.append(MemberUse(status="OUTSIDE", **use))
-            continue
-        planes, n_bad, n_flagged = reader.planes(member, placement.window, level, flags, weight)
-        n_used, n_covered = drizzle.add(number, placement, planes, weight)
-        status = "USED" if n_covered else "OUTSIDE" if planes[..., 1].any() else "NO_GOOD_PIXELS"
-        use |= {"window": placement.window, "n_bad": n_bad, "n_flagged": n_flagged}
-        uses.append(MemberUse(status=status, n_used=n_used, n_covered=n_covered, **use))
+    reader = _Reader(names, parameters["good_bits"], threads)
+    uses = [
+        _add(drizzle, reader, number, *member, unit)
+        for number, member in enumerate(zip(members, weights, levels, flagged, strict=True))
+    ]
     del reader
-    return _finish(drizzle, unit, parameters.get("fillval"), members, uses, threads)
+    return _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
 
 
 def exposure_weights(members: Sequence, weight_type: str) -> np.ndarray:
@@ -302,6 +290,26 @@ def _outliers(member, flags, window) -> tuple[np.ndarray, np.ndarray]:
     y0, y1, x0, x1 = window
     inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
     return y[inside], x[inside]
+
+
+def _add(drizzle: Drizzle, reader: _Reader, number: int, member, weight, level, flags, unit):
+    """Add one exposure; return its `MemberUse`."""
+    use = {"exposure": member.name, "level": float(level), "weight": float(weight)}
+    placement = drizzle.place(member.pixmap)
+    if placement is None:
+        return MemberUse(status="OUTSIDE", **use)
+    planes, n_bad, n_flagged = reader.planes(member, placement.window, level, flags, weight / unit)
+    n_used, n_covered = drizzle.add(number, placement, planes, weight / unit)
+    status = "USED" if n_covered else "OUTSIDE" if planes[..., 1].any() else "NO_GOOD_PIXELS"
+    return MemberUse(
+        status=status,
+        window=placement.window,
+        n_bad=n_bad,
+        n_flagged=n_flagged,
+        n_used=n_used,
+        n_covered=n_covered,
+        **use,
+    )
 
 
 def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int) -> Coadd:
