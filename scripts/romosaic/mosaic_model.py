@@ -232,18 +232,9 @@ def mosaic_model(
         if (array := getattr(coadd, name)) is not None:
             model[name] = array
     meta, metas = model.meta, [member.meta for member in members]
-    product, release = association["products"][0]["name"], association.get("data_release_id")
-    kind, label = group_of(product)
-    meta.calibration_software_name = "romosaic"
-    meta.calibration_software_version = __version__
-    meta.origin = str(common_value([m.get("origin") for m in metas]) or "STSCI/SOC")
-    meta.product_type = f"{release or 'p'}_{kind}_coadd"
-    if release:
-        meta.data_release_id = str(release)
-    meta.cal_logs = []
-    _blend(meta, metas, label)
+    _blend(meta, metas)
+    _name(meta, association)
     meta.coadd_info.update(_times(metas, coadd))
-    meta.association = {"name": f"{product}_asn.json"}
     meta.cal_step = _steps(sky, outliers)
     meta.resample = _resample(members, metas, grid, parameters)
     meta.statistics = _statistics(coadd)
@@ -251,6 +242,20 @@ def mosaic_model(
     meta.wcsinfo = wcsinfo(grid)
     meta.individual_image_meta = _tables(members, metas, sky)
     return model
+
+
+def _name(meta, association: dict) -> None:
+    """Say what kind of product it is and who made it."""
+    product, release = association["products"][0]["name"], association.get("data_release_id")
+    kind, label = group_of(product)
+    meta.calibration_software_name = "romosaic"
+    meta.calibration_software_version = __version__
+    meta.product_type = f"{release or 'p'}_{kind}_coadd"
+    meta.observation["exposure_grouping"] = label
+    meta.association = {"name": f"{product}_asn.json"}
+    if release:
+        meta.data_release_id = str(release)
+    meta.cal_logs = []
 
 
 def _steps(sky: Sequence[dict], outliers: dict) -> dict:
@@ -296,14 +301,15 @@ def group_of(product: str) -> tuple[str, str | None]:
     return kinds[label[0]], label
 
 
-def _blend(meta, metas: list[dict], label: str | None) -> None:
+def _blend(meta, metas: list[dict]) -> None:
+    """Keep what all members agree on."""
     for section, keys in _COMMON.items():
         for key in keys:
             meta[section][key] = common_value([m.get(section, {}).get(key) for m in metas])
     meta.instrument.name = "WFI"
     program = meta.observation["program"]
     meta.observation["program"] = None if program is None else int(program)
-    meta.observation["exposure_grouping"] = label
+    meta.origin = str(common_value([m.get("origin") for m in metas]) or "STSCI/SOC")
 
 
 def _times(metas: list[dict], coadd: "Coadd") -> dict:

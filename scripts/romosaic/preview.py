@@ -185,6 +185,7 @@ def _draw_image(axes, data, grid: Grid, box, x: np.ndarray, y: np.ndarray, size:
     )
     if not np.isfinite(small).any():
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, color=_INK, ha="center")
+    axes.set_anchor("NW")
     axes.set_xlim(x0 - 0.5, x1 - 0.5)
     axes.set_ylim(y0 - 0.5, y1 - 0.5)
     part = "the covered part of the coadd" if x1 - x0 < grid.nx else "the coadd"
