@@ -110,7 +110,7 @@ def calibrate(
         reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
         raise ExposureError(
             where,
-            f"has {100 * share:.0f} % unusable pixels ({reasons})",
+            f"has {100 * share:.1f} % unusable pixels ({reasons})",
             "leave it out, or raise flux.max_unusable_fraction",
         )
     bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
