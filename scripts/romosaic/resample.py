@@ -124,10 +124,9 @@ def resample(
     grid : Grid
         Output grid.
     parameters : mapping
-        Section ``resample`` of the configuration: kernel, pixfrac, engine, fillval, weight_type, good_bits,
-        include_var_flat.
+        Section ``resample`` of the configuration.
     threads : int
-        Threads; results do not depend on it.
+        Results do not depend on it.
 
     Returns
     -------
@@ -155,11 +154,9 @@ def resample(
         **{key: parameters[key] for key in ("kernel", "pixfrac", "engine")},
     )
     reader = _Reader(names, parameters["good_bits"], threads)
-    uses = [
-        _add(drizzle, reader, number, *member, unit)
-        for number, member in enumerate(zip(members, weights, levels, flagged, strict=True))
-    ]
-    del reader
+    given = enumerate(zip(members, weights, levels, flagged, strict=True))
+    uses = [_add(drizzle, reader, number, *member, unit) for number, member in given]
+    del reader  # and its planes, before the arrays of the result are made
     return _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
 
 

@@ -14,7 +14,7 @@ def fill_planes(data, bad, variances, level, weight, out):
     data : (ny, nx) float32 array
         MJy/sr.
     bad : (ny, nx) bool array
-        Pixels to leave out; set where a value is not finite or a variance is negative.
+        Pixels to leave out, besides those with a value that is not finite or a negative variance.
     variances : tuple of (ny, nx) float32 arrays
         MJy^2/sr^2.
     level : float
@@ -30,22 +30,25 @@ def fill_planes(data, bad, variances, level, weight, out):
         Number of good pixels.
     """
     n_good = 0
+    keep = np.empty(data.shape[1], np.float32)
     for y in range(data.shape[0]):
-        for x in range(data.shape[1]):
-            good = not bad[y, x] and np.isfinite(data[y, x])
-            for v in variances:
-                good = good and 0.0 <= v[y, x] < np.inf
-            bad[y, x] = not good
-            if good:
-                n_good += 1
-                out[y, x, 0] = weight * (data[y, x] - level)
-                out[y, x, 1] = weight
-                p = 2
-                for v in variances:
-                    out[y, x, p] = weight * weight * v[y, x]
-                    p += 1
-            else:
-                out[y, x] = 0.0
+        row = data[y]
+        for x in range(row.size):
+            keep[x] = weight if np.isfinite(row[x]) and not bad[y, x] else 0.0
+        for v in variances:
+            plane = v[y]
+            for x in range(row.size):
+                keep[x] = keep[x] if 0.0 <= plane[x] < np.inf else 0.0
+        for x in range(row.size):
+            n_good += keep[x] > 0.0
+            out[y, x, 0] = keep[x] * (row[x] - level) if keep[x] > 0.0 else 0.0
+            out[y, x, 1] = keep[x]
+        p = 2
+        for v in variances:
+            plane = v[y]
+            for x in range(row.size):
+                out[y, x, p] = keep[x] * keep[x] * plane[x] if keep[x] > 0.0 else 0.0
+            p += 1
     return n_good
 
 
