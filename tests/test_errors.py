@@ -1,5 +1,6 @@
 """Errors: one line that names the file, what is wrong and what to do; the traceback in the log alone."""
 
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def raise_config_error(n):
 
 
 def test_errors_cross_a_process_pool():
-    with ProcessPoolExecutor(1) as pool, pytest.raises(ConfigError) as error:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool, pytest.raises(ConfigError) as error:
         list(pool.map(raise_config_error, [1]))
     assert error.value.problems == ["one", "two"]
 
