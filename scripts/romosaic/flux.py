@@ -105,14 +105,7 @@ def calibrate(
     if "var_rnoise" not in scaled:
         scaled["var_rnoise"] = _read_noise(err, scaled, given)
     unusable = _mark_unusable(data, err, dq, scaled, given)
-    share = np.count_nonzero(dq & dq_flags.FLAGS["DO_NOT_USE"]) / dq.size
-    if share > max_unusable_fraction:
-        reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
-        raise ExposureError(
-            where,
-            f"has {100 * share:.1f} % unusable pixels ({reasons})",
-            "leave it out, or raise flux.max_unusable_fraction",
-        )
+    _check_share(where, dq, unusable, max_unusable_fraction)
     bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
     return Calibrated(
         data=data,
@@ -123,6 +116,17 @@ def calibrate(
         noise=sky_noise(data, bad, scaled["var_rnoise"], scaled["var_poisson"]),
         unusable=unusable,
     )
+
+
+def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: float) -> None:
+    share = np.count_nonzero(dq & dq_flags.FLAGS["DO_NOT_USE"]) / dq.size
+    if share > limit:
+        reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
+        raise ExposureError(
+            where,
+            f"has {100 * share:.1f} % unusable pixels ({reasons})",
+            "leave it out, or raise flux.max_unusable_fraction",
+        )
 
 
 def _scaled(array: np.ndarray, factor: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from numba import njit
 BLOCK_SIZE = 64
 #: A block with fewer good pixels than this has no value.
 MIN_GOOD = 64
+_LARGEST = float(np.finfo(np.float32).max)
 _STATISTICS = {"mean": 0, "median": 1, "midpt": 2, "mode": 3}
 #: Standard error of each statistic for Gaussian noise, in units of that of the mean: measured on 16384 blocks.
 _ERROR_FACTOR = {"mean": 1.0, "median": 1.2533, "midpt": 1.24, "mode": 2.08}
@@ -57,28 +58,15 @@ def block_statistics(
         `size`; `x`, `y` float64: pixel positions of the centres of the block columns and rows; `value`,
         `error` (nby, nbx) float32, MJy/sr, NaN where fewer than 64 pixels are good; `n_good` (nby, nbx) int32.
     """
-    largest = float(np.finfo(np.float32).max)
-    limits = (-largest if lower is None else lower, largest if upper is None else upper)
-    value, error, n_good = _block_kernel(
-        np.asarray(data),
-        np.asarray(bad),
-        size,
-        _STATISTICS[skystat],
-        *limits,
-        nclip,
-        lsigma,
-        usigma,
-        binwidth,
-        MIN_GOOD,
-    )
-    y, x = (_centers(n, size) for n in data.shape)
-    error *= _ERROR_FACTOR[skystat]
+    low, high = -_LARGEST if lower is None else lower, _LARGEST if upper is None else upper
+    clipping = (low, high, nclip, lsigma, usigma, binwidth, MIN_GOOD)
+    value, error, n_good = _block_kernel(data, bad, size, _STATISTICS[skystat], *clipping)
     return {
         "size": size,
-        "x": x,
-        "y": y,
+        "x": _centers(data.shape[1], size),
+        "y": _centers(data.shape[0], size),
         "value": value.astype(np.float32),
-        "error": error.astype(np.float32),
+        "error": (error * _ERROR_FACTOR[skystat]).astype(np.float32),
         "n_good": n_good,
     }
 
