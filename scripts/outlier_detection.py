@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import association, exposure, outlier_detection, product
+    from romosaic import association_file, exposure, outlier_detection, product
 
     files, parameters = snakemake.input, snakemake.params.parameters
     members = [exposure.open_flux(path) for path in files.members]
     levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
-    grid = association.read_grid(files.association)
+    grid = association_file.read_grid(files.association)
     flags = outlier_detection.detect_outliers(members, levels, grid, parameters, snakemake.threads)
     rows = []
     for member, (flagged, why) in zip(members, flags, strict=True):
