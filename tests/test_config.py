@@ -30,7 +30,7 @@ def problems(raw):
 
 def test_demo_overrides_only_what_it_needs():
     raw = read("demo.yaml")
-    assert set(raw) == {"output_dir", "threads", "simulate"}
+    assert set(raw) == {"output_dir", "simulate", "associate"}
     loaded = config.load(raw)
     assert loaded["output_dir"] == "results/demo"
     assert 5 <= len(loaded["simulate"]["exposures"]) <= 6
