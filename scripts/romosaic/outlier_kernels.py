@@ -303,6 +303,20 @@ def _slope(reference, coefficients, place, y, x):
 
 
 @njit(cache=True, nogil=True)
+def _reasons(data, blot, members, first, second, backg, why):
+    """Bits of the pixels that fail the second test beside one (or being one) that fails the first."""
+    ny, nx = data.shape
+    for j in range(2, ny - 2):
+        for i in range(2, nx - 2):
+            bits = 0
+            if second[j, i] and members[j, i] > 0 and first[j - 1 : j + 2, i - 1 : i + 2].any():
+                bits = FIRST if first[j, i] else NEIGHBOUR
+                if data[j, i] < blot[j, i] + backg:
+                    bits |= NEGATIVE
+            why[j - 2, i - 2] = bits
+
+
+@njit(cache=True, nogil=True)
 def judge(
     data, variance, reference, depth, coefficients, place, box, zone, noise, limits, factors, why
 ):
@@ -362,11 +376,4 @@ def judge(
             derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
             first[j, i] = difference > limits[0] * derivative + limits[1] * error
             second[j, i] = difference > limits[2] * derivative + limits[3] * error
-    for j in range(2, ny - 2):
-        for i in range(2, nx - 2):
-            bits = 0
-            if second[j, i] and members[j, i] > 0 and first[j - 1 : j + 2, i - 1 : i + 2].any():
-                bits = 1 if first[j, i] else 2
-                if data[j, i] < blot[j, i] + limits[4]:
-                    bits |= 4
-            why[j - 2, i - 2] = bits
+    _reasons(data, blot, members, first, second, limits[4], why)

@@ -201,7 +201,14 @@ class SkyMap:
         own_regions_only: bool = False,
     ) -> tuple[list[str], np.ndarray]:
         """
-        Skycells that a footprint overlaps, and how much: see `cells_overlapping` for the parameters.
+        Skycells that a footprint overlaps, and how much.
+
+        Parameters
+        ----------
+        ra, dec : (V,) array_like of float
+        min_overlap_pixels : float, optional
+        own_regions_only : bool, optional
+            As in `cells_overlapping`.
 
         Returns
         -------
