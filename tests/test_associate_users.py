@@ -155,3 +155,43 @@ def test_associations_are_checked(raw, out, members):
     with pytest.raises(AssociationError, match=f"{path}: "):
         run(out, associations=[path])
     assert not out.exists()
+
+
+def test_members_outside_the_folder_are_taken_when_allowed(raw, out):
+    (raw[0].parent / "asn").mkdir()
+    for members in ([f"../{raw[0].name}"], [str(raw[0])]):
+        path = write_asn(raw[0].parent / "asn", members, target=CELLS[0])
+        with pytest.raises(AssociationError, match=f"{path}: .* set associate.allow_outside: true"):
+            run(out, associations=[path])
+        assert run(out, associations=[path], allow_outside=True)[:2] == (1, 1)
+        assert settled(out)[0]["products"][0]["members"][0]["expname"] == members[0]
+
+
+# ---- custom products of the configuration ----
+
+CUSTOM = {"name": "mine", "members": ["*"], "target": CELLS[2]}
+
+
+def test_custom_products_go_beside_the_others(raw, out):
+    assert run(out, raw, products=[CUSTOM])[:2] == (2, 4 + 1)
+    content, grid = settled(out, "mine")
+    assert grid == SkyMap().cell(CELLS[2]).grid
+    members = [member["expname"] for member in content["products"][0]["members"]]
+    assert members == [path.name for path in raw]
+    assert run(out, raw, products=[CUSTOM], product_type="custom")[:2] == (2, 1)
+    assert [path.name for path in (out / "associations").iterdir()] == ["mine_asn.json"]
+
+
+def test_custom_products_need_names_of_their_own(raw, out):
+    path = write_asn(raw[0].parent, [raw[0].name], name="mine")
+    with pytest.raises(AssociationError, match="products that are made already: mine ->"):
+        run(out, raw, [path], products=[CUSTOM])
+    again = f"r00001_p_v01001001001001_{CELLS[0]}_f158"
+    with pytest.raises(AssociationError, match=f"associate.products: makes .* already: {again} ->"):
+        run(out, raw, products=[{**CUSTOM, "name": again}])
+
+
+def test_custom_products_are_checked_before_headers_are_read(raw, out):
+    raw[0].write_bytes(b"bad, but that is not the point")
+    with pytest.raises(AssociationError, match="mine: has members that match no exposure: x"):
+        run(out, raw, products=[{**CUSTOM, "members": ["x"]}])

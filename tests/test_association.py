@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from asn_records import CELLS, VISIT, check_schema, record
 from header_files import CORNER
-from romosaic import association
+from romosaic import association, circles
 from romosaic.config import load
 from romosaic.errors import SkymapError
 from romosaic.grid import Grid, unit_vector
@@ -268,8 +268,8 @@ def test_circles_meet_cells_as_dense_points_say():
             chord = np.linalg.norm(points - unit_vector(*center)[:, None], axis=0).min()
             distance = 0 if inside else np.degrees(2 * np.arcsin(chord / 2))
             circle = float(center[0]), float(center[1])
-            assert association.meets_circle(grid, *circle, distance + 2e-5)
-            assert inside or not association.meets_circle(grid, *circle, distance * 0.999 - 2e-5)
+            assert circles.meets_circle(grid, *circle, distance + 2e-5)
+            assert inside or not circles.meets_circle(grid, *circle, distance * 0.999 - 2e-5)
 
 
 # ---- what later steps read ----

@@ -104,6 +104,17 @@ def test_broken_associations_are_refused(base):
         found(base, associations=["x_asn.json"])
 
 
+def test_members_may_lie_outside_when_allowed(base):
+    touch(base / "raw/a_cal.asdf")
+    write_asn(base / "asn/x_asn.json", ["../raw/a_cal.asdf"])
+    with pytest.raises(AssociationError, match="names a member outside its folder"):
+        found(base, associations=["asn"])
+    result = found(base, associations=["asn"], associate={"allow_outside": True})
+    assert result.exposures == {"a": "asn/../raw/a_cal.asdf"}
+    both = found(base, exposures=["raw"], associations=["asn"], associate={"allow_outside": True})
+    assert both.exposures == {"a": "raw/a_cal.asdf"}
+
+
 SIMULATE = {"exposures": [{"ra": 1.0, "dec": 2.0}, {"ra": 1.0, "dec": 2.0}], "shape": [64, 64]}
 NAMES = [f"r0000101001001001001_000{number}_wfi01_f158" for number in (1, 2)]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .association import make_associations, resolve_association
 from .code_digest import code_digest
+from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError, SkymapError
 from .exposure import fingerprint, read_record
 from .footprint import closed_polygon
@@ -62,7 +63,7 @@ def associate(
     associations : iterable of str
         Users' associations; their members need not be among `exposures`.
     parameters : dict
-        Section `associate` of the configuration.
+        Section `associate` of the configuration: by skycell, and `products` besides.
     reference_file : str, optional
         Sky map reference file; without it the map is computed.
     pixel_scale : float, optional
@@ -83,16 +84,16 @@ def associate(
         Bad exposures, all in one message, unless they are to be excluded; a bad association; no product.
     """
     folder, skymap = Path(folder), read_skymap(reference_file)
-    wanted = {path: read_association(path) for path in associations}
+    outside = parameters["allow_outside"]
+    wanted = {path: read_association(path, outside) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
+    check_custom(parameters["products"], own, skymap)
     records, bad = _read_records(_with_members(own, wanted), folder, workers)
     if bad and (parameters["on_bad_exposure"] == "stop" or not records):
         raise _Refused([str(error) for error in bad])
     scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
     regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
-    mine = [records[name] for name in own if name in records]
-    products = make_associations(mine, skymap, parameters)
-    notes = _add_associations(products, wanted, records, skymap, regular)
+    products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
     _write_folder(folder / "exposures", ".json", records)
     write_text(folder / "reader.txt", code_digest("exposure"))
     _write_folder(folder / "associations", "_asn.json", products)
@@ -184,6 +185,25 @@ def _known_record(path: Path | None, name: str) -> dict | None:
     return record if whole else None
 
 
+def _make_products(
+    own: dict[str, Path],
+    wanted: dict[str, dict],
+    records: dict[str, dict],
+    skymap: SkyMap,
+    parameters: dict,
+    regular: dict,
+) -> tuple[dict[str, dict], list[str]]:
+    """Associations by product name: by skycell, of the configuration, of users' files; and warnings."""
+    mine = [records[name] for name in own if name in records]
+    products = make_associations(mine, skymap, parameters)
+    custom, notes = make_custom(own, records, skymap, parameters, regular)
+    _add(products, custom, "associate.products")
+    notes += _add_associations(products, wanted, records, skymap, regular)
+    if not products:
+        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
+    return products, notes
+
+
 def _add_associations(
     products: dict[str, dict],
     wanted: dict[str, dict],
@@ -191,22 +211,24 @@ def _add_associations(
     skymap: SkyMap,
     regular: dict,
 ) -> list[str]:
-    """Add the products of users' associations to those made by skycell; returns warnings."""
+    """Add the products of users' associations; returns warnings."""
     notes = []
     for path, association in wanted.items():
         usable, left_out = _without_bad(path, association, records)
         settled, warnings = resolve_association(path, usable, records, skymap, regular)
-        if twice := sorted(set(settled) & set(products)):
-            raise AssociationError(
-                path,
-                f"makes products that are made already: {' '.join(twice)}",
-                "rename them, or leave their members out of `exposures`",
-            )
-        products.update(settled)
+        _add(products, settled, path)
         notes += left_out + warnings
-    if not products:
-        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
     return notes
+
+
+def _add(products: dict[str, dict], more: dict[str, dict], where: object) -> None:
+    if twice := sorted(set(more) & set(products)):
+        raise AssociationError(
+            where,
+            f"makes products that are made already: {' '.join(twice)}",
+            "rename them, or leave their members out of `exposures`",
+        )
+    products.update(more)
 
 
 def _without_bad(path: str, association: dict, records: dict[str, dict]) -> tuple[dict, list[str]]:

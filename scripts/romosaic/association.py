@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .association_file import info_grid, read_footprints, read_grid, wcs_info
+from .circles import meets_circle
 from .errors import AssociationError
 from .grid import Grid, sky_position, unit_vector
 from .names import SUFFIX, exposure_name
@@ -20,7 +21,7 @@ __all__ = [
     "cells_around",
     "group_label",
     "make_associations",
-    "meets_circle",
+    "new_association",
     "read_footprints",
     "read_grid",
     "regular_grid",
@@ -69,11 +70,13 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
     Returns
     -------
     dict
-        Associations by product name, in the order of their names.
+        Associations by product name, in the order of their names; none for product type ``custom``.
     """
+    product_type = parameters["product_type"]
+    if product_type == "custom":
+        return {}
     members = defaultdict(list)
     wanted = _cell_filter(skymap, parameters)
-    product_type = parameters["product_type"]
     for record in sorted(records, key=lambda record: record["exposure"]):
         if not _selected(record, parameters):
             continue
@@ -93,36 +96,42 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
         label = group_label(visit_id, product_type)
         release = parameters["data_release_id"]
         name = f"r{visit_id[:5]}_{release}_{label}_{cell}_{element.lower()}"
-        associations[name] = {
-            **_header(visit_id[:5], release, cell),
-            "skycell_wcs_info": wcs_info(skymap.cell(cell).grid),
-            "products": [_product(name, group_records)],
-        }
+        grid = skymap.cell(cell).grid
+        associations[name] = new_association(name, group_records, grid, release)
     return dict(sorted(associations.items()))
 
 
-def _header(program: str, release: str, target: str) -> dict:
-    """Keys and values as romancal writes them, but for its version: a newer one would remake every product."""
+def new_association(name: str, records: list[dict], grid: Grid, release: str) -> dict:
+    """
+    Write down a product as romancal would, but for its version: a newer one would remake every product.
+
+    Parameters
+    ----------
+    name : str
+        Name of the product.
+    records : list of dict
+        Its members, see `exposure.read_record`; the first one's program is that of the product.
+    grid : Grid
+        Its pixels: of a skycell, or of a regular grid, which romancal's keys have no place for.
+    release : str
+        Data release.
+    """
+    members = [{"expname": record["exposure"] + SUFFIX, "exptype": "science"} for record in records]
+    own = {} if grid.skycell else {"output_grid": wcs_info(grid)}
     return {
         "asn_type": "image",
         "asn_rule": "DMS_ELPP_Base",
         "degraded_status": "No known degraded exposures in association.",
-        "program": program,
+        "program": records[0]["visit_id"][:5],
         "data_release_id": release,
         "version_id": None,
-        "target": target,
+        "target": grid.skycell or "none",
         "constraints": "No constraints",
         "asn_id": "a3001",
         "asn_pool": "none",
-    }
-
-
-def _product(name: str, records: list[dict]) -> dict:
-    return {
-        "name": name,
-        "members": [
-            {"expname": record["exposure"] + SUFFIX, "exptype": "science"} for record in records
-        ],
+        "skycell_wcs_info": wcs_info(grid) if grid.skycell else "none",
+        **own,
+        "products": [{"name": name, "members": members}],
     }
 
 
@@ -145,31 +154,6 @@ def _cell_filter(skymap: SkyMap, parameters: dict) -> Callable[[str], bool]:
         return region is None or meets_circle(skymap.cell(name).grid, **region)
 
     return wanted
-
-
-def meets_circle(grid: Grid, ra: float, dec: float, radius: float) -> bool:
-    """
-    Whether a grid and a circle on the sky have a point in common.
-
-    Parameters
-    ----------
-    grid : Grid
-        Its outline is a polygon of great circles.
-    ra, dec, radius : float
-        Centre and radius of the circle, degrees.
-    """
-    x, y = grid.to_pixel(ra, dec)
-    if -0.5 <= x <= grid.nx - 0.5 and -0.5 <= y <= grid.ny - 0.5:
-        return True
-    center, a = unit_vector(ra, dec), unit_vector(*grid.corners()).T
-    b = np.roll(a, -1, axis=0)
-    # Distance from a great-circle arc: from its circle where the foot lies on the arc, else from an end.
-    normal = np.cross(a, b)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    beside = (np.cross(normal, a) @ center > 0) & (np.cross(b, normal) @ center > 0)
-    to_circle = np.arcsin(np.clip(np.abs(normal @ center), 0, 1))
-    to_end = 2 * np.arcsin(np.clip(np.linalg.norm(a - center, axis=1) / 2, 0, 1))
-    return bool(np.where(beside, to_circle, to_end).min() <= np.radians(radius))
 
 
 def resolve_association(

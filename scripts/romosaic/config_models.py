@@ -5,10 +5,12 @@ The configuration, one class per step: names, defaults, limits and meaning of ev
 these classes by `romosaic.config_docs`. Names and defaults are romancal's where it has the parameter.
 """
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from romosaic.config_products import CustomProduct, Region
 from romosaic.config_types import (
     Bits,
     Detector,
@@ -129,21 +131,24 @@ class Simulate(Section):
     )
 
 
-class Region(Section):
-    """A circle on the sky."""
-
-    ra: real(ge=0, lt=360) = key(..., "Right ascension of the centre.", unit="deg")
-    dec: real(ge=-90, le=90) = key(..., "Declination of the centre.", unit="deg")
-    radius: Positive = key(..., "Radius.", unit="deg")
-
-
 class Associate(Section):
     """Which exposures make which product: one association per skycell, filter and group."""
 
-    product_type: Literal["visit", "daily", "pass", "full", "user"] = key(
+    product_type: Literal["visit", "daily", "pass", "full", "user", "custom"] = key(
         "visit",
         "Exposures that share a product: those of one visit, or of one pass; daily, full and user: all "
-        "of a program, as romancal groups them.",
+        "of a program, as romancal groups them; custom: none, only `products` are made.",
+    )
+    products: listed(CustomProduct) = key(
+        [],
+        "Custom mosaics of `exposures`, besides those by skycell; the selection by `skycells`, "
+        "`filters`, `region` and `visits` leaves them alone.",
+        allowed="list of {name, members, region, target, grid, filter}",
+    )
+    allow_outside: Flag = key(
+        False,
+        "Members of users' associations may lie outside the association's folder (../ or absolute "
+        "names).",
     )
     data_release_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9]+$")] = key(
         "p", "Data release in the product names.", allowed="letters and digits"
@@ -178,6 +183,17 @@ class Associate(Section):
         "Use only exposures of these visits. Empty: all.",
         allowed="list of the 19 digits after the 'r' of an exposure name, in quotes",
     )
+
+    def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
+        """Custom products that contradict themselves or each other."""
+        names = Counter(product.name for product in self.products)
+        found = [f"two products are named {name}" for name, count in names.items() if count > 1]
+        for product in self.products:
+            if problem := product.problem():
+                found.append(f"{product.name}: {problem}")
+        if self.product_type == "custom" and not self.products:
+            found.append("product_type is custom: list the products to make")
+        return [(("products", "product_type"), message) for message in found]
 
 
 class Flux(Section):

@@ -63,7 +63,8 @@ def find(config: dict, base: str | Path = ".") -> Inputs:
 
     add(made + [str(path) for path in exposure_files(config, base)])
     own = list(exposures.values())
-    add(_members(associations, Path(base), simulated))
+    outside = config["associate"]["allow_outside"]
+    add(_members(associations, Path(base), simulated, outside))
     if problems:
         raise ConfigError("config/config.yaml", list(dict.fromkeys(problems)))
     return Inputs(exposures, own, associations, simulated)
@@ -77,7 +78,7 @@ def _simulated(config: dict) -> list[str]:
     return exposure_names(config["simulate"])
 
 
-def _members(associations: list[str], base: Path, simulated: list[str]) -> list[str]:
+def _members(associations: list[str], base: Path, simulated: list[str], outside: bool) -> list[str]:
     """Files of the science members of all associations; those that are yet to be simulated may be missing."""
     if not associations:
         return []
@@ -85,7 +86,7 @@ def _members(associations: list[str], base: Path, simulated: list[str]) -> list[
 
     found = []
     for path in associations:
-        content = read_association(base / path)
+        content = read_association(base / path, outside)
         refuse_missing(path, member_files(base / path, content), simulated)
         found += member_files(path, content)
     return [str(file) for file in found]

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,149}")
 MEND = "correct the association"
 
 
-def read_association(path: str | Path) -> dict:
+def read_association(path: str | Path, allow_outside: bool = False) -> dict:
     """
     Read a user's association and check its form.
 
@@ -22,6 +22,8 @@ def read_association(path: str | Path) -> dict:
     ----------
     path : str or path
         ``_asn.json`` file.
+    allow_outside : bool, optional
+        Members may lie outside the association's folder.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def read_association(path: str | Path) -> dict:
     if not isinstance(products, list) or not products:
         raise AssociationError(path, "has no products", MEND)
     for product in products:
-        _check_product(path, product)
+        _check_product(path, product, allow_outside)
     if twice := _repeated(product["name"] for product in products):
         raise AssociationError(path, f"has a product twice: {' '.join(twice)}", MEND)
     return content
@@ -57,7 +59,7 @@ def science_members(product: dict) -> list[dict]:
 
 
 def member_files(path: str | Path, association: dict) -> list[Path]:
-    """Files of the science members of a user's association, in its folder."""
+    """Files of the science members of a user's association, from its folder."""
     return [
         Path(path).parent / member["expname"]
         for product in association["products"]
@@ -95,7 +97,7 @@ def _repeated(names) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def _check_product(path: Path, product: dict) -> None:
+def _check_product(path: Path, product: dict, allow_outside: bool) -> None:
     name = product.get("name") if isinstance(product, dict) else None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise AssociationError(
@@ -114,7 +116,12 @@ def _check_product(path: Path, product: dict) -> None:
     for member in members:
         if not isinstance(member, str) or not Path(member).name or "\0" in member:
             raise AssociationError(path, f"has a member without a file name: {member!r}", MEND)
-        if Path(member).is_absolute() or ".." in Path(member).parts:
-            raise AssociationError(path, f"names a member outside its folder: {member}", MEND)
+        outside = Path(member).is_absolute() or ".." in Path(member).parts
+        if outside and not allow_outside:
+            raise AssociationError(
+                path,
+                f"names a member outside its folder: {member}",
+                f"{MEND}, or set associate.allow_outside: true",
+            )
     if twice := _repeated(exposure_name(member) for member in members):
         raise AssociationError(path, f"has members twice: {', '.join(twice)}", MEND)
