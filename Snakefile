@@ -3,6 +3,7 @@
 # results/
 #   simulate/            simulated exposures, when section `simulate` asks for some (demo, tests)
 #   associate/           exposures/*.json records, associations/*_asn.json one per product, quarantine.tsv
+#   plan/                plan.tsv, plan.png: what the run will make and cost (target `plan`)
 #   flux/                *_flux.asdf       exposures in MJy/sr, their sky and pixel maps
 #   skymatch/            *_skymatch.asdf   sky level of each member of a product
 #   outlier_detection/   *_outliers.asdf   flagged pixels of each member
@@ -24,6 +25,7 @@ configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 include: "rules/common.smk"
 include: "rules/simulate.smk"
 include: "rules/associate.smk"
+include: "rules/plan.smk"
 include: "rules/flux.smk"
 include: "rules/skymatch.smk"
 include: "rules/outlier_detection.smk"

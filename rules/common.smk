@@ -73,12 +73,28 @@ def records(wildcards):
     return [f"{folder}/exposures/{name}.json" for name in member_names(wildcards)]
 
 
+def associations(wildcards):
+    """Associations of all products."""
+    folder = Path(checkpoints.associate.get().output[0]) / "associations"
+    return sorted(str(path) for path in folder.glob("*_asn.json"))
+
+
+def exposure_records(wildcards):
+    """Header records of all exposures."""
+    folder = Path(checkpoints.associate.get().output[0]) / "exposures"
+    return sorted(str(path) for path in folder.glob("*.json"))
+
+
+def quarantine(wildcards):
+    """List of the exposures that cannot be used."""
+    return f"{checkpoints.associate.get().output[0]}/quarantine.tsv"
+
+
 def all_products(wildcards):
     """Final files of every product."""
-    folder = Path(checkpoints.associate.get().output[0]) / "associations"
-    names = sorted(
-        path.name.removesuffix("_asn.json") for path in folder.glob("*_asn.json")
-    )
+    names = [
+        Path(path).name.removesuffix("_asn.json") for path in associations(wildcards)
+    ]
     wanted = [
         "resample/{product}_coadd.asdf",
         "source_catalog/{product}_cat.asdf",

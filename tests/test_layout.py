@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = [
     "simulate",
     "associate",
+    "plan",
     "flux",
     "skymatch",
     "outlier_detection",

@@ -196,6 +196,14 @@ class Associate(Section):
         return [(("products", "product_type"), message) for message in found]
 
 
+class Plan(Section):
+    """What the run will make and what it will cost, before it starts."""
+
+    nearly_empty_fraction: real(ge=0, le=1) = key(
+        0.01, "A product that covers a smaller fraction of its grid is called nearly empty."
+    )
+
+
 class Flux(Section):
     """Surface brightness in MJy/sr, validated, with sky statistics of blocks of pixels."""
 
@@ -367,6 +375,7 @@ class Config(Section):
     skymap: _section(Skymap) = Skymap()
     simulate: _section(Simulate) = Simulate()
     associate: _section(Associate) = Associate()
+    plan: _section(Plan) = Plan()
     flux: _section(Flux) = Flux()
     skymatch: _section(Skymatch) = Skymatch()
     outlier_detection: _section(OutlierDetection) = OutlierDetection()

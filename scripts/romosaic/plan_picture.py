@@ -1,0 +1,313 @@
+"""The sky picture of a plan: skycells by depth and the footprints, field by field."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .grid import Grid, sky_position, unit_vector
+from .plan import Planned
+from .sky_plane import Plane, draw_graticule
+
+_PAPER, _EMPTY, _FAINT, _INK = "#0d1220", "#1a2133", "#5b6b8c", "#e8ecf4"
+_OWN, _EXPOSURE, _QUIET = "#f0b429", "#5db0f5", "#93a0bd"
+#: From a touch of an exposure to the deepest skycell.
+_SHADES = ("#1d2b45", "#24577a", "#2f8f83", "#8cc46a", "#f4e285")
+#: Things farther apart are different fields, degrees: a pointing is 0.8 degrees wide.
+LINK = 1.0
+#: Panels drawn; the all-sky map shows the fields beyond.
+PANELS = 12
+#: Dots in half a panel, about.
+_DOTS = 280
+
+
+@dataclass(frozen=True)
+class Tile:
+    """
+    A skycell or regular grid of the picture.
+
+    Attributes
+    ----------
+    grid : Grid
+        Its grid.
+    optical_element : str
+        Filter.
+    depth : float
+        Number of exposures, mean over the grid.
+    nearly_empty : bool
+        Drawn with a dashed outline.
+    """
+
+    grid: Grid
+    optical_element: str
+    depth: float
+    nearly_empty: bool
+
+
+def contents(products: Sequence[Planned], table, exposures: dict[str, dict]) -> tuple[list, list]:
+    """
+    Tiles and footprints of a plan, for `draw`.
+
+    Parameters
+    ----------
+    products : sequence of Planned
+        The products.
+    table : pandas.DataFrame
+        Their rows, in the same order (`plan.make_table`).
+    exposures : dict
+        Records by exposure name; those that no product uses are left out.
+    """
+    depths = table["mean_depth"] * table["covered_fraction"]
+    columns = zip(products, depths, table["nearly_empty"], strict=True)
+    tiles = [Tile(p.grid, p.optical_element, float(d), bool(empty)) for p, d, empty in columns]
+    used = dict.fromkeys(name for product in products for name in product.members)
+    records = [exposures[name] for name in used]
+    footprints = [
+        (record["optical_element"], record["footprint"]["ra"], record["footprint"]["dec"])
+        for record in records
+    ]
+    return tiles, footprints
+
+
+def fields(vectors: np.ndarray) -> np.ndarray:
+    """
+    Number of the field of each position, fields in the order of their size.
+
+    Positions nearer to each other than `LINK` share a field, directly or through others between; beyond twice
+    that they do not, without others between.
+
+    Parameters
+    ----------
+    vectors : (3, n) float64
+        Unit vectors.
+
+    Returns
+    -------
+    (n,) int
+        0 for the field with the most positions.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    # Cubes in place of positions: there are few of them, however many positions a survey has.
+    cubes = np.floor(vectors.T / np.radians(LINK)).astype(int)
+    cubes, which = np.unique(cubes, axis=0, return_inverse=True)
+    near = cKDTree(cubes).query_pairs(1.5, p=np.inf, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(near)), near.T), shape=(len(cubes), len(cubes)))
+    found = connected_components(graph, directed=False)[1][which.ravel()]
+    order = np.argsort(-np.bincount(found), kind="stable")
+    return np.argsort(order, kind="stable")[found]
+
+
+def draw(
+    path: str | Path,
+    tiles: Sequence[Tile],
+    footprints: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    title: str = "",
+) -> None:
+    """
+    Draw skycells and footprints: a panel per field and filter, and an all-sky map of several fields.
+
+    Parameters
+    ----------
+    path : str or path
+        PNG file.
+    tiles : sequence of Tile
+        Skycells and regular grids, one or more.
+    footprints : sequence of (optical_element, ra, dec)
+        Vertices of the exposures, degrees.
+    title : str, optional
+        Above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+    from matplotlib.figure import Figure
+
+    panels, middles = _panels(_merged(tiles), footprints)
+    frames, several = _frames(panels), int(len(middles) > 1)
+    shown = sorted(panels)[: PANELS - several]
+    count = len(shown) + several
+    columns = min(count, 4 if count > 6 else 3 if count > 4 else 2)
+    inches = 6.6 if count <= 2 else 5.4 if count <= 4 else 4.6
+    wide, high = max(inches * columns, 7.0), inches * -(-count // columns) + 1.1
+    figure = Figure(figsize=(wide, high), dpi=150, facecolor=_PAPER)
+    FigureCanvasAgg(figure)
+    deepest = max(tile.depth for panel in panels.values() for tile in panel[0])
+    norm = PowerNorm(0.6, vmin=0, vmax=max(deepest, 1))
+    shades = LinearSegmentedColormap.from_list("depth", _SHADES)
+
+    def place(number: int) -> tuple[float, float, float, float]:
+        side = inches - 1.1
+        x = (wide - inches * columns) / 2 + inches * (number % columns) + 0.75
+        y = high - 0.4 - inches * (number // columns + 1) + 0.65
+        return x / wide, y / high, side / wide, side / high
+
+    if several:
+        _draw_sky(figure.add_axes(place(0), projection="mollweide"), middles, tiles[0].grid.x_east)
+    for number, key in enumerate(shown, several):
+        label = f"{key[0] + 1}: {key[1]}" if several else key[1]
+        axes = figure.add_axes(place(number))
+        _draw_field(axes, label, panels[key], frames[key[0]], shades, norm)
+    _color_bar(figure, shades, norm, wide, high)
+    left = len(panels) - len(shown)
+    note = f" ({left} more panel{'s' * (left > 1)} left out)" if left else ""
+    figure.text(0.25 / wide, 1 - 0.3 / high, title + note, color=_INK, fontsize=10, weight="bold")
+    figure.savefig(path, facecolor=_PAPER, format="png")
+
+
+def _merged(tiles: Sequence[Tile]) -> list[Tile]:
+    """One tile per grid and filter: the depths of its groups of exposures add up."""
+    groups = defaultdict(list)
+    for tile in tiles:
+        groups[tile.grid, tile.optical_element].append(tile)
+    return [
+        Tile(
+            grid,
+            element,
+            sum(tile.depth for tile in group),
+            all(tile.nearly_empty for tile in group),
+        )
+        for (grid, element), group in groups.items()
+    ]
+
+
+def _panels(tiles: list[Tile], footprints: Sequence) -> tuple[dict, list[tuple[float, float]]]:
+    """Tiles with their outlines and outlines of exposures by (field, filter); the middle of each field."""
+    outlines = [_outline(tile.grid) for tile in tiles]
+    outlines += [np.stack([np.asarray(ra), np.asarray(dec)]) for _, ra, dec in footprints]
+    centers = np.stack([_center(outline) for outline in outlines], axis=1)
+    number = fields(centers).tolist()
+    panels = defaultdict(lambda: ([], [], []))
+    for i, tile in enumerate(tiles):
+        own = panels[number[i], tile.optical_element]
+        own[0].append(tile)
+        own[1].append(outlines[i])
+    for i, (element, _, _) in enumerate(footprints, len(tiles)):
+        panels[number[i], element][2].append(outlines[i])
+    middles = [
+        sky_position(centers[:, np.equal(number, f)].sum(axis=1)) for f in range(max(number) + 1)
+    ]
+    return dict(panels), [(float(ra), float(dec)) for ra, dec in middles]
+
+
+def _outline(grid: Grid) -> np.ndarray:
+    """Sky positions (2, 16) around a grid: its straight sides bend in the picture."""
+    part = np.arange(4) / 4
+    zero, one = np.zeros(4), np.ones(4)
+    x = np.concatenate([part, one, 1 - part, zero]) * grid.nx - 0.5
+    y = np.concatenate([zero, part, one, 1 - part]) * grid.ny - 0.5
+    return np.stack(grid.to_sky(x, y))
+
+
+def _center(outline: np.ndarray) -> np.ndarray:
+    total = unit_vector(*outline).sum(axis=1)
+    return total / np.linalg.norm(total)
+
+
+def _draw_sky(axes, middles: list[tuple[float, float]], x_east: bool) -> None:
+    """All-sky map with the numbers of the fields, RA 0 in its middle."""
+    axes.set_facecolor(_EMPTY)
+    axes.grid(color=_FAINT, lw=0.4, alpha=0.6)
+    sign = 1 if x_east else -1
+    ticks = np.arange(-120, 121, 60)
+    axes.set_xticks(np.radians(ticks), [f"{sign * tick % 360}\N{DEGREE SIGN}" for tick in ticks])
+    axes.set_yticks(np.radians([-60, -30, 0, 30, 60]))
+    axes.tick_params(colors=_QUIET, labelsize=6.5)
+    ra, dec = np.radians(np.array(middles)).T
+    x = sign * ((ra + np.pi) % (2 * np.pi) - np.pi)
+    axes.plot(x, dec, "o", ms=4, mfc=_OWN, mec="none", alpha=0.9)
+    for number in range(min(len(middles), PANELS)):
+        axes.annotate(
+            f"{number + 1}",
+            (x[number], dec[number]),
+            (4, 3),
+            textcoords="offset points",
+            color=_INK,
+            fontsize=8,
+        )
+    axes.set_title(f"{len(middles)} fields", color=_INK, fontsize=9, loc="left", pad=14)
+
+
+def _frames(panels: dict) -> dict[int, tuple[Plane, np.ndarray, float]]:
+    """Plane, middle and half width of each field: the same for all its filters."""
+    members = defaultdict(lambda: ([], []))
+    for (field, _), (tiles, outlines, exposures) in panels.items():
+        members[field][0].extend(tiles)
+        members[field][1].extend(outlines + exposures)
+    frames = {}
+    for field, (tiles, outlines) in members.items():
+        ra, dec = sky_position(sum(_center(outline) for outline in outlines))
+        plane = Plane(float(ra), float(dec), tiles[0].grid.x_east)
+        points = plane.to_plane(*np.concatenate(outlines, axis=1))
+        middle = (points.min(axis=1) + points.max(axis=1)) / 2
+        frames[field] = plane, middle, 0.53 * float(np.ptp(points, axis=1).max())
+    return frames
+
+
+def _draw_field(axes, label, panel, frame, shades, norm) -> None:
+    """Skycells coloured by depth under the outlines of the exposures, in the plane of their field."""
+    from matplotlib.collections import PolyCollection
+
+    (tiles, outlines, exposures), (plane, middle, half) = panel, frame
+    # Outlines of nearly empty cells lie on top of their neighbours'.
+    order = sorted(range(len(tiles)), key=lambda i: tiles[i].nearly_empty)
+    cells = [plane.to_plane(*outlines[i]).T for i in order]
+    empty = [tiles[i].nearly_empty for i in order]
+    style = {
+        "fc": shades(norm([tiles[i].depth for i in order])),
+        "ec": [_OWN if flag else _PAPER for flag in empty],
+        "ls": ["--" if flag else "-" for flag in empty],
+    }
+    # Cells of a few dots are nothing but their colour.
+    dots = np.median([np.ptp(cell, axis=0).max() for cell in cells]) / half * _DOTS
+    style |= {"lw": min(0.02 * dots, 1.2)} if dots > 12 else {"ec": "face", "ls": "-", "lw": 0.2}
+    axes.add_collection(PolyCollection(cells, **style))
+    draw_graticule(axes, plane, middle, half)
+    if exposures:
+        shapes = [plane.to_plane(*outline).T for outline in exposures]
+        alpha, width = np.clip(6 / np.sqrt(len(shapes)), [0.08, 0.2], [0.9, 1.0]).tolist()
+        axes.add_collection(PolyCollection(shapes, fc="none", ec=_EXPOSURE, lw=width, alpha=alpha))
+    _frame(axes, middle, half, plane.x_east)
+    counts = f"{_count(tiles, 'cell')}, {_count(exposures, 'exposure')}"
+    where = f"0 = RA {plane.ra:.4f}  Dec {round(plane.dec, 4) + 0.0:+.4f}"
+    axes.set_title(f"{label}: {counts}\n{where}", color=_INK, fontsize=8.5, loc="left")
+
+
+def _count(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _frame(axes, middle: np.ndarray, half: float, x_east: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    unit, factor = ("arcmin", 60) if half < 0.5 else ("degrees", 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        reach = (np.abs(middle).max() + half) * factor
+        steps = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(-reach, reach)
+        axis.set_ticks([value / factor for value in steps])
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * factor:.4g}"))
+    axes.tick_params(colors=_QUIET, labelsize=7, color=_FAINT)
+    axes.set_xlabel(f"{unit} to the {'east' if x_east else 'west'}", color=_QUIET, fontsize=7.5)
+    axes.set_ylabel(f"{unit} to the north", color=_QUIET, fontsize=7.5)
+    axes.set_facecolor(_EMPTY)
+    axes.set_aspect("equal")
+    axes.set_xlim(middle[0] - half, middle[0] + half)
+    axes.set_ylim(middle[1] - half, middle[1] + half)
+    for spine in axes.spines.values():
+        spine.set_color(_FAINT)
+
+
+def _color_bar(figure, shades, norm, wide: float, high: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.ticker import MaxNLocator
+
+    axes = figure.add_axes((0.3, 0.42 / high, 0.4, 0.11 / high))
+    bar = figure.colorbar(ScalarMappable(norm, shades), cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(5)
+    axes.tick_params(colors=_QUIET, labelsize=7, length=2, pad=2)
+    text = "exposures, mean over the skycell (dashed: nearly empty)"
+    axes.set_title(text, color=_INK, fontsize=8, pad=3)

@@ -1,0 +1,49 @@
+"""
+Set the jobs of a run beside what `romosaic.plan_costs` says of them.
+
+    make demo CORES=1
+    PYTHONPATH=scripts .venv/bin/python tests/benchmarks/plan_costs.py results/demo
+
+Per step: seconds, largest resident size and bytes on disk, each the mean over its jobs, measured and planned.
+The seconds are those of a clock: right for core time when nothing else runs.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from romosaic import plan, plan_costs
+
+
+def measured(results: Path, step: str, name: str) -> list[float]:
+    """core_s, memory_mb and disk_mb of a job."""
+    benchmark = pd.read_csv(results / f"benchmarks/{step}/{name}.tsv", sep="\t").iloc[0]
+    files = (results / step).glob(f"{name}_*")
+    return [benchmark["s"], benchmark["max_rss"], sum(f.stat().st_size for f in files) / 1e6]
+
+
+def main(results: Path, memory_mb: float = 600) -> None:
+    """Print the table of a run."""
+    folder = results / "associate"
+    paths = sorted(folder.glob("associations/*.json")), sorted(folder.glob("exposures/*.json"))
+    products, exposures = plan.read(*paths)
+    rows = {step: [] for step in ("flux", *plan_costs.STEPS)}
+    for name, record in exposures.items():
+        planned = plan_costs.exposure_costs(np.prod(record["shape"]))
+        rows["flux"].append((measured(results, "flux", name), planned))
+    for product in products:
+        work = plan.work_of(product, exposures, memory_mb)
+        for step, planned in plan_costs.step_costs(work).items():
+            rows[step].append((measured(results, step, product.name), planned))
+    print(f"{'':20}{'seconds':>16}{'memory, MB':>18}{'disk, MB':>18}")
+    for step, jobs in rows.items():
+        real = np.mean([job[0] for job in jobs], axis=0)
+        told = [
+            np.mean([job[1][key] for job in jobs]) for key in ("core_s", "memory_mb", "disk_mb")
+        ]
+        print(f"{step:20}" + "".join(f"{a:9.2f} {b:8.2f}" for a, b in zip(real, told, strict=True)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
