@@ -8,6 +8,7 @@ those from the file's own structure (ASDF standard 1.6, "Low-level file layout")
 
 import hashlib
 import math
+import mmap
 import os
 import re
 import struct
@@ -262,6 +263,15 @@ def _dtype(node: dict) -> np.dtype:
         raise ValueError(f"datatype {name}")
     order = {"big": ">", "little": "<"}.get(node.get("byteorder"), "=")
     return np.dtype(name.replace("bool8", "bool")).newbyteorder(order)
+
+
+def release(*arrays: np.ndarray | None) -> None:
+    """Give the pages of memory maps back to the system: pixels that are read once only fill the memory."""
+    for array in arrays:
+        while isinstance(array, np.ndarray):
+            array = array.base
+        if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.madvise(mmap.MADV_DONTNEED)
 
 
 def write_asdf(path: str | Path, tree: dict) -> None:

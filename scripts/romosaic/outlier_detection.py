@@ -7,7 +7,6 @@ romancal's two passes. The noise of a pixel comes from a model of its exposure a
 pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
-import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from . import outlier_kernels as kernels
+from .asdf_blocks import release
 from .dq import parse_good_bits
 from .grid import Grid
 
@@ -239,12 +239,9 @@ class _View:
         return data
 
     def release(self) -> None:
-        """Give the pages of the memory maps back: read once, they only fill the memory."""
-        for array in (self.data, self.dq, *self.variances) if self.window is not None else ():
-            while isinstance(array, np.ndarray):
-                array = array.base
-            if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                array.madvise(mmap.MADV_DONTNEED)
+        """Give the pages of the memory maps back."""
+        if self.window is not None:
+            release(self.data, self.dq, *self.variances)
 
 
 def _origin(grid: Grid) -> tuple[int, int]:

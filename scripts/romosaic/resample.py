@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .asdf_blocks import release
 from .dq import bad_mask
 from .drizzling import Drizzle, in_threads
 from .errors import ExposureError
 from .grid import Grid
+from .halves import from_half
 from .resample_kernels import exposure_times, fill_planes, finish_rows
 
 WEIGHT_TYPES = ("ivm", "exptime", "none")
@@ -261,6 +263,7 @@ class _Reader:
             return bad.size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
+        release(member.data, member.dq, *(getattr(member, name) for name in self.names))
         return planes, sum(n for n, _ in counts), sum(n for _, n in counts)
 
 
@@ -269,7 +272,9 @@ def _variance(member, name: str, part) -> np.ndarray:
     plane = getattr(member, name)
     if plane is None:
         return np.zeros_like(member.data[part], np.float32)
-    # 16-bit values would overflow in the first product
+    # 16-bit values would overflow in the first product.
+    if plane.dtype == np.float16:
+        return from_half(plane[part])
     return np.array(plane[part], np.float32)
 
 
