@@ -10,7 +10,7 @@ checkpoint associate:
         f"{OUT}/benchmarks/associate/associate.tsv"
     conda:
         "../envs/environment.yaml"
-    threads: 2
+    threads: 8
     resources:
         mem_mb=2000,
     params:

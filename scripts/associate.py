@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic.associate import associate
 
-    n_exposures, n_products, notes = associate(
+    done = associate(
         snakemake.output[0],
         snakemake.params.own,
         snakemake.input.associations,
@@ -20,6 +20,7 @@ with reported(snakemake.log[0]):
         rotation=snakemake.params.rotation,
         workers=snakemake.threads,
     )
-    for note in notes:
+    for note in done.notes:
         print(f"warning: {note}")
-    print(f"associate: {n_exposures} exposures make {n_products} products")
+    print(f"associate: {done.read} headers read, the others known")
+    print(f"associate: {done.exposures} exposures make {done.products} products")

@@ -1,5 +1,12 @@
 """Records of exposures as `associate` keeps them, and the rules of romancal's schema of associations."""
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
 from header_files import CORNER
 from romosaic.grid import Grid
 
@@ -58,3 +65,30 @@ def check_schema(content):
         for member in product["members"]:
             assert isinstance(member["expname"], str)
             assert isinstance(member["exptype"], str)
+
+
+_LOAD = """
+import json, sys
+from importlib.resources import files
+import jsonschema
+from romancal.associations import load_asn
+(path,) = (files("romancal.associations") / "lib").glob("asn_schema_*level3.json")
+schema = json.loads(path.read_text())
+for path in sys.argv[1:]:
+    with open(path) as stream:
+        found = load_asn(stream)
+    jsonschema.validate(found, schema)
+    print(json.dumps(found))
+"""
+
+
+def loaded_by_romancal(paths):
+    """What romancal's loader makes of association files, held to its schema; skips where there is none."""
+    installed = sys.executable if importlib.util.find_spec("romancal") else None
+    python = os.environ.get("ROMANCAL_PYTHON") or installed
+    if not python:
+        pytest.skip("romancal is not installed; ROMANCAL_PYTHON may name a Python that has it")
+    command = [python, "-c", _LOAD, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -7,9 +7,10 @@ from pathlib import Path
 import asdf
 import header_files
 import pytest
-from asn_records import CELLS, check_schema
+from asn_records import CELLS, check_schema, loaded_by_romancal
 from header_files import CORNER
 from romosaic import associate as step
+from romosaic import records
 from romosaic.config import load
 from romosaic.errors import RomosaicError, SkymapError
 from romosaic.exposure import read_record
@@ -20,9 +21,10 @@ ELSEWHERE = (200.0, -30.0)
 def run(folder, exposures=(), associations=(), workers=1, options=None, **parameters):
     section = load({"associate": parameters})["associate"]
     paths = [str(path) for path in exposures]
-    return step.associate(
+    done = step.associate(
         folder, paths, [str(a) for a in associations], section, workers=workers, **options or {}
     )
+    return done.exposures, done.products, done.notes
 
 
 def state(folder):
@@ -101,6 +103,7 @@ def test_records_and_associations(raw, out):
         *(f"associations/{name}_asn.json" for name in products),
         "quarantine.tsv",
         "reader.txt",
+        "status.json",
     }
     assert found["quarantine.tsv"][0] == b"exposure\treason\n"
     for path in raw:
@@ -112,14 +115,16 @@ def test_records_and_associations(raw, out):
 
 
 def test_romancal_loads_what_is_written(raw, out):
-    load_asn = pytest.importorskip("romancal.associations").load_asn
-    run(out, raw)
-    for path in (out / "associations").iterdir():
-        with open(path) as stream:
-            assert load_asn(stream)["products"][0]["name"] == path.name.removesuffix("_asn.json")
+    products = [{"name": "one", "members": [raw[0].name]}, {"name": "two", "target": CELLS[0]}]
+    run(out, raw, products=products)
+    paths = sorted((out / "associations").iterdir())
+    assert len(paths) == 4 + 1 + 2
+    for path, found in zip(paths, loaded_by_romancal(paths), strict=True):
+        assert found == json.loads(path.read_text())
 
 
-def test_bytes_do_not_depend_on_order_workers_or_time(raw, out, tmp_path):
+def test_bytes_do_not_depend_on_order_workers_or_time(raw, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_FEW", 2)
     run(out, raw)
     run(tmp_path / "again", raw[::-1], workers=2)
     one, other = state(out), state(tmp_path / "again")
@@ -128,7 +133,8 @@ def test_bytes_do_not_depend_on_order_workers_or_time(raw, out, tmp_path):
     }
 
 
-def test_bad_files_are_found_by_workers_too(raw, out):
+def test_bad_files_are_found_by_workers_too(raw, out, monkeypatch):
+    monkeypatch.setattr(records, "_FEW", 2)
     bad = [garbage(raw[0].parent, name) for name in ("x", "y")]
     for workers in (1, 2):
         with pytest.raises(RomosaicError) as caught:
@@ -212,7 +218,7 @@ def headers_read(monkeypatch):
         read.append(stem(Path(path)))
         return read_record(path)
 
-    monkeypatch.setattr(step, "read_record", counted)
+    monkeypatch.setattr(records, "read_record", counted)
     return read
 
 
@@ -259,7 +265,7 @@ def test_other_code_reads_every_header_again_but_rewrites_no_equal_record(
 ):
     run(out, raw)
     before = state(out)
-    monkeypatch.setattr(step, "code_digest", lambda name: f"another {name}")
+    monkeypatch.setattr(records, "code_digest", lambda name: f"another {name}")
     run(out, raw)
     assert headers_read[3:] == headers_read[:3]
     assert changed(before, state(out)) == ({"reader.txt"}, set())
@@ -335,7 +341,7 @@ def test_any_failure_of_a_header_is_that_exposures_own(raw, out, monkeypatch):
             raise AttributeError("a tree like\nno other")
         return read_record(path)
 
-    monkeypatch.setattr(step, "read_record", odd)
+    monkeypatch.setattr(records, "read_record", odd)
     with pytest.raises(RomosaicError) as caught:
         run(out, raw)
     assert str(caught.value).startswith(

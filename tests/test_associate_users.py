@@ -53,6 +53,7 @@ def test_members_are_found_beside_the_association(raw, out):
         "associations/mosaic_asn.json",
         "quarantine.tsv",
         "reader.txt",
+        "status.json",
     }
 
 

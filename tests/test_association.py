@@ -85,12 +85,6 @@ def test_contents_follow_romancals_schema():
         check_schema(json.loads(json.dumps(content)))
 
 
-def test_romancal_loads_them():
-    load_asn = pytest.importorskip("romancal.associations").load_asn
-    for content in made([record()]).values():
-        assert load_asn(json.dumps(content)) == content
-
-
 def test_order_of_exposures_does_not_matter():
     records = [record(number=number) for number in (3, 1, 2)]
     assert json.dumps(made(records)) == json.dumps(made(sorted(records, key=str)))

@@ -11,6 +11,7 @@ from romosaic import mosaic_model as mosaic
 from romosaic.config import load
 from romosaic.grid import Grid, unit_vector
 from romosaic.resample import Coadd
+from romosaic.skycell import fits_header
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 
 SKY = SkyMap()
@@ -56,6 +57,18 @@ def test_wcs_is_the_grid(grid):
     there = wcs.invert(*wcs(*inner))
     np.testing.assert_allclose(there, inner, atol=1e-6)
     assert wcs.pixel_shape == (grid.nx, grid.ny)
+
+
+@all_grids
+def test_wcs_and_fits_header_agree_at_the_corners(grid):
+    """To 1e-8 pixels, poles included: gwcs one way, FITS the other."""
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    fits, wcs, xy = WCS(Header(fits_header(grid))), mosaic.grid_wcs(grid), corners(grid)
+    np.testing.assert_allclose(fits.wcs_world2pix(*wcs(*xy), 0), xy, atol=1e-8, rtol=0)
+    back = wcs.invert(*fits.wcs_pix2world(*xy, 0), with_bounding_box=False)
+    np.testing.assert_allclose(back, xy, atol=1e-8, rtol=0)
 
 
 @all_grids

@@ -6,37 +6,40 @@ after a change of input then finds exactly the products that the change concerns
 """
 
 import json
-import multiprocessing
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from .association import make_associations, resolve_association
-from .code_digest import code_digest
 from .custom_products import check_custom, make_custom
-from .errors import AssociationError, ExposureError, RomosaicError, SkymapError
-from .exposure import fingerprint, read_record
-from .footprint import closed_polygon
+from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
 from .product import write_text
+from .records import read_records
 from .skymap import SkyMap, read_skymap
 from .user_association import member_files, read_association, refuse_missing, science_members
 
-#: What a record holds (see `exposure.read_record`); one that lacks any is made again.
-_KEYS = {
-    "exposure",
-    "fingerprint",
-    "detector",
-    "optical_element",
-    "visit_id",
-    "exposure_time",
-    "start_time",
-    "end_time",
-    "shape",
-    "footprint",
-}
 _SELECTION = "check section `associate`: skycells, filters, visits, region, min_overlap_pixels"
-_LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
+
+
+class Done(NamedTuple):
+    """
+    What `associate` did.
+
+    Attributes
+    ----------
+    exposures, products : int
+        How many are in the folder now.
+    read : int
+        How many headers were read; those of the other exposures were known.
+    notes : list of str
+        Warnings, one line each.
+    """
+
+    exposures: int
+    products: int
+    read: int
+    notes: list[str]
 
 
 def associate(
@@ -49,15 +52,14 @@ def associate(
     pixel_scale: float | None = None,
     rotation: float | None = None,
     workers: int = 1,
-) -> tuple[int, int, list[str]]:
+) -> Done:
     """
     Bring a folder of records and associations up to date with the exposures.
 
     Parameters
     ----------
     folder : str or path
-        Receives ``exposures/<exposure>.json``, ``associations/<product>_asn.json``, ``quarantine.tsv`` and
-        ``reader.txt``, the code that read the records: other code reads them again.
+        Receives ``associations/<product>_asn.json``, ``quarantine.tsv``, and what `records` writes.
     exposures : iterable of str
         Level-2 files to make products of, by skycell; one file per exposure name.
     associations : iterable of str
@@ -73,11 +75,6 @@ def associate(
     workers : int
         Processes that read headers.
 
-    Returns
-    -------
-    n_exposures, n_products, notes
-        How many are in the folder now; warnings, one line each.
-
     Raises
     ------
     RomosaicError
@@ -88,16 +85,17 @@ def associate(
     wanted = {path: read_association(path, outside) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
     check_custom(parameters["products"], own, skymap)
-    records, bad = _read_records(_with_members(own, wanted), folder, workers)
-    if bad and (parameters["on_bad_exposure"] == "stop" or not records):
+    records = read_records(_with_members(own, wanted), folder, workers)
+    good, bad = records.good, records.bad
+    if bad and (parameters["on_bad_exposure"] == "stop" or not good):
         raise _Refused([str(error) for error in bad])
     scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
     regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
-    products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
-    _write_folder(folder / "exposures", ".json", records)
-    write_text(folder / "reader.txt", code_digest("exposure"))
-    _write_folder(folder / "associations", "_asn.json", products)
-    return len(records), len(products), notes + _write_quarantine(folder / "quarantine.tsv", bad)
+    products, notes = _make_products(own, wanted, good, skymap, parameters, regular)
+    records.write(folder)
+    _write_associations(folder / "associations", products)
+    notes += _write_quarantine(folder / "quarantine.tsv", bad)
+    return Done(len(good), len(products), len(records.new), notes)
 
 
 class _Refused(RomosaicError):
@@ -123,66 +121,6 @@ def _with_members(own: dict[str, Path], wanted: dict[str, dict]) -> dict[str, Pa
         for member in members:
             files.setdefault(exposure_name(member), member)
     return files
-
-
-def _read_records(
-    files: dict[str, Path], folder: Path, workers: int
-) -> tuple[dict[str, dict], list[ExposureError]]:
-    """Read the records of all files, taking those that are known already from the folder."""
-    # The readers' imports are shared with the forked workers. Forked, because a started interpreter would run
-    # the job's script again.
-    import asdf
-    import gwcs  # noqa: F401
-
-    asdf.get_config().extensions  # noqa: B018
-    mark = folder / "reader.txt"
-    current = mark.exists() and mark.read_bytes() == code_digest("exposure").encode()
-    jobs = [
-        (path, folder / "exposures" / f"{name}.json" if current else None)
-        for name, path in sorted(files.items())
-    ]
-    if workers > 1 and len(jobs) > 1:
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            results = list(pool.map(_read_one, jobs, chunksize=max(1, len(jobs) // (8 * workers))))
-    else:
-        results = [_read_one(job) for job in jobs]
-    bad = [result for result in results if isinstance(result, ExposureError)]
-    good = {result["exposure"]: result for result in results if isinstance(result, dict)}
-    return good, bad
-
-
-def _read_one(job: tuple[Path, Path | None]) -> dict | ExposureError:
-    path, known = job
-    try:
-        record = _known_record(known, exposure_name(path))
-        if record and record["fingerprint"] == fingerprint(path):
-            return record
-        record = read_record(path)
-        closed_polygon(record["footprint"]["ra"], record["footprint"]["dec"])
-        return record
-    except ExposureError as error:
-        return error
-    except SkymapError as error:
-        return ExposureError(
-            path, f"has a WCS without a usable footprint: it {error.what}", _LEAVE_OUT
-        )
-    except MemoryError:
-        raise
-    except Exception as error:  # one odd header among thousands must not end the run untold
-        return ExposureError(
-            path, f"has no usable header ({type(error).__name__}: {error})", _LEAVE_OUT
-        )
-
-
-def _known_record(path: Path | None, name: str) -> dict | None:
-    """Record of an earlier run; None when there is none or it is damaged."""
-    try:
-        record = json.loads(path.read_bytes()) if path else None
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(record, dict) and record.keys() >= _KEYS and record["exposure"] == name
-    return record if whole else None
 
 
 def _make_products(
@@ -250,13 +188,13 @@ def _without_bad(path: str, association: dict, records: dict[str, dict]) -> tupl
     return {**association, "products": products}, notes
 
 
-def _write_folder(folder: Path, suffix: str, contents: dict[str, dict]) -> None:
-    """Make a folder hold exactly these JSON files, touching only those that change."""
+def _write_associations(folder: Path, products: dict[str, dict]) -> None:
+    """Make a folder hold exactly these associations, touching only those that change."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        write_text(folder / f"{name}{suffix}", json.dumps(content, indent=1) + "\n")
-    for path in folder.glob(f"*{suffix}"):
-        if path.name.removesuffix(suffix) not in contents:
+    for name, content in products.items():
+        write_text(folder / f"{name}_asn.json", json.dumps(content, indent=1) + "\n")
+    for path in folder.glob("*_asn.json"):
+        if path.name.removesuffix("_asn.json") not in products:
             path.unlink()
 
 

@@ -1,0 +1,200 @@
+"""
+Records of exposures: made from a header once, and known again afterwards.
+
+A file whose status (place, size, times, inode) is what it was when its record was made is not opened. Where
+the status differs, the fingerprint of the content decides whether the header is read again: a copied or touched
+file is known, and one that was changed under an old date is not. The time of the last change of status, which
+only the system sets, is part of the status, so that a set-back date deceives nobody.
+"""
+
+import gc
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .code_digest import code_digest
+from .errors import ExposureError, SkymapError
+from .exposure import fingerprint, read_record
+from .footprint import closed_polygon
+from .product import write_text
+
+#: What a record holds (see `exposure.read_record`); one that lacks any is made again.
+_KEYS = {
+    "exposure",
+    "fingerprint",
+    "detector",
+    "optical_element",
+    "visit_id",
+    "exposure_time",
+    "start_time",
+    "end_time",
+    "shape",
+    "footprint",
+}
+#: Nanoseconds after which a file can no longer be written within the same tick of the clock of its dates.
+_SETTLED = 10_000_000_000
+#: Fewer files than this are not worth a process.
+_FEW = 16
+_LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
+_STATUS = "status.json"
+_READER = "reader.txt"
+
+
+@dataclass(frozen=True)
+class Records:
+    """
+    Records of the exposures of a run.
+
+    Attributes
+    ----------
+    good : dict
+        See `exposure.read_record`, by exposure name in alphabetical order.
+    bad : list of ExposureError
+        Why the other files cannot be used.
+    new : list of str
+        Names of the exposures whose header was read; the others were known.
+    statuses : dict
+        See `status`, by exposure name, from before the file was read.
+    """
+
+    good: dict[str, dict]
+    bad: list[ExposureError]
+    new: list[str]
+    statuses: dict[str, list]
+
+    def write(self, folder: Path) -> None:
+        """
+        Make a folder hold exactly these records, touching only files that change.
+
+        Parameters
+        ----------
+        folder : Path
+            Receives ``exposures/<exposure>.json``; ``status.json``; ``reader.txt``, the code that read the
+            records: other code reads them again.
+        """
+        place = folder / "exposures"
+        place.mkdir(parents=True, exist_ok=True)
+        for name in self.new:
+            if name in self.good:
+                write_text(place / f"{name}.json", json.dumps(self.good[name], indent=1) + "\n")
+        for path in place.glob("*.json"):
+            if path.name.removesuffix(".json") not in self.good:
+                path.unlink()
+        rows = (
+            f"{json.dumps(name)}: {json.dumps([*self.statuses[name], record['fingerprint']])}"
+            for name, record in self.good.items()
+            if self.statuses[name]
+        )
+        write_text(folder / _STATUS, "{\n" + ",\n".join(rows) + "\n}\n")
+        write_text(folder / _READER, code_digest("exposure"))
+
+
+def read_records(files: dict[str, Path], folder: Path, workers: int = 1) -> Records:
+    """
+    Read the records of exposures, taking those that are known from a folder.
+
+    Parameters
+    ----------
+    files : dict
+        Level-2 files by exposure name.
+    folder : Path
+        Has what `Records.write` left, if anything.
+    workers : int, optional
+        Processes that read headers.
+    """
+    known = _json(folder / _STATUS) if _same_reader(folder) else None
+    found: dict[str, tuple[list, dict | ExposureError, bool]] = {}
+    jobs = []
+    for name, path in sorted(files.items()):
+        record = None if known is None else _known_record(folder, name)
+        state = status(path) if record else []
+        if state and known.get(name) == [*state, record["fingerprint"]]:
+            found[name] = state, record, False
+        else:
+            jobs.append((name, path, record))
+    found.update(zip((name for name, _, _ in jobs), _read_all(jobs, workers), strict=True))
+    results = {name: result for name, (_, result, _) in sorted(found.items())}
+    return Records(
+        good={name: result for name, result in results.items() if isinstance(result, dict)},
+        bad=[result for result in results.values() if isinstance(result, ExposureError)],
+        new=[name for name, (_, _, read) in sorted(found.items()) if read],
+        statuses={name: state for name, (state, _, _) in found.items()},
+    )
+
+
+def status(path: Path) -> list:
+    """
+    What tells a file from itself after any change; empty for one that is missing or was just written.
+
+    Returns
+    -------
+    list
+        Path, size (bytes), times of the last change of content and of status (ns), inode, device.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED:
+        return []
+    times = [found.st_mtime_ns, found.st_ctime_ns]
+    return [str(path.absolute()), found.st_size, *times, found.st_ino, found.st_dev]
+
+
+def _same_reader(folder: Path) -> bool:
+    mark = folder / _READER
+    return mark.exists() and mark.read_bytes() == code_digest("exposure").encode()
+
+
+def _json(path: Path) -> dict:
+    """Content of a JSON file of this module; empty when there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _known_record(folder: Path, name: str) -> dict | None:
+    """Record of an earlier run; None when there is none or it is damaged."""
+    record = _json(folder / "exposures" / f"{name}.json")
+    return record if record.keys() >= _KEYS and record["exposure"] == name else None
+
+
+def _read_all(jobs: list[tuple], workers: int) -> list[tuple]:
+    """`_read_one` for all jobs, in their order."""
+    if workers < 2 or len(jobs) < _FEW:
+        return [_read_one(job) for job in jobs]
+    # The first one here: what its reading imports is shared with the workers. Those are forked, because a
+    # started interpreter would run the job's script again; frozen, what they inherit is not searched for
+    # garbage, a third of the time otherwise.
+    first = _read_one(jobs[0])
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=gc.freeze) as pool:
+        size = max(1, min(100, len(jobs) // (8 * workers)))
+        return [first, *pool.map(_read_one, jobs[1:], chunksize=size)]
+
+
+def _read_one(job: tuple[str, Path, dict | None]) -> tuple[list, dict | ExposureError, bool]:
+    """Status, record or reason against it, and whether the header was read."""
+    _, path, known = job
+    state = status(path)
+    try:
+        if known and known["fingerprint"] == fingerprint(path):
+            return state, known, False
+        record = read_record(path)
+        closed_polygon(record["footprint"]["ra"], record["footprint"]["dec"])
+        return state, record, True
+    except ExposureError as error:
+        return state, error, True
+    except SkymapError as error:
+        what = f"has a WCS without a usable footprint: it {error.what}"
+        return state, ExposureError(path, what, _LEAVE_OUT), True
+    except MemoryError:
+        raise
+    except Exception as error:  # one odd header among thousands must not end the run untold
+        what = f"has no usable header ({type(error).__name__}: {error})"
+        return state, ExposureError(path, what, _LEAVE_OUT), True
