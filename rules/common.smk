@@ -24,12 +24,18 @@ if not INPUTS.exposures and "--lint" not in sys.argv:
         "romosaic: nothing to do: set `exposures` (or `associations`) in config/config.yaml, or run `make demo` to see it work"
     )
 
-ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
-
 
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+
+
+def references(*keys):
+    """Reference files that the configuration names, as inputs: a new one of the same name counts."""
+    given = [
+        CONFIG[section][key] for section, key in (name.split(".") for name in keys)
+    ]
+    return [path for path in given if path]
 
 
 def raw_exposure(wildcards):

@@ -15,7 +15,11 @@ rule outlier_detection:
     resources:
         mem_mb=1000 + CONFIG["outlier_detection"]["memory_mb"],
     params:
-        parameters=CONFIG["outlier_detection"],
+        parameters={
+            key: value
+            for key, value in CONFIG["outlier_detection"].items()
+            if key != "memory_mb"  # changes no bit of the result
+        },
         code=code_digest("outlier_detection"),
     message:
         "outlier_detection {wildcards.product}"

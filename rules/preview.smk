@@ -1,6 +1,7 @@
 rule preview:
     input:
         association=association,
+        references=references("skymap.reference_file"),
         records=records,
         coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
         catalog=f"{OUT}/source_catalog/{{product}}_cat.parquet",

@@ -16,7 +16,15 @@ rule resample:
     resources:
         mem_mb=2000,
     params:
-        parameters=CONFIG["resample"],
+        parameters={
+            key: value
+            for key, value in CONFIG["resample"].items()
+            if key
+            not in (
+                "pixel_scale",
+                "rotation",
+            )  # of regular grids, which `associate` makes
+        },
         code=code_digest("resample"),
     message:
         "resample {wildcards.product}"

@@ -1,6 +1,11 @@
 rule source_catalog:
     input:
         coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
+        references=references(
+            "skymap.reference_file",
+            "source_catalog.epsf_file",
+            "source_catalog.apcorr_file",
+        ),
     output:
         catalog=f"{OUT}/source_catalog/{{product}}_cat.asdf",
         parquet=f"{OUT}/source_catalog/{{product}}_cat.parquet",

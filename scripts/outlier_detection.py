@@ -14,7 +14,10 @@ with reported(snakemake.log[0]):
     members = [exposure.open_flux(path) for path in files.members]
     levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
     grid = association_file.read_grid(files.association)
-    flags = outlier_detection.detect_outliers(members, levels, grid, parameters, snakemake.threads)
+    budget = {"memory_mb": snakemake.resources.mem_mb - 1000}  # the rest is what the rule adds
+    flags = outlier_detection.detect_outliers(
+        members, levels, grid, parameters | budget, snakemake.threads
+    )
     rows = []
     for member, (flagged, why) in zip(members, flags, strict=True):
         row = {"exposure": member.name, "shape": list(member.shape)}

@@ -45,6 +45,8 @@ def member(dx=0.0, dy=0.0, roll=0.0, level=0.0, sky=None, noise=0.0, seed=0, cen
     value = value + noise * np.random.default_rng(seed).normal(size=ra.shape)
     blocks = {
         "size": SIZE,
+        "x": x,
+        "y": y,
         "value": value.astype(np.float32),
         "error": np.full(ra.shape, max(noise, 1e-4), np.float32),
         "n_good": np.full(ra.shape, SIZE**2, np.int32),

@@ -31,7 +31,7 @@ class CoaddFile:
         How it was drizzled (kernel ``square`` where the file does not say).
     meta : dict-like
         ``roman.meta`` of the mosaic.
-    inputs : list of dict
+    inputs : list of (name, fingerprint)
         Level-2 exposures that it was made of: name, fingerprint.
     """
 
@@ -43,7 +43,7 @@ class CoaddFile:
     pixfrac: float
     kernel: str
     meta: Any
-    inputs: list[dict]
+    inputs: list[tuple[str, str]]
 
 
 def read_coadd(path: str | Path) -> CoaddFile:
@@ -85,7 +85,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
         float(meta.resample.pixfrac),
         str(own.get("parameters", {}).get("kernel", "square")),
         meta,
-        list(own.get("inputs", [])),
+        [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
     )
 
 

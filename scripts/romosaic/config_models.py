@@ -348,7 +348,7 @@ class SourceCatalog(Section):
 class Preview(Section):
     """Pictures of the mosaics."""
 
-    size: whole(ge=100, le=10000) = key(1080, "Longer side of a picture.", unit="pixel")
+    size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
 
 
 def _section(kind: type[Section]):

@@ -118,8 +118,7 @@ def _read_blocks(member) -> _Blocks:
     error = np.asarray(statistics["error"], float)
     good = np.isfinite(value) & np.isfinite(error) & (np.asarray(statistics["n_good"]) > 0)
     ny, nx = member.shape
-    size = int(statistics["size"])
-    x, y = _centers(nx, size), _centers(ny, size)
+    x, y = np.asarray(statistics["x"], float), np.asarray(statistics["y"], float)
     ra, dec = member.pixmap.sky(*np.meshgrid(x, y))
     edge_x, edge_y = np.array([-0.5, nx - 0.5]), np.array([-0.5, ny - 0.5])
     corners = unit_vector(*member.pixmap.sky(*np.meshgrid(edge_x, edge_y))).reshape(3, -1)
@@ -137,12 +136,6 @@ def _read_blocks(member) -> _Blocks:
         center,
         float(radius),
     )
-
-
-def _centers(n: int, size: int) -> np.ndarray:
-    """Middle of each block along an axis of n pixels; the last block may be smaller."""
-    edges = np.append(np.arange(0, n, size), n)
-    return (edges[:-1] + edges[1:] - 1) / 2
 
 
 def _all_pairs(members: list, blocks: list[_Blocks]) -> dict[str, np.ndarray]:
