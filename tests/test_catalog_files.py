@@ -77,7 +77,7 @@ def test_coadd_is_read_with_its_grid(coadd_path):
     for x, y in ((0, 0), (50, 99)):
         np.testing.assert_allclose(coadd.grid.to_sky(x, y), grid().to_sky(x, y), atol=1e-11)
     assert (coadd.optical_element, coadd.pixfrac, coadd.kernel) == ("F158", 0.8, "turbo")
-    assert coadd.inputs == [{"name": "exposure", "fingerprint": "abc"}]
+    assert coadd.inputs == [("exposure", "abc")]
 
 
 def test_mirrored_coadd_is_seen_by_its_wcs(tmp_path):
