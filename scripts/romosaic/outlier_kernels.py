@@ -368,12 +368,11 @@ def judge(
             else:
                 v = noise[0] + max(blot[j, i] - noise[1], 0.0) * noise[2]
             v *= factors[abs(members[j, i]), 0]
-            error = np.sqrt(v)
             steepest, rim = _derivative(blot, j, i)
             if rim:
                 slope = _slope(reference, coefficients, place, box[0] + j, box[2] + i)
                 steepest = max(steepest, slope)
             derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
-            first[j, i] = difference > limits[0] * derivative + limits[1] * error
-            second[j, i] = difference > limits[2] * derivative + limits[3] * error
+            first[j, i] = difference > limits[0] * derivative + limits[1] * np.sqrt(v)
+            second[j, i] = difference > limits[2] * derivative + limits[3] * np.sqrt(v)
     _reasons(data, blot, members, first, second, limits[4], why)
