@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import exposure, flux, product
+    from romosaic import exposure, flux, flux_file, product
 
     raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
     model, conversion = exposure.read_exposure(raw)
     calibrated = flux.calibrate(
         exposure.arrays(model), conversion, where=raw, **snakemake.params.parameters
     )
-    product.write_flux(
+    flux_file.write_flux(
         snakemake.output[0],
         model,
         calibrated,

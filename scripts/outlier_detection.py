@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import association_file, exposure, outlier_detection, product
+    from romosaic import association_file, flux_file, outlier_detection, product
 
     files, parameters = snakemake.input, snakemake.params.parameters
-    members = [exposure.open_flux(path) for path in files.members]
+    members = [flux_file.open_flux(path) for path in files.members]
     levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
     grid = association_file.read_grid(files.association)
     budget = {"memory_mb": snakemake.resources.mem_mb - 1000}  # the rest is what the rule adds

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
 with reported(snakemake.log[0]):
     import pandas as pd
-    from romosaic import association, catalog_files, preview, product
+    from romosaic import association, catalog_files, preview
+    from romosaic.atomic import atomic
 
     grid = association.read_grid(snakemake.input.association)
     footprints = association.read_footprints(snakemake.input.records)
     sources = pd.read_parquet(snakemake.input.catalog, columns=["x_centroid", "y_centroid"])
-    with product.atomic(snakemake.output[0]) as temporary:
+    with atomic(snakemake.output[0]) as temporary:
         preview.draw(
             temporary,
             catalog_files.read_coadd(snakemake.input.coadd).data,

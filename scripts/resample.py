@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import association_file, exposure, mosaic_model, product, resample
+    from romosaic import association_file, flux_file, mosaic_model, product, resample
 
     files, parameters = snakemake.input, snakemake.params.parameters
     asn = json.loads(Path(files.association).read_text())
     grid = association_file.read_grid(files.association)
-    members = [exposure.open_flux(path) for path in files.members]
+    members = [flux_file.open_flux(path) for path in files.members]
     sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
     levels = [row["level"] for row in sky["members"]]
     flagged = [row["flagged"] for row in outliers["members"]]

@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import exposure, product, skymatch
+    from romosaic import flux_file, product, skymatch
 
     parameters = snakemake.params.parameters
-    members = [exposure.open_flux(path) for path in snakemake.input.members]
+    members = [flux_file.open_flux(path) for path in snakemake.input.members]
     match = skymatch.match_sky(members, parameters)
     rows = []
     columns = zip(members, match.level, match.status, match.group, strict=True)

@@ -1,7 +1,7 @@
 """Quality of products against the truth of simulated exposures: used by tests and benchmarks."""
 
 import numpy as np
-from romosaic.exposure import FluxExposure
+from romosaic.flux_file import FluxExposure
 from romosaic.grid import Grid
 
 

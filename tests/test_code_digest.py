@@ -159,5 +159,21 @@ def test_steps_of_the_project(step):
 
 @pytest.mark.parametrize("step", PIXEL_STEPS)
 def test_pixel_steps_do_not_hang_on_the_preview_or_each_other(step):
-    others = {*PIXEL_STEPS, "associate", "preview"} - {step, "flux"}
+    others = {*PIXEL_STEPS, "associate", "preview"} - {step}
     assert not others & set(modules(step))
+
+
+@pytest.mark.parametrize(
+    ("step", "others"),
+    [
+        *((step, {"sky", "halves"}) for step in ("associate", "plan", "simulate", "skymatch")),
+        *((step, {"sky", "halves", "exposure"}) for step in ("source_catalog", "preview")),
+        *((step, {"sky", "exposure"}) for step in ("skymatch", "outlier_detection", "resample")),
+        *((step, {"product", "flux_file"}) for step in ("associate", "plan", "simulate")),
+    ],
+)
+def test_steps_do_not_hang_on_what_they_do_not_use(step, others):
+    used = set(modules(step))
+    assert used and not others & used
+    # what is named above is there
+    assert others <= {*modules("flux"), *modules("resample")}

@@ -1,4 +1,4 @@
-"""Files of the flux step: mapped arrays equal what flux made, without asdf's plugins."""
+"""Files of the flux step: valid images, whose mapped arrays equal what flux made, without asdf's plugins."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from romosaic import exposure, flux, product
 from romosaic.errors import ProductError
+from romosaic.flux_file import open_flux, write_flux
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,13 @@ def flux_file(tmp_path_factory, survey):
     pixmap = exposure.pixel_map(name, model)
     path = tmp_path_factory.mktemp("flux") / f"{name}_flux.asdf"
     made_of = product.provenance({"max_unusable_fraction": 0.5}, [(name, "abc")])
-    product.write_flux(path, model, calibrated, pixmap, name, made_of)
+    write_flux(path, model, calibrated, pixmap, name, made_of)
     return path, calibrated, pixmap
 
 
 def test_open_flux_maps_what_flux_made(flux_file, survey):
     path, calibrated, pixmap = flux_file
-    found = exposure.open_flux(path)
+    found = open_flux(path)
     assert found.name == survey.names[1] and found.fingerprint == "abc"
     assert found.shape == (256, 256)
     assert found.exposure_time == survey.parameters["exposure_time"]
@@ -53,8 +54,8 @@ def test_small_variances_are_float32(tmp_path, survey):
     calibrated = flux.calibrate(exposure.arrays(model), 1e-4, where="a")
     pixmap = exposure.pixel_map("a", model)
     path = tmp_path / "a_flux.asdf"
-    product.write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
-    found = exposure.open_flux(path)
+    write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
+    found = open_flux(path)
     for name, variance in calibrated.variances.items():
         assert getattr(found, name).dtype == np.float32
         np.testing.assert_array_equal(getattr(found, name), variance)
@@ -72,8 +73,8 @@ def test_variances_that_the_exposure_lacks(tmp_path, image_model):
     calibrated = flux.calibrate(exposure.arrays(model), conversion, where="a")
     pixmap = exposure.pixel_map("a", model)
     path = tmp_path / "a_flux.asdf"
-    product.write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
-    found = exposure.open_flux(path)
+    write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
+    found = open_flux(path)
     assert found.var_flat is None
     np.testing.assert_array_equal(
         found.var_rnoise, calibrated.variances["var_rnoise"].astype(np.float16)
@@ -82,12 +83,12 @@ def test_variances_that_the_exposure_lacks(tmp_path, image_model):
 
 def test_open_flux_refuses_other_files(tmp_path, survey):
     with pytest.raises(ProductError, match="is not a file of the flux step"):
-        exposure.open_flux(survey.paths[survey.names[0]])
+        open_flux(survey.paths[survey.names[0]])
     with pytest.raises(ProductError, match="No such file"):
-        exposure.open_flux(tmp_path / "a_flux.asdf")
+        open_flux(tmp_path / "a_flux.asdf")
     product.write_step(tmp_path / "b_flux.asdf", {"members": []})
     with pytest.raises(ProductError, match="is not a file of the flux step"):
-        exposure.open_flux(tmp_path / "b_flux.asdf")
+        open_flux(tmp_path / "b_flux.asdf")
 
 
 def test_open_flux_refuses_cut_files(tmp_path, flux_file):
@@ -96,15 +97,91 @@ def test_open_flux_refuses_cut_files(tmp_path, flux_file):
     for part in (0.999, 0.6, 0.1, 0.001, 0.0):
         path.write_bytes(content[: int(part * len(content))])
         with pytest.raises(ProductError) as error:
-            exposure.open_flux(path)
+            open_flux(path)
         assert "\n" not in str(error.value)
 
 
 def test_open_flux_loads_no_plugins(flux_file):
     code = (
-        "import sys; from romosaic.exposure import open_flux;"
+        "import sys; from romosaic.flux_file import open_flux;"
         f"f = open_flux({str(flux_file[0])!r}); f.data[3:5].sum(); f.sky_blocks; f.pixmap; f.var_flat;"
         "assert not {'asdf', 'astropy', 'roman_datamodels', 'gwcs'} & set(sys.modules)"
     )
     folder = Path(__file__).parent.parent / "scripts"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+
+
+# --- as other programs see them ---
+
+
+@pytest.fixture(scope="module")
+def calibration(survey):
+    """Parts of a flux file: model, Calibrated, pixel map, name."""
+    name = survey.names[2]
+    model, conversion = exposure.read_exposure(survey.paths[name])
+    calibrated = flux.calibrate(exposure.arrays(model), conversion, where=name)
+    return model, calibrated, exposure.pixel_map(name, model), name
+
+
+def write(path, calibration):
+    made_of = product.provenance({}, [(calibration[3], "abc")])
+    write_flux(path, *calibration, made_of)
+    return path
+
+
+def test_flux_files_are_valid_images(tmp_path, calibration):
+    import asdf
+    import roman_datamodels.datamodels as rdm
+
+    path = write(tmp_path / f"{calibration[3]}_flux.asdf", calibration)
+    assert list(tmp_path.iterdir()) == [path]
+    with asdf.open(path, validate_checksums=True, lazy_load=False) as file:
+        file.validate()
+    with rdm.open(path) as model:
+        assert isinstance(model, rdm.ImageModel)
+        model.validate()
+        assert model.meta.cal_step.flux == "COMPLETE" and model.meta.filename == path.name
+        assert model.meta.cal_step.flat_field == "COMPLETE"
+        calibrated = calibration[1]
+        np.testing.assert_array_equal(model.data, calibrated.data)
+        np.testing.assert_array_equal(model.dq, calibrated.dq)
+        for name in ("err", "var_poisson", "var_rnoise", "var_flat"):
+            plane = calibrated.err if name == "err" else calibrated.variances[name]
+            assert model[name].dtype == np.float16
+            np.testing.assert_allclose(np.asarray(model[name], float), plane, rtol=6e-4, atol=1e-7)
+        x, y = model.meta.wcs(10.0, 20.0), calibration[2].sky(10.0, 20.0)
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-10)
+
+
+def test_flux_files_calibrate_to_themselves(tmp_path, calibration):
+    # The file is a calibrated Level-2 image: the workflow takes it as input, and changes nothing.
+    path = write(tmp_path / "again_cal.asdf", calibration)
+    model, conversion = exposure.read_exposure(path)
+    assert conversion == 1.0
+    again = flux.calibrate(exposure.arrays(model), conversion, where=path)
+    np.testing.assert_array_equal(again.data, calibration[1].data)
+    np.testing.assert_array_equal(again.dq, calibration[1].dq)
+    assert exposure.read_record(path)["optical_element"] == "F158"
+
+
+def test_errors_beyond_float16_stay_finite(tmp_path, calibration):
+    import roman_datamodels.datamodels as rdm
+
+    model, calibrated, pixmap, name = calibration
+    calibrated.err[0, 0] = calibrated.variances["var_poisson"][0, 0] = 1e6
+    path = write(tmp_path / "a_flux.asdf", (model, calibrated, pixmap, name))
+    with rdm.open(path) as found:
+        assert found.err[0, 0] == found.var_poisson[0, 0] == 65504
+
+
+def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch):
+    import asdf
+
+    def fail(self, stream, *args, **kwargs):
+        Path(stream).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(asdf.AsdfFile, "write_to", fail)
+    with pytest.raises(ProductError, match="No space left"):
+        write(tmp_path / "a_flux.asdf", calibration)
+    assert list(tmp_path.iterdir()) == []

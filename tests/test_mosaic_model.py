@@ -6,7 +6,7 @@ import asdf
 import numpy as np
 import pytest
 import roman_datamodels as rdm
-from romosaic import exposure, flux, pixmap, product
+from romosaic import exposure, flux, flux_file, pixmap, product
 from romosaic import mosaic_model as mosaic
 from romosaic.config import load
 from romosaic.grid import Grid, unit_vector
@@ -230,8 +230,8 @@ def members(survey, tmp_path_factory):
         fitted = pixmap.PixelMap.fit(function, calibrated.data.shape)
         made = product.provenance({}, [(name, exposure.fingerprint(path))])
         target = folder / f"{name}_flux.asdf"
-        product.write_flux(target, model, calibrated, fitted, name, made)
-        opened.append(exposure.open_flux(target))
+        flux_file.write_flux(target, model, calibrated, fitted, name, made)
+        opened.append(flux_file.open_flux(target))
     return opened
 
 

@@ -143,7 +143,7 @@ def test_sky_levels_follow_the_truth(run, survey):
 
 
 def test_outliers_are_found(run, survey):
-    from romosaic.exposure import open_flux
+    from romosaic.flux_file import open_flux
     from romosaic.product import read_step
 
     results = run[0] / "results"

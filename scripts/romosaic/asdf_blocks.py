@@ -281,7 +281,7 @@ def write_asdf(path: str | Path, tree: dict) -> None:
     Parameters
     ----------
     path : str or path
-        File to write; use within `product.atomic`.
+        File to write; use within `atomic.atomic`.
     tree : dict
         Dicts, lists, strings, numbers, booleans, None and numpy arrays of numbers (C order is made).
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .association import make_associations, resolve_association
+from .atomic import write_text
 from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
-from .product import write_text
 from .records import read_records
 from .skymap import SkyMap, read_skymap
 from .user_association import member_files, read_association, refuse_missing, science_members

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .atomic import atomic
 from .errors import ProductError
 from .grid import Grid, unit_vector
-from .product import atomic, write_model
+from .product import write_model
 
 # Rows per group of the parquet file: HATS importers read group by group.
 _ROW_GROUP = 100_000

@@ -1,15 +1,13 @@
 """
-Exposures: read and validate calibrated Level-2 files (`_cal.asdf`), map the files that `flux` makes of them.
+Exposures: read and validate calibrated Level-2 files (`_cal.asdf`).
 
 `read_record` needs the header only, `read_exposure` everything; both take a file as hostile until it has proved
-itself. `open_flux` trusts `flux` and maps only what is asked for.
+itself.
 """
 
 import re
 import warnings
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -276,123 +274,3 @@ def arrays(model) -> dict[str, np.ndarray]:
     """Arrays of an ImageModel that the workflow uses: data, err, dq and the variances that it has."""
     names = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
     return {name: np.asarray(model[name]) for name in names if model.get(name) is not None}
-
-
-@dataclass(frozen=True)
-class FluxExposure:
-    """
-    One exposure as `flux` left it; arrays are read-only memory maps.
-
-    Attributes
-    ----------
-    path : Path
-        The `_flux.asdf` file.
-    """
-
-    path: Path
-    blocks: AsdfBlocks
-    tree: dict
-
-    @property
-    def meta(self) -> dict:
-        """Header of the Level-2 image (plain types)."""
-        return self.tree["roman"]["meta"]
-
-    @property
-    def _own(self) -> dict:
-        return self.tree["romosaic"]
-
-    @property
-    def name(self) -> str:
-        """Name of the exposure."""
-        return self._own["exposure"]
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the Level-2 file."""
-        return self._own["provenance"]["inputs"][0]["fingerprint"]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(ny, nx)."""
-        return tuple(self.tree["roman"]["data"]["shape"])
-
-    @property
-    def exposure_time(self) -> float:
-        """Seconds."""
-        return float(self.meta["exposure"]["exposure_time"])
-
-    @cached_property
-    def data(self) -> np.ndarray:
-        """(ny, nx) float32, MJy/sr."""
-        return self.blocks.array(self.tree["roman"]["data"])
-
-    @cached_property
-    def dq(self) -> np.ndarray:
-        """(ny, nx) uint32."""
-        return self.blocks.array(self.tree["roman"]["dq"])
-
-    def _variance(self, name: str) -> np.ndarray | None:
-        node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)
-        return None if node is None else self.blocks.array(node)
-
-    @cached_property
-    def var_rnoise(self) -> np.ndarray:
-        """(ny, nx) float16 or float32, MJy^2/sr^2."""
-        return self._variance("var_rnoise")
-
-    @cached_property
-    def var_poisson(self) -> np.ndarray:
-        """(ny, nx) float16 or float32, MJy^2/sr^2."""
-        return self._variance("var_poisson")
-
-    @cached_property
-    def var_flat(self) -> np.ndarray | None:
-        """(ny, nx) float16 or float32, MJy^2/sr^2; None where the exposure has none."""
-        return self._variance("var_flat")
-
-    @cached_property
-    def sky_blocks(self) -> dict:
-        """Sky statistics: see `sky.block_statistics`."""
-        blocks = dict(self._own["sky_blocks"])
-        dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
-        for key, dtype in dtypes.items():
-            blocks[key] = np.asarray(self.blocks.array(blocks[key]), dtype=dtype)
-        return blocks
-
-    @property
-    def sky_variance(self) -> float:
-        """Median variance of the sky pixels, MJy^2/sr^2."""
-        return float(self._own["noise"]["sky_variance"])
-
-    @property
-    def poisson_slope(self) -> float:
-        """Increase of the variance per unit of signal above the pedestal, MJy/sr."""
-        return float(self._own["noise"]["poisson_slope"])
-
-    @property
-    def pedestal(self) -> float:
-        """Median level of the sky pixels, MJy/sr."""
-        return float(self._own["noise"]["pedestal"])
-
-    @cached_property
-    def pixmap(self) -> PixelMap:
-        """Detector pixels <-> sky."""
-        return PixelMap.from_tree(self._own["pixmap"])
-
-
-def open_flux(path: str | Path) -> FluxExposure:
-    """
-    Open a file that `flux` made, without asdf's plugins.
-
-    Raises
-    ------
-    ProductError
-        The file is missing, cut short, or not one of `flux`'s.
-    """
-    path = Path(path)
-    blocks = AsdfBlocks.read(path)
-    tree = blocks.tree()
-    if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
-        raise ProductError(path, "is not a file of the flux step", "delete it and run again")
-    return FluxExposure(path, blocks, tree)

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import dq as dq_flags
 from .errors import ExposureError
-from .halves import from_half
+from .halves import from_half, to_half
 from .sky import block_statistics, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
@@ -50,6 +50,10 @@ class Calibrated:
     sky_blocks: dict
     noise: dict
     unusable: dict[str, int] = field(default_factory=dict)
+
+    def halves(self) -> dict[str, np.ndarray]:
+        """Errors and variances in the precision of the schema, float16."""
+        return {name: to_half(plane) for name, plane in {"err": self.err, **self.variances}.items()}
 
     def precise_variances(self) -> dict[str, np.ndarray]:
         """Variances that need float32 because the schema's float16 would lose their digits; often none."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
-from .exposure import FluxExposure
 from .grid import Grid
 from .names import SUFFIX
 
 if TYPE_CHECKING:
+    from .flux_file import FluxExposure
     from .resample import Coadd
 
 #: What `association.make_associations` and romancal call their products, up to the group of exposures.
@@ -194,7 +194,7 @@ def member_table(rows: Sequence[dict]):
 def mosaic_model(
     coadd: "Coadd",
     grid: Grid,
-    members: Sequence[FluxExposure],
+    members: Sequence["FluxExposure"],
     *,
     association: dict,
     sky: Sequence[dict],
@@ -269,7 +269,7 @@ def _steps(sky: Sequence[dict], outliers: dict) -> dict:
 
 
 def _resample(
-    members: Sequence[FluxExposure], metas: list[dict], grid: Grid, parameters: dict
+    members: Sequence["FluxExposure"], metas: list[dict], grid: Grid, parameters: dict
 ) -> dict:
     areas = [member.pixmap.on_grid(grid).pixel_ratio for member in members]
     return {
@@ -340,7 +340,7 @@ def _statistics(coadd: "Coadd") -> dict:
     }
 
 
-def _tables(members: Sequence[FluxExposure], metas: list[dict], sky: Sequence[dict]) -> dict:
+def _tables(members: Sequence["FluxExposure"], metas: list[dict], sky: Sequence[dict]) -> dict:
     """One table per section of the members' metadata, one row per member."""
     basic = [
         {key: value for key, value in m.items() if not isinstance(value, dict | list)}

@@ -82,7 +82,7 @@ def detect_outliers(
     ----------
     members : list of FluxExposure
         Or anything with `shape`, `data`, `dq`, `pixmap`, `sky_variance`, `pedestal`, `poisson_slope` and,
-        for noise 'err', the variance planes, as in `exposure.FluxExposure`. Only windows are read.
+        for noise 'err', the variance planes, as in `flux_file.FluxExposure`. Only windows are read.
     levels : (n,) array_like of float
         Sky level to subtract from each member, MJy/sr.
     grid : Grid

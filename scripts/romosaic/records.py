@@ -15,11 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import write_text
 from .code_digest import code_digest
 from .errors import ExposureError, SkymapError
 from .exposure import fingerprint, read_record
 from .footprint import closed_polygon
-from .product import write_text
 
 #: What a record holds (see `exposure.read_record`); one that lacks any is made again.
 _KEYS = {

@@ -216,7 +216,7 @@ def simulate_one(parameters: dict, name: str, path: str | Path) -> None:
     """
     import asdf
 
-    from romosaic.product import atomic
+    from romosaic.atomic import atomic
 
     path = Path(path)
     chosen = [exposure for exposure in plan(parameters) if exposure["name"] == name]
@@ -249,7 +249,7 @@ def write_scene(parameters: dict, path: str | Path) -> None:
         ECSV file: the columns of `romosaic.scene.draw_scene`, and ``flux_<filter>`` (nJy) and ``mag_<filter>``
         (AB) of every filter simulated.
     """
-    from romosaic.product import atomic
+    from romosaic.atomic import atomic
 
     scene = survey_scene(parameters)
     with atomic(path) as temporary:

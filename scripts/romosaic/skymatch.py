@@ -68,7 +68,7 @@ def match_sky(members: list, parameters) -> SkyMatch:
     Parameters
     ----------
     members : list of FluxExposure
-        Or anything with `shape`, `sky_blocks` and `pixmap` as in `exposure.FluxExposure`.
+        Or anything with `shape`, `sky_blocks` and `pixmap` as in `flux_file.FluxExposure`.
     parameters : mapping
         `skymethod` ('local', 'global', 'match', 'global+match'), `match_down`, `skystat`,
         `nclip`, `lsigma`, `usigma`: section `skymatch` of the configuration. (`lower`, `upper`, `dqbits`

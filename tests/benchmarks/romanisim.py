@@ -17,7 +17,7 @@ import numpy as np
 import quality
 from astropy.table import Table
 from romosaic.association import read_grid
-from romosaic.exposure import open_flux
+from romosaic.flux_file import open_flux
 from romosaic.product import read_step
 
 ROOT = Path(__file__).parent.parent.parent

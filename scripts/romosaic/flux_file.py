@@ -1,0 +1,194 @@
+"""
+Files of the step `flux`: calibrated exposures, valid Level-2 images whose arrays later steps map.
+
+Who maps them depends on no code that made them.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .asdf_blocks import AsdfBlocks
+from .atomic import atomic
+from .errors import ProductError
+from .pixmap import PixelMap
+
+if TYPE_CHECKING:
+    from .flux import Calibrated
+
+
+def write_flux(
+    path: str | Path,
+    model,
+    calibrated: "Calibrated",
+    pixmap: PixelMap,
+    exposure: str,
+    provenance: dict,
+) -> None:
+    """
+    Write a calibrated exposure: a valid ImageModel whose images can be mapped, plus what later steps need.
+
+    Parameters
+    ----------
+    path : str or path
+        `_flux.asdf` file.
+    model : ImageModel
+        The open Level-2 model; its arrays and cal_step are replaced.
+    calibrated : Calibrated
+        Result of `flux.calibrate`.
+    pixmap : PixelMap
+        Detector pixels <-> sky.
+    exposure : str
+        Name of the exposure.
+    provenance : dict
+        See `product.provenance`.
+    """
+    import asdf
+    from astropy.time import Time
+
+    model.data, model.dq = calibrated.data, calibrated.dq
+    for name, plane in calibrated.halves().items():
+        model[name] = plane
+    model.meta.cal_step["flux"] = "COMPLETE"
+    model.meta.filename = Path(path).name
+    model.meta.file_date = Time.now()
+    own = {
+        "exposure": exposure,
+        "noise": calibrated.noise,
+        "unusable": calibrated.unusable,
+        "sky_blocks": calibrated.sky_blocks,
+        "pixmap": pixmap.to_tree(),
+        "variances": calibrated.precise_variances(),
+        "provenance": provenance,
+    }
+    file = asdf.AsdfFile({"roman": model._instance, "romosaic": own})
+    mapped = {"data", "dq", *calibrated.variances}
+    for name, array in model._instance.items():
+        if isinstance(array, np.ndarray | asdf.tags.core.NDArrayType) and name not in mapped:
+            file.set_array_compression(array, "lz4")
+    with atomic(path) as temporary, asdf.config_context() as settings:
+        settings.array_inline_threshold = 0
+        file.write_to(temporary)
+
+
+@dataclass(frozen=True)
+class FluxExposure:
+    """
+    One exposure as `flux` left it; arrays are read-only memory maps.
+
+    Attributes
+    ----------
+    path : Path
+        The `_flux.asdf` file.
+    """
+
+    path: Path
+    blocks: AsdfBlocks
+    tree: dict
+
+    @property
+    def meta(self) -> dict:
+        """Header of the Level-2 image (plain types)."""
+        return self.tree["roman"]["meta"]
+
+    @property
+    def _own(self) -> dict:
+        return self.tree["romosaic"]
+
+    @property
+    def name(self) -> str:
+        """Name of the exposure."""
+        return self._own["exposure"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the Level-2 file."""
+        return self._own["provenance"]["inputs"][0]["fingerprint"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return tuple(self.tree["roman"]["data"]["shape"])
+
+    @property
+    def exposure_time(self) -> float:
+        """Seconds."""
+        return float(self.meta["exposure"]["exposure_time"])
+
+    @cached_property
+    def data(self) -> np.ndarray:
+        """(ny, nx) float32, MJy/sr."""
+        return self.blocks.array(self.tree["roman"]["data"])
+
+    @cached_property
+    def dq(self) -> np.ndarray:
+        """(ny, nx) uint32."""
+        return self.blocks.array(self.tree["roman"]["dq"])
+
+    def _variance(self, name: str) -> np.ndarray | None:
+        node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)
+        return None if node is None else self.blocks.array(node)
+
+    @cached_property
+    def var_rnoise(self) -> np.ndarray:
+        """(ny, nx) float16 or float32, MJy^2/sr^2."""
+        return self._variance("var_rnoise")
+
+    @cached_property
+    def var_poisson(self) -> np.ndarray:
+        """(ny, nx) float16 or float32, MJy^2/sr^2."""
+        return self._variance("var_poisson")
+
+    @cached_property
+    def var_flat(self) -> np.ndarray | None:
+        """(ny, nx) float16 or float32, MJy^2/sr^2; None where the exposure has none."""
+        return self._variance("var_flat")
+
+    @cached_property
+    def sky_blocks(self) -> dict:
+        """Sky statistics: see `sky.block_statistics`."""
+        blocks = dict(self._own["sky_blocks"])
+        dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
+        for key, dtype in dtypes.items():
+            blocks[key] = np.asarray(self.blocks.array(blocks[key]), dtype=dtype)
+        return blocks
+
+    @property
+    def sky_variance(self) -> float:
+        """Median variance of the sky pixels, MJy^2/sr^2."""
+        return float(self._own["noise"]["sky_variance"])
+
+    @property
+    def poisson_slope(self) -> float:
+        """Increase of the variance per unit of signal above the pedestal, MJy/sr."""
+        return float(self._own["noise"]["poisson_slope"])
+
+    @property
+    def pedestal(self) -> float:
+        """Median level of the sky pixels, MJy/sr."""
+        return float(self._own["noise"]["pedestal"])
+
+    @cached_property
+    def pixmap(self) -> PixelMap:
+        """Detector pixels <-> sky."""
+        return PixelMap.from_tree(self._own["pixmap"])
+
+
+def open_flux(path: str | Path) -> FluxExposure:
+    """
+    Open a file that `flux` made, without asdf's plugins.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, cut short, or not one of `flux`'s.
+    """
+    path = Path(path)
+    blocks = AsdfBlocks.read(path)
+    tree = blocks.tree()
+    if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
+        raise ProductError(path, "is not a file of the flux step", "delete it and run again")
+    return FluxExposure(path, blocks, tree)

@@ -1,0 +1,113 @@
+"""Atomic writing: a file appears whole or not at all, and keeps its age when nothing changes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from romosaic.atomic import atomic, write_text
+from romosaic.errors import ProductError
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def leftovers(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.asdf"
+    with atomic(path) as temporary:
+        assert temporary.parent == path.parent and temporary.suffix == ".asdf"
+        assert temporary != path and temporary.name.startswith(".")
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole" and leftovers(path.parent) == ["a.asdf"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_failure_leaves_nothing(tmp_path, error):
+    path = tmp_path / "a.asdf"
+    with pytest.raises(type(error)), atomic(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert leftovers(tmp_path) == []
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)), atomic(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old" and leftovers(tmp_path) == ["a.asdf"]
+
+
+def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
+    with pytest.raises(ProductError, match="cannot be written"), atomic(tmp_path / "a"):
+        pass
+    assert leftovers(tmp_path) == []
+
+
+def test_killed_in_mid_write(tmp_path):
+    path = tmp_path / "a.asdf"
+    path.write_bytes(b"old")
+    code = (
+        "import time\n"
+        "from romosaic.atomic import atomic\n"
+        f"with atomic({str(path)!r}) as temporary:\n"
+        "    with open(temporary, 'wb') as stream:\n"
+        "        stream.write(b'half' * 100000)\n"
+        "        stream.flush()\n"
+        "        print('written', flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=SCRIPTS, stdout=subprocess.PIPE)
+    assert run.stdout.readline() == b"written\n"
+    run.send_signal(signal.SIGKILL)
+    run.wait(10)
+    run.stdout.close()
+    assert path.read_bytes() == b"old"
+    # What is left is hidden, and is no product by its name.
+    rest = [name for name in leftovers(tmp_path) if name != "a.asdf"]
+    assert len(rest) == 1 and rest[0].startswith(".")
+    assert [p.name for p in tmp_path.glob("[!.]*.asdf")] == ["a.asdf"]
+    # And the next run is not disturbed.
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("place", ["file/a.asdf", "file/below/a.asdf"])
+def test_a_folder_that_cannot_be_made(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProductError) as error, atomic(tmp_path / place):
+        pytest.fail("nothing can be written")
+    line = str(error.value)
+    assert line.startswith(f"{tmp_path / place}: cannot be written (") and "\n" not in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ProductError, match="Permission denied"):
+            write_text(tmp_path / "a.txt", "x")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    (tmp_path / "a.asdf").mkdir()
+    with pytest.raises(ProductError, match="cannot be written"):
+        write_text(tmp_path / "a.asdf", "x")
+    assert leftovers(tmp_path) == ["a.asdf"]
+
+
+def test_the_same_text_keeps_its_age(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "α\n")
+    os.utime(path, (1, 1))
+    write_text(path, "α\n")
+    assert path.stat().st_mtime == 1
+    write_text(path, "β\n")
+    assert path.stat().st_mtime > 1e9 and path.read_text("utf-8") == "β\n"
+    assert leftovers(tmp_path) == ["a.txt"]
