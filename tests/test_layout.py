@@ -271,6 +271,16 @@ def test_parameters_are_documented(path):
 # ---- size and hygiene ----
 
 
+def test_the_library_imports_itself_by_relative_names():
+    """Of one module imported under two names there would be two copies."""
+    absolute = [
+        short(path)
+        for path in LIBRARY
+        if re.search(r"^\s*(from|import) romosaic\b", path.read_text(), re.MULTILINE)
+    ]
+    assert absolute == []
+
+
 def test_files_are_short():
     paths = [p for p in project_files() if p.suffix in {".py", ".smk"} or p.name == "Snakefile"]
     counts = {short(path): len(path.read_text().splitlines()) for path in paths}

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from romosaic.config_models import Config
-from romosaic.config_types import Section, allowed, fields, nested
-from romosaic.errors import ConfigError
+from .config_models import Config
+from .config_types import Section, allowed, fields, nested
+from .errors import ConfigError
 
 _LISTED_PROBLEMS = 100
 

@@ -11,9 +11,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from romosaic.config import sections
-from romosaic.config_models import Config
-from romosaic.config_types import Section, allowed, fields, nested
+from .config import sections
+from .config_models import Config
+from .config_types import Section, allowed, fields, nested
 
 _BEGIN = "<!-- begin of the tables made by `make config` from scripts/romosaic/config_models.py -->"
 _END = "<!-- end of the tables made by `make config` -->"

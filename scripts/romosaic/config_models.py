@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from romosaic.config_products import CustomProduct, Region
-from romosaic.config_types import (
+from .config_products import CustomProduct, Region
+from .config_types import (
     Bits,
     Detector,
     Falling,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from romosaic.config_types import (
+from .config_types import (
     Filter,
     Positive,
     Real,

@@ -219,7 +219,7 @@ def _upper(value: Any) -> Any:
 def _bits(value: Any) -> str | None:
     if value in ("~DO_NOT_USE", None):
         return value
-    from romosaic.dq import parse_good_bits  # numpy: not needed for the default
+    from .dq import parse_good_bits  # numpy: not needed for the default
 
     return None if parse_good_bits(value) is None else str(value)
 

@@ -54,7 +54,7 @@ def draw_scene(ra: float, dec: float, radius: float, parameters: dict) -> "Table
     from astropy.table import Table
     from astropy_healpix import HEALPix
 
-    from romosaic.grid import unit_vector
+    from .grid import unit_vector
 
     healpix = HEALPix(nside=_NSIDE, order="nested")
     cells = np.sort(healpix.cone_search_lonlat(ra * u.deg, dec * u.deg, radius * u.deg))
@@ -145,7 +145,7 @@ def source_flux(scene: "Table", optical_element: str) -> np.ndarray:
     float64 array
         nJy (1 nJy = 1e-15 MJy, a surface brightness in MJy/sr times a solid angle in sr).
     """
-    from romosaic.psf import PIVOT_WAVELENGTHS
+    from .psf import PIVOT_WAVELENGTHS
 
     ratio = PIVOT_WAVELENGTHS[optical_element] / PIVOT_WAVELENGTHS[REFERENCE_FILTER]
     reference = 10.0 ** (-0.4 * (np.asarray(scene["mag"], float) - AB_ZEROPOINT))

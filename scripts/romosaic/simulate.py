@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from romosaic.errors import ConfigError
-from romosaic.simulate_plan import DEFAULTS, exposure_names, plan
+from .errors import ConfigError
+from .simulate_plan import DEFAULTS, exposure_names, plan
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -84,8 +84,8 @@ def simulate_exposure(exposure: dict, parameters: dict) -> tuple["ImageModel", d
     """
     from astropy.time import Time, TimeDelta
 
-    from romosaic.simulate_metadata import aberration_scale, build_metadata, earth_orbit
-    from romosaic.simulate_wcs import build_wcs
+    from .simulate_metadata import aberration_scale, build_metadata, earth_orbit
+    from .simulate_wcs import build_wcs
 
     parameters = DEFAULTS | parameters
     shape = tuple(parameters["shape"])
@@ -109,9 +109,9 @@ def simulate_exposure(exposure: dict, parameters: dict) -> tuple["ImageModel", d
 
 def _noiseless(exposure, wcs, shape, parameters) -> dict:
     """The scene and the sky, DN/s, and the part of the truth that says what is in them."""
-    from romosaic.scene import draw_scene, source_flux
-    from romosaic.simulate_render import draw_sources
-    from romosaic.simulate_wcs import local_geometry, pixel_area_map
+    from .scene import draw_scene, source_flux
+    from .simulate_render import draw_sources
+    from .simulate_wcs import local_geometry, pixel_area_map
 
     scene = draw_scene(*scene_circle(exposure, shape), parameters)
     flux = source_flux(scene, exposure["optical_element"])
@@ -144,7 +144,7 @@ def _noiseless(exposure, wcs, shape, parameters) -> dict:
 
 def _measured(exposure, truth, shape, parameters) -> dict:
     """Arrays of the file; adds the defects and cosmic rays to the truth."""
-    from romosaic.simulate_noise import Detector, draw_cosmic_rays, draw_defects, observe
+    from .simulate_noise import Detector, draw_cosmic_rays, draw_defects, observe
 
     seed, name, chip = parameters["seed"], exposure["name"], exposure["detector"]
     fractions = ("bad_pixel_fraction", "hot_pixel_fraction", "hot_flagged_fraction")
@@ -216,7 +216,7 @@ def simulate_one(parameters: dict, name: str, path: str | Path) -> None:
     """
     import asdf
 
-    from romosaic.atomic import atomic
+    from .atomic import atomic
 
     path = Path(path)
     chosen = [exposure for exposure in plan(parameters) if exposure["name"] == name]
@@ -249,7 +249,7 @@ def write_scene(parameters: dict, path: str | Path) -> None:
         ECSV file: the columns of `romosaic.scene.draw_scene`, and ``flux_<filter>`` (nJy) and ``mag_<filter>``
         (AB) of every filter simulated.
     """
-    from romosaic.atomic import atomic
+    from .atomic import atomic
 
     scene = survey_scene(parameters)
     with atomic(path) as temporary:
@@ -272,7 +272,7 @@ def survey_scene(parameters: dict) -> "Table":
     """
     from astropy.table import unique, vstack
 
-    from romosaic.scene import add_fluxes, draw_scene
+    from .scene import add_fluxes, draw_scene
 
     parameters = DEFAULTS | parameters
     exposures = plan(parameters)

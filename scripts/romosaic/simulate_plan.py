@@ -1,6 +1,6 @@
 """The exposures that section ``simulate`` of the configuration asks for: names and times, no pixels."""
 
-from romosaic.errors import ConfigError
+from .errors import ConfigError
 
 DEFAULTS = {
     "exposures": [],

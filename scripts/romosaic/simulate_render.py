@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from romosaic.psf import PIXEL_SCALE, cutoff_frequency, optical_transfer, wing_brightness
+from .psf import PIXEL_SCALE, cutoff_frequency, optical_transfer, wing_brightness
 
 EDGE_SIGNAL = 1e-5
 """Signal (unit of the amplitudes, per pixel) of a source at the edge of its stamp."""
