@@ -151,7 +151,7 @@ def _coverage(sums: np.ndarray) -> np.ndarray:
 
 
 def magnitudes(flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AB magnitudes of fluxes in nJy and their errors (to the bright side, as romancal's), NaN for flux <= 0."""
+    """AB magnitudes of fluxes in nJy, and their errors to the bright side as romancal's; NaN for flux <= 0."""
     positive = np.where(flux > 0, flux, np.nan)
     return (
         _AB_ZERO - 2.5 * np.log10(positive),

@@ -135,7 +135,8 @@ def psf_image(
     responses : sequence of float, optional
         Sides (arcsec) of the square pixels that the light is averaged over, one after the other; default: one
         detector pixel. A coadd made with the square kernel at pixfrac 1 has the detector pixel, the drop
-        and the output pixel: ``(0.11, 0.11, 0.055)``. Ignored rotations: squares are taken parallel to the image.
+        and the output pixel: ``(0.11, 0.11, 0.055)``. Rotations are ignored: squares are parallel to the
+        image.
     jitter : float
         Pointing jitter, mas rms per axis.
     shift : (float, float)
