@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 from romosaic.coadd_psf import CoaddPSF, analytic_psf
 from romosaic.grid import Grid
-from romosaic.sky_columns import solid_angle
 from scipy.interpolate import RectBivariateSpline
 from scipy.signal import fftconvolve
 
@@ -37,7 +36,7 @@ def grid(ny: int = 400, nx: int | None = None) -> Grid:
 
 def nanojansky(area: Grid) -> float:
     """NJy per MJy/sr and pixel."""
-    return solid_angle(area) * 1e15
+    return area.middle_pixel_area * 1e15
 
 
 def lattice(rng, size: int, step: int, faint: float, bright: float, edge: int = 25) -> np.ndarray:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from romosaic.grid import Grid, sky_position, unit_vector
+from romosaic.grid import Grid, east_north, sky_position, unit_vector
 from romosaic.skymap import SkyMap
 
 SCALE = 0.055 / 3600
@@ -205,3 +205,32 @@ def test_mirror_image_is_another_place():
     own = grid(45.0, 80.0, x0=-2300.5)
     mirrored = replace(own, x_east=False)
     assert separation(*own.to_sky(10.0, 20.0), *mirrored.to_sky(10.0, 20.0)) > 0.05
+
+
+def test_middle_pixel_shrinks_away_from_the_tangent_point():
+    assert grid().middle_pixel_area == pytest.approx(grid().pixel_area, rel=1e-15)
+    far = grid(30.0, -10.0, y0=-150_000.0)
+    angle = np.arctan((2499.5 - far.y0) * far.scale)
+    assert far.middle_pixel_area == pytest.approx(far.pixel_area * np.cos(angle) ** 3, rel=1e-14)
+    assert far.middle_pixel_area < 0.999 * far.pixel_area
+
+
+def test_east_and_north_are_the_derivatives_of_the_position():
+    ra, dec = np.random.default_rng(3).uniform([[0.0], [-80.0]], [[360.0], [80.0]], (2, 50))
+    east, north = east_north(ra, dec)
+    h = 1e-4
+    along_ra = unit_vector(ra + h, dec) - unit_vector(ra - h, dec)
+    along_dec = unit_vector(ra, dec + h) - unit_vector(ra, dec - h)
+    np.testing.assert_allclose(east, along_ra / np.linalg.norm(along_ra, axis=0), atol=1e-9)
+    np.testing.assert_allclose(north, along_dec / np.linalg.norm(along_dec, axis=0), atol=1e-9)
+
+
+def test_east_and_north_are_exact_at_poles():
+    east, north = east_north([135.0, 225.0, 10.0], [90.0, -90.0, 0.0])
+    r = np.sqrt(0.5)
+    np.testing.assert_allclose(east[:, :2], [[-r, r], [-r, -r], [0, 0]], atol=1e-15)
+    np.testing.assert_allclose(north[:, :2], [[r, -r], [-r, -r], [0, 0]], atol=1e-15)
+    assert (north[2, :2] == 0).all() and north[2, 2] == 1
+    # one number as well as many
+    assert [v.shape for v in east_north(135.0, 90.0)] == [(3,), (3,)]
+    np.testing.assert_array_equal(east_north(135.0, 90.0)[1], north[:, 0])

@@ -9,7 +9,6 @@ from romosaic.sky_columns import (
     jacobian,
     position_angle,
     sky_errors,
-    solid_angle,
 )
 from romosaic.skymap import SkyMap
 
@@ -40,7 +39,9 @@ def test_jacobian_is_the_derivative(grid):
         east, north = offsets(ra, dec, step / 2)
         np.testing.assert_allclose(matrix[:, 0, k], east, atol=1e-8)
         np.testing.assert_allclose(matrix[:, 1, k], north, atol=1e-8)
-    np.testing.assert_allclose(abs(np.linalg.det(matrix)) / ARCSEC**2, solid_angle(grid), rtol=5e-4)
+    np.testing.assert_allclose(
+        abs(np.linalg.det(matrix)) / ARCSEC**2, grid.middle_pixel_area, rtol=5e-4
+    )
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -118,10 +119,3 @@ def test_healpix_order_29():
     )
     assert np.abs(apart).max() * ARCSEC < 1e-3
     assert healpix_29(np.zeros(0), np.zeros(0)).size == 0
-
-
-def test_solid_angle_shrinks_away_from_the_tangent_point():
-    near, far = replace(GRIDS[0], x0=2499.5, y0=2499.5), GRIDS[0]
-    assert solid_angle(near) == pytest.approx(near.pixel_area)
-    angle = np.arctan(np.hypot(2499.5 - far.x0, 2499.5 - far.y0) * far.scale)
-    assert solid_angle(far) == pytest.approx(far.pixel_area * np.cos(angle) ** 3)

@@ -30,8 +30,8 @@ class Grid:
         Rotation of the pixel axes, degrees.
     skycell : str or None
         Name of the skycell, None for a regular grid.
-    ra_center, dec_center : float
-        Sky position of the middle of the grid, degrees (derived).
+    x_east : bool
+        Whether +x is east at orientation 0, as in the sky map; west if not.
     """
 
     ra0: float
@@ -48,12 +48,8 @@ class Grid:
     @cached_property
     def frame(self) -> np.ndarray:
         """(3, 3) float64: unit vectors of the +x axis, the +y axis and the tangent point, as rows."""
-        ra, dec = np.radians(self.ra0), np.radians(self.dec0)
-        # At a pole the cosine is exactly zero: the tangent point has no hair's breadth of offset.
-        cos_dec = 0.0 if abs(self.dec0) == 90 else np.cos(dec)
-        sin_dec = np.sign(self.dec0) if abs(self.dec0) == 90 else np.sin(dec)
-        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
-        north = np.array([-sin_dec * np.cos(ra), -sin_dec * np.sin(ra), cos_dec])
+        ra, (cos_dec, sin_dec) = np.radians(self.ra0), _exact_at_poles(self.dec0)
+        east, north = east_north(self.ra0, self.dec0)
         tangent = np.array([cos_dec * np.cos(ra), cos_dec * np.sin(ra), sin_dec])
         if not self.x_east:
             east = -east
@@ -71,6 +67,18 @@ class Grid:
     def pixel_area(self) -> float:
         """Solid angle of a pixel at the tangent point, steradians."""
         return self.scale**2
+
+    @property
+    def middle_pixel_area(self) -> float:
+        """
+        Solid angle of the pixel in the middle of the grid, steradians.
+
+        A gnomonic pixel shrinks with the cube of the cosine of its distance from the tangent point; across
+        a skycell it varies by less than 2e-4, between cells by 0.5 per cent.
+        """
+        xi = ((self.nx - 1) / 2 - self.x0) * self.scale
+        eta = ((self.ny - 1) / 2 - self.y0) * self.scale
+        return float(self.pixel_area / (1 + xi**2 + eta**2) ** 1.5)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -180,6 +188,24 @@ def unit_vector(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Unit vectors, shape (3, ...), of positions in degrees."""
     ra, dec = np.broadcast_arrays(np.radians(ra), np.radians(dec))
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def east_north(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Unit vectors towards east and north, each of shape (3, ...), at positions in degrees.
+
+    At a pole north is where the meridian `ra` leads on, and exactly at right angles to the axis.
+    """
+    ra, dec = np.broadcast_arrays(np.radians(ra), np.asarray(dec, float))
+    cos_dec, sin_dec = _exact_at_poles(dec)
+    east = np.stack([-np.sin(ra), np.cos(ra), np.zeros_like(ra)])
+    return east, np.stack([-sin_dec * np.cos(ra), -sin_dec * np.sin(ra), cos_dec])
+
+
+def _exact_at_poles(dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of degrees; at a pole the cosine is zero, which leaves no hair's breadth of offset."""
+    pole, angle = np.abs(dec) == 90, np.radians(dec)
+    return np.where(pole, 0.0, np.cos(angle)), np.where(pole, np.sign(dec), np.sin(angle))
 
 
 def sky_position(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

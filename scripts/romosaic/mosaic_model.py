@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
-from .grid import Grid
+from .grid import Grid, east_north
 from .names import SUFFIX
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def wcsinfo(grid: Grid) -> dict:
         "x_ref": float(grid.x0),
         "y_ref": float(grid.y0),
         "pixel_scale_ref": float(grid.pixel_scale),
-        "pixel_scale": _local_scale(grid),
+        "pixel_scale": float(np.degrees(np.sqrt(grid.middle_pixel_area))),
         "projection": "TAN",
         "s_region": "POLYGON ICRS " + " ".join(f"{r:.9f} {d:.9f}" for r, d in corners),
         "image_shape": [int(grid.ny), int(grid.nx)],
@@ -124,14 +124,6 @@ def wcsinfo(grid: Grid) -> dict:
     }
 
 
-def _local_scale(grid: Grid) -> float:
-    """Square root of the solid angle of the middle pixel, degrees."""
-    x, y = (grid.nx - 1) / 2 - grid.x0, (grid.ny - 1) / 2 - grid.y0
-    # A gnomonic pixel shrinks with the cube of the cosine of its distance from the tangent point.
-    cosine = 1 / np.sqrt(1 + (x**2 + y**2) * grid.scale**2)
-    return float(grid.pixel_scale * cosine**1.5)
-
-
 def _place(grid: Grid, x: float, y: float) -> tuple[float, float]:
     """Sky position of a pixel, degrees; that of the tangent point as it is given, at a pole too."""
     if (x, y) == (grid.x0, grid.y0):
@@ -142,12 +134,10 @@ def _place(grid: Grid, x: float, y: float) -> tuple[float, float]:
 
 def _north_angle(grid: Grid, x: float, y: float) -> float:
     """Position angle of the +y axis at a pixel, degrees east of north in [0, 360)."""
-    ra, dec = np.radians(_place(grid, x, y))
+    east, north = east_north(*_place(grid, x, y))
     here = grid.frame.T @ [(x - grid.x0) * grid.scale, (y - grid.y0) * grid.scale, 1.0]
     here /= np.linalg.norm(here)
     along = grid.frame[1] - here * (here @ grid.frame[1])
-    east = [-np.sin(ra), np.cos(ra), 0.0]
-    north = [-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)]
     # A tiny negative angle modulo 360 rounds to 360 itself.
     return float(np.degrees(np.arctan2(along @ east, along @ north)) % 360 % 360)
 

@@ -151,12 +151,6 @@ def _crossings(edges: np.ndarray, y_line: np.ndarray, nx: int):
     return line, np.clip(place, -0.5, nx - 0.5), step
 
 
-def arcmin2_per_pixel(grid: Grid) -> float:
-    """Solid angle of a pixel in the middle of a grid: a tangent plane shows sky off its centre too large."""
-    tangent = np.hypot((grid.nx - 1) / 2 - grid.x0, (grid.ny - 1) / 2 - grid.y0) * grid.scale
-    return float(grid.pixel_area * (1 + tangent**2) ** -1.5 * _ARCMIN2)
-
-
 def make_table(
     products: Sequence[Planned],
     exposures: dict[str, dict],
@@ -220,7 +214,8 @@ def _work(grid: Grid, areas: np.ndarray, ratio: float, members: int, memory_mb: 
 
 def _coverage(product: Planned, areas: np.ndarray) -> dict:
     """Where a product lies and how deep it is."""
-    grid, depth, per_pixel = product.grid, np.arange(areas.size), arcmin2_per_pixel(product.grid)
+    grid, depth = product.grid, np.arange(areas.size)
+    per_pixel = grid.middle_pixel_area * _ARCMIN2
     covered, (ra, dec) = float(areas[1:].sum()), grid.center
     listed = [f"{n}:{area * per_pixel:.4g}" for n, area in enumerate(areas) if n and area > 0]
     return {

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from romosaic.simulate_wcs import reference_point, telescope_to_sky
+from .simulate_wcs import reference_point, telescope_to_sky
 
 if TYPE_CHECKING:
     import gwcs
@@ -77,7 +77,7 @@ def aberration_scale(ra: float, dec: float, velocity: np.ndarray) -> float:
     float
         ``gamma (1 + v.n / c)``: above 1 towards the apex of the motion.
     """
-    from romosaic.grid import unit_vector
+    from .grid import unit_vector
 
     beta = velocity / _SPEED_OF_LIGHT
     return float((1 + beta @ unit_vector(ra, dec)) / np.sqrt(1 - beta @ beta))
@@ -221,7 +221,7 @@ def _guide_star(jitter: float) -> dict:
 
 def _pointing(exposure: dict, wcs: "gwcs.WCS") -> dict:
     """Sections that say where the telescope looks: ephemeris, pointing, velocity_aberration, wcsinfo."""
-    from romosaic.grid import unit_vector
+    from .grid import east_north, unit_vector
 
     ra, dec, roll = exposure["ra"], exposure["dec"], exposure["roll"]
     v2, v3, y_angle = reference_point(exposure["detector"])
@@ -229,11 +229,7 @@ def _pointing(exposure: dict, wcs: "gwcs.WCS") -> dict:
     # Boresight, and a point half an arc second above it to tell where V3 goes.
     here, up = (unit_vector(*rotation(0.0, v)) for v in (-0.5, 0.5))
     ra_v1, dec_v1 = (float(a) for a in rotation(0.0, 0.0))
-    alpha, delta = np.radians(ra_v1), np.radians(dec_v1)
-    east = np.array([-np.sin(alpha), np.cos(alpha), 0.0])
-    north = np.array(
-        [-np.sin(delta) * np.cos(alpha), -np.sin(delta) * np.sin(alpha), np.cos(delta)]
-    )
+    east, north = east_north(ra_v1, dec_v1)
     pa_v3 = float(np.degrees(np.arctan2(east @ (up - here), north @ (up - here))) % 360)
     position, velocity = earth_orbit(exposure["start"])
     corners = wcs.footprint(center=False)

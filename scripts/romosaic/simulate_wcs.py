@@ -223,7 +223,7 @@ def pixel_area_map(wcs: "gwcs.WCS", shape: tuple[int, int]) -> np.ndarray:
     """
     from numpy.polynomial import chebyshev
 
-    from romosaic.grid import unit_vector
+    from .grid import unit_vector
 
     degree = 8
     nodes = np.cos(np.pi * (np.arange(degree + 5) + 0.5) / (degree + 5))
@@ -265,14 +265,10 @@ def local_geometry(
     jacobian : (n, 2, 2) float64 array
         Arcsec towards east (first row) and north per pixel along x (first column) and y.
     """
-    from romosaic.grid import unit_vector
+    from .grid import east_north, unit_vector
 
     x, y = wcs.backward_transform(ra, dec)
-    alpha, delta = np.radians(ra), np.radians(dec)
-    east = np.stack([-np.sin(alpha), np.cos(alpha), np.zeros_like(alpha)])
-    north = np.stack(
-        [-np.sin(delta) * np.cos(alpha), -np.sin(delta) * np.sin(alpha), np.cos(delta)]
-    )
+    east, north = east_north(ra, dec)
     here = unit_vector(ra, dec)
 
     def offset(x, y):

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .grid import Grid, unit_vector
+from .grid import Grid, east_north
 
 _ARCSEC = 180 * 3600 / np.pi
 # The spatial index counts pixels of this size, whatever the grid's own.
@@ -21,18 +21,6 @@ class Cell(Protocol):
 
     def in_core(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Whether pixel positions belong to this cell and to no other."""
-
-
-def solid_angle(grid: Grid) -> float:
-    """
-    Solid angle of the pixel in the middle of a grid, steradians.
-
-    A gnomonic pixel shrinks with the cube of the cosine of its distance from the tangent point; across a
-    skycell it varies by less than 2e-4, between cells by 0.5 per cent.
-    """
-    xi = ((grid.nx - 1) / 2 - grid.x0) * grid.scale
-    eta = ((grid.ny - 1) / 2 - grid.y0) * grid.scale
-    return float(grid.pixel_area / (1 + xi**2 + eta**2) ** 1.5)
 
 
 def jacobian(grid: Grid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -51,11 +39,7 @@ def jacobian(grid: Grid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         Rows east and north, columns x and y, arcsec per pixel (true angles, not differences of right
         ascension).
     """
-    ra, dec = grid.to_sky(x, y)
-    sky = unit_vector(ra, dec)
-    right_ascension = np.radians(ra)
-    east = np.stack([-np.sin(right_ascension), np.cos(right_ascension), np.zeros_like(ra)])
-    north = np.cross(sky, east, axis=0)
+    east, north = east_north(*grid.to_sky(x, y))
     # The plane point is (xi, eta, 1) in the grid's frame, the sky vector that point over its length.
     xi, eta = (x - grid.x0) * grid.scale, (y - grid.y0) * grid.scale
     scale = grid.scale / np.sqrt(1 + xi**2 + eta**2) * _ARCSEC

@@ -108,7 +108,7 @@ def make_catalog(
         Arrays of different shapes, or PSF fits without a PSF.
     """
     _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
-    scale = photometry.Scale(sky_columns.solid_angle(grid))
+    scale = photometry.Scale(grid.middle_pixel_area)
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
     columns: dict[str, np.ndarray] = {}
