@@ -13,7 +13,7 @@ with reported(snakemake.log[0]):
     from romosaic import exposure, flux, flux_file, product
 
     raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
-    model, conversion = exposure.read_exposure(raw)
+    model, conversion = exposure.read_exposure(raw, record["fingerprint"])
     calibrated = flux.calibrate(
         exposure.arrays(model), conversion, where=raw, **snakemake.params.parameters
     )

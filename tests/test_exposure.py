@@ -103,6 +103,18 @@ def test_model_and_conversion(survey, simulated):
     np.testing.assert_allclose(pixmap.detector(*model.meta.wcs(x, y)), [x, y], atol=1e-7)
 
 
+def test_a_file_that_was_replaced_after_its_record_is_refused(tmp_path, survey):
+    """Its fingerprint would be false in all that is made of it."""
+    first, second = (survey.paths[name] for name in survey.names[:2])
+    path = tmp_path / first.name
+    path.write_bytes(first.read_bytes())
+    known = exposure.read_record(path)["fingerprint"]
+    assert exposure.read_exposure(path, known)[1] == exposure.read_exposure(path)[1]
+    path.write_bytes(second.read_bytes())
+    with pytest.raises(ExposureError, match="has changed since associate read it -> run again"):
+        exposure.read_exposure(path, known)
+
+
 def test_optional_variances(cal):
     def change(model):
         del model._instance["var_rnoise"], model._instance["var_flat"]

@@ -186,7 +186,7 @@ def wcs_function(wcs):
     return function
 
 
-def read_exposure(path: str | Path):
+def read_exposure(path: str | Path, known: str | None = None):
     """
     Open and validate a Level-2 file: block checksums, schema, content.
 
@@ -194,6 +194,8 @@ def read_exposure(path: str | Path):
     ----------
     path : str or path
         Level-2 file.
+    known : str, optional
+        Fingerprint in the record of the exposure: the file must still be the one that was recorded.
 
     Returns
     -------
@@ -205,29 +207,18 @@ def read_exposure(path: str | Path):
     Raises
     ------
     ExposureError
-        As `read_record`, and for bytes that do not match their checksum or a tree that the schema refuses.
+        As `read_record`, for another content than the known one, and for bytes that do not match their checksum
+        or a tree that the schema refuses.
     """
-    import roman_datamodels.datamodels as rdm
-
     path = Path(path)
     try:
         blocks = AsdfBlocks.read(path)
         meta = _image_tree(path, blocks)["meta"]
         conversion = _conversion(path, meta)
+        if known is not None and blocks.fingerprint() != known:
+            raise ExposureError(path, "has changed since associate read it", "run again")
         blocks.verify()
-        with warnings.catch_warnings():
-            # Renamed files are patched in memory; older tags than the newest are fine.
-            warnings.simplefilter("ignore")
-            model = rdm.open(path)
-            if not isinstance(model, rdm.ImageModel):
-                raise ExposureError(path, f"is a {type(model).__name__}, not a Level-2 image")
-            model.validate()
-            # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
-            for name, array in arrays(model).items():
-                if array.dtype.kind not in "fu" or array.shape != model.data.shape:
-                    raise ExposureError(path, f"has a damaged array {name}", _FETCH)
-            if not callable(model.meta.wcs):
-                raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
+        model = _validated(path)
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
     except RomosaicError:
@@ -240,6 +231,26 @@ def read_exposure(path: str | Path):
         reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         raise ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH) from error
     return model, conversion
+
+
+def _validated(path: Path):
+    """Open the model of a file and hold it against its schema."""
+    import roman_datamodels.datamodels as rdm
+
+    with warnings.catch_warnings():
+        # Renamed files are patched in memory; older tags than the newest are fine.
+        warnings.simplefilter("ignore")
+        model = rdm.open(path)
+        if not isinstance(model, rdm.ImageModel):
+            raise ExposureError(path, f"is a {type(model).__name__}, not a Level-2 image")
+        model.validate()
+        # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
+        for name, array in arrays(model).items():
+            if array.dtype.kind not in "fu" or array.shape != model.data.shape:
+                raise ExposureError(path, f"has a damaged array {name}", _FETCH)
+        if not callable(model.meta.wcs):
+            raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
+    return model
 
 
 def pixel_map(path: str | Path, model) -> PixelMap:
