@@ -13,15 +13,19 @@ from romosaic.errors import RomosaicError
 from romosaic.names import exposure_name
 from romosaic.summary import summary
 
+shipped = Path(workflow.basedir) / "config" / "config.yaml"
+given = [str(path) for path in workflow.configfiles if Path(path) != shipped]
+WHERE = ", ".join(given) or "configuration"
+
 try:
-    CONFIG = load(config)
+    CONFIG = load(config, WHERE)
     OUT = CONFIG["output_dir"]
-    INPUTS = inputs.find(CONFIG)
+    INPUTS = inputs.find(CONFIG, where=WHERE)
 except RomosaicError as error:
     sys.exit(f"romosaic: {error}")
-if not INPUTS.exposures and "--lint" not in sys.argv:
+if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
     sys.exit(
-        "romosaic: nothing to do: set `exposures` (or `associations`) in config/config.yaml, or run `make demo` to see it work"
+        "romosaic: nothing to do: set `exposures` (or `associations`) in a file for --configfile, or run `make demo` to see it work"
     )
 
 

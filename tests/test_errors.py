@@ -109,9 +109,11 @@ def test_a_success_leaves_its_log(tmp_path, capfd):
     assert capfd.readouterr().err == "3 members\n"
 
 
-def test_an_interrupt_passes(tmp_path):
-    with pytest.raises(KeyboardInterrupt), reported(tmp_path / "a.log"):
+def test_an_interrupt_is_one_line(tmp_path, capfd):
+    with pytest.raises(SystemExit) as stop, reported(tmp_path / "a.log"):
         raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capfd.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit) as stop, reported(tmp_path / "a.log"):
         sys.exit(3)
     assert stop.value.code == 3

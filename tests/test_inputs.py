@@ -85,7 +85,7 @@ def test_two_files_of_one_name_are_refused(base):
     with pytest.raises(ConfigError) as caught:
         found(base, exposures=["raw"], associations=["asn"])
     expected = "exposures: two files for one exposure: raw/a_cal.asdf and asn/a_cal.asdf"
-    assert str(caught.value) == f"config/config.yaml: {expected}"
+    assert str(caught.value) == f"configuration: {expected}"
 
 
 def test_missing_members_are_named(base):

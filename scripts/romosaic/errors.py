@@ -91,6 +91,9 @@ def reported(log: str | Path) -> Iterator[None]:
         sys.stdout = sys.stderr = _Tee(terminal, stream)
         try:
             yield
+        except KeyboardInterrupt:
+            print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
         except Exception as error:
             stream.write(traceback.format_exc())
             print(_one_line(error), file=sys.stderr)

@@ -31,7 +31,7 @@ class Inputs:
     simulated: list[str]
 
 
-def find(config: dict, base: str | Path = ".") -> Inputs:
+def find(config: dict, base: str | Path = ".", where: object = "configuration") -> Inputs:
     """
     Find the input files that a configuration names.
 
@@ -41,6 +41,8 @@ def find(config: dict, base: str | Path = ".") -> Inputs:
         Validated configuration.
     base : str or path
         Folder that relative paths start from.
+    where : str, optional
+        What to call the configuration in messages.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def find(config: dict, base: str | Path = ".") -> Inputs:
     """
     simulated = _simulated(config)
     made = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
-    associations = [str(path) for path in association_files(config, base)]
+    associations = [str(path) for path in association_files(config, base, where)]
     exposures: dict[str, str] = {}
     problems = []
 
@@ -61,12 +63,12 @@ def find(config: dict, base: str | Path = ".") -> Inputs:
             if other != path and Path(base, other).resolve() != Path(base, path).resolve():
                 problems.append(f"exposures: two files for one exposure: {other} and {path}")
 
-    add(made + [str(path) for path in exposure_files(config, base)])
+    add(made + [str(path) for path in exposure_files(config, base, where)])
     own = list(exposures.values())
     outside = config["associate"]["allow_outside"]
     add(_members(associations, Path(base), simulated, outside))
     if problems:
-        raise ConfigError("config/config.yaml", list(dict.fromkeys(problems)))
+        raise ConfigError(where, list(dict.fromkeys(problems)))
     return Inputs(exposures, own, associations, simulated)
 
 
