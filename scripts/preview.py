@@ -15,15 +15,15 @@ with reported(snakemake.log[0]):
 
     grid = association.read_grid(snakemake.input.association)
     footprints = association.read_footprints(snakemake.input.records)
-    sources = pd.read_parquet(snakemake.input.catalog, columns=["x_centroid", "y_centroid"])
+    columns = ["x_centroid", "y_centroid", "image_flags"]
+    x, y, flags = pd.read_parquet(snakemake.input.catalog, columns=columns).to_numpy().T
     with atomic(snakemake.output[0]) as temporary:
         preview.draw(
             temporary,
             catalog_files.read_coadd(snakemake.input.coadd).data,
             grid,
             title=Path(snakemake.output[0]).stem,
-            x=sources["x_centroid"].to_numpy(),
-            y=sources["y_centroid"].to_numpy(),
+            **{"x": x, "y": y, "shallow": flags.astype(int) & 4 > 0},
             footprints=footprints,
             cells=association.cells_around(grid, footprints, snakemake.params.reference_file),
             **snakemake.params.parameters,

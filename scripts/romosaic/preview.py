@@ -95,6 +95,7 @@ def draw(
     y: np.ndarray,
     footprints: Sequence[tuple[np.ndarray, np.ndarray]],
     cells: Sequence[Grid],
+    shallow: np.ndarray | None = None,
     size: int = 1080,
 ) -> None:
     """
@@ -116,6 +117,8 @@ def draw(
         Vertices of the members' footprints, degrees.
     cells : sequence of Grid
         Grids of the skycells around, for the map.
+    shallow : (n,) bool array, optional
+        Sources where few exposures cover, which may be left-over cosmic rays; marked in grey.
     size : int
         Height of the picture, pixels.
     """
@@ -128,19 +131,22 @@ def draw(
     image = figure.add_axes((0.055, 0.07, 0.5, 0.5 * _WIDTH / _HEIGHT))
     sky = figure.add_axes((0.655, 0.91 - 0.3 * _WIDTH / _HEIGHT, 0.3, 0.3 * _WIDTH / _HEIGHT))
     box = covered_box(data)
-    _draw_image(image, data, grid, box, np.asarray(x), np.asarray(y), size)
+    shallow = np.zeros(len(x), bool) if shallow is None else shallow
+    _draw_image(image, data, grid, box, (np.asarray(x), np.asarray(y), shallow), size)
     _draw_map(sky, grid, box, footprints, cells)
     letters = 13 * min(1, 80 / len(title)) if title else 13
     figure.text(0.055, 0.955, title, color=_INK, fontsize=letters, weight="bold")
-    for number, (name, value) in enumerate(_facts(data, grid, len(x), len(footprints))):
+    for number, (name, value) in enumerate(_facts(data, grid, shallow, len(footprints))):
         height = 0.27 - 0.033 * number
         figure.text(0.655, height, name, color=_QUIET, fontsize=9.5)
         figure.text(0.725, height, value, color=_INK, fontsize=9.5)
     figure.savefig(path, facecolor=_PAPER, format="png")
 
 
-def _facts(data: np.ndarray, grid: Grid, n_sources: int, n_exposures: int) -> list[tuple[str, str]]:
+def _facts(data: np.ndarray, grid: Grid, shallow, n_exposures: int) -> list[tuple[str, str]]:
     """What stands under the map."""
+    doubtful = np.count_nonzero(shallow)
+    sources = f"{len(shallow)}" + (f", {doubtful} at low depth (grey)" if doubtful else "")
     ra, dec = grid.center
     finite = data[np.isfinite(data)]
     median = f"{np.median(finite):.4g} MJy/sr" if finite.size else "no data"
@@ -151,7 +157,7 @@ def _facts(data: np.ndarray, grid: Grid, n_sources: int, n_exposures: int) -> li
         ("covered", f"{100 * finite.size / data.size:.3g} %"),
         ("median", median),
         ("made of", f"{n_exposures} exposure{'' if n_exposures == 1 else 's'}"),
-        ("sources", f"{n_sources}"),
+        ("sources", sources),
     ]
 
 
@@ -169,7 +175,7 @@ def _frame(axes, label: str, x_label: str, y_label: str) -> None:
         spine.set_color(_FAINT)
 
 
-def _draw_image(axes, data, grid: Grid, box, x: np.ndarray, y: np.ndarray, size: int) -> None:
+def _draw_image(axes, data, grid: Grid, box, sources, size: int) -> None:
     """Coadd as it is stored, with its sources, north and east."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -179,10 +185,11 @@ def _draw_image(axes, data, grid: Grid, box, x: np.ndarray, y: np.ndarray, size:
     extent = (x0 - 0.5, x0 + small.shape[1] * factor - 0.5)
     extent += (y0 - 0.5, y0 + small.shape[0] * factor - 0.5)
     axes.imshow(stretch(small), origin="lower", extent=extent, cmap=shades, vmin=0, vmax=1)
+    x, y, shallow = sources
     side = np.clip(200 / np.sqrt(max(len(x), 1)), 3.5, 10)
-    axes.plot(
-        x, y, "o", ms=side, mfc="none", mec=_OWN, mew=0.3 + 0.05 * side, alpha=0.45 + 0.04 * side
-    )
+    ring = {"ms": side, "mfc": "none", "mew": 0.3 + 0.05 * side, "alpha": 0.45 + 0.04 * side}
+    axes.plot(x[~shallow], y[~shallow], "o", mec=_OWN, **ring)
+    axes.plot(x[shallow], y[shallow], "o", mec=_FAINT, **ring)
     if not np.isfinite(small).any():
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, color=_INK, ha="center")
     axes.set_anchor("NW")
