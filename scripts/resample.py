@@ -21,8 +21,10 @@ with reported(snakemake.log[0]):
     flagged = [row["flagged"] for row in outliers["members"]]
     coadd = resample.resample(members, levels, flagged, grid, parameters, snakemake.threads)
     steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
+    steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
     provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
-    product.write_model(snakemake.output[0], model, provenance)
+    uses = {"members": [use.to_tree() for use in coadd.members]}
+    product.write_model(snakemake.output[0], model, provenance, uses)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

@@ -70,7 +70,9 @@ def coadd(weight=1.0, fill=np.nan):
     return Coadd(**planes, weight=weights, context=context, exposure_time=9, max_exposure_time=20)
 
 
-def built(*members, image=None, name="mosaic", header=None, status="COMPLETE", sky=None):
+def built(
+    *members, image=None, name="mosaic", header=None, status="COMPLETE", sky=None, skymethod="match"
+):
     sky = sky or [{"level": 0.01 * k, "status": "COMPLETE"} for k in range(len(members))]
     return mosaic.mosaic_model(
         image or coadd(),
@@ -78,6 +80,7 @@ def built(*members, image=None, name="mosaic", header=None, status="COMPLETE", s
         members,
         association={**(header or {}), "products": [{"name": name, "members": []}]},
         sky=sky,
+        skymethod=skymethod,
         outliers={"status": status},
         parameters=load({})["resample"],
     )
@@ -190,7 +193,19 @@ def test_tables_have_a_row_per_member(pair):
 def test_background_says_what_was_subtracted(pair):
     table = built(*pair).meta.individual_image_meta["background"]
     np.testing.assert_allclose(table["level"], [0.0, 0.01])
-    assert table["subtracted"].tolist() == [False, True]
+    # the one that the other was matched to is done, not left out
+    assert table["subtracted"].tolist() == [True, True]
+    assert table["method"].tolist() == ["match", "match"]
+    sky = [{"level": 0.3, "status": "COMPLETE"}, {"level": 0.0, "status": "SKIPPED"}]
+    table = built(*pair, sky=sky, skymethod="global+match").meta.individual_image_meta["background"]
+    assert table["subtracted"].tolist() == [True, False]
+    assert table["method"].tolist() == ["global+match"] * 2
+
+
+def test_a_section_without_any_value_makes_no_table(pair):
+    members = [member(1, wcsinfo__v2_ref=None), member(2, wcsinfo__v2_ref=None)]
+    assert "wcsinfo" in built(*pair).meta.individual_image_meta
+    assert "wcsinfo" not in built(*members).meta.individual_image_meta
 
 
 def test_a_section_that_one_member_lacks_keeps_its_rows(pair):

@@ -195,6 +195,20 @@ def test_member_table():
     np.testing.assert_array_equal(table["late"], [np.nan, 7])
 
 
+def test_member_table_of_values_that_some_or_all_members_lack():
+    rows = [
+        {"flag": True, "odd": 2, "none": None, "no number": None, "text": None},
+        {"flag": None, "odd": False, "none": None, "no number": 3, "text": "a"},
+    ]
+    table = mosaic.member_table(rows)
+    assert table.colnames == ["flag", "odd", "no number", "text"]
+    assert table["flag"].tolist() == ["True", "None"]
+    assert table["odd"].tolist() == ["2", "False"]
+    np.testing.assert_array_equal(table["no number"], [np.nan, 3])
+    assert table["text"].tolist() == ["None", "a"]
+    assert mosaic.member_table([{"a": None}, {}]).colnames == []
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [
@@ -261,6 +275,7 @@ def build(members, coadd=None, grid=SMALL, name=NAME, release="p", levels=(0.0, 
         members,
         association={**header, "products": [{"name": name, "members": []}]},
         sky=[{"level": level, "status": "COMPLETE", "group": 0} for level in levels],
+        skymethod="match",
         outliers={"status": "COMPLETE", "members": []},
         parameters=load({})["resample"],
     )

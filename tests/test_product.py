@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from romosaic import product
+from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -124,7 +125,15 @@ def test_products_open_and_are_valid(tmp_path, mosaic):
     with asdf.open(path, validate_checksums=True) as file:
         assert file["romosaic"]["provenance"]["inputs"] == [{"name": "a", "fingerprint": "b"}]
         assert file["romosaic"]["provenance"]["parameters"] == {"pixfrac": 1.0}
+        assert set(file["romosaic"]) == {"provenance"}
         np.testing.assert_array_equal(file["roman"]["data"], mosaic.data)
+
+
+def test_products_keep_what_the_workflow_says_of_them(tmp_path, mosaic):
+    path, made_of = tmp_path / "a_coadd.asdf", product.provenance({}, [("a", "b")])
+    members = [{"exposure": "a", "n_used": 3, "window": [0, 4, 1, 5]}, {"window": None}]
+    product.write_model(path, mosaic, made_of, {"members": members, "provenance": "no"})
+    assert AsdfBlocks.read(path).tree()["romosaic"] == {"members": members, "provenance": made_of}
 
 
 def test_a_model_that_is_not_valid_is_not_written(tmp_path, mosaic):

@@ -17,7 +17,7 @@ from drizzle_scene import (
 )
 from romosaic.dq import FLAGS
 from romosaic.errors import ExposureError
-from romosaic.resample import exposure_time_map, exposure_weights, resample
+from romosaic.resample import MemberUse, exposure_time_map, exposure_weights, resample
 
 VARIANCE = 0.01
 
@@ -185,6 +185,17 @@ def test_members_that_miss_the_grid_are_recorded():
     assert np.unique(made.context).tolist() == [2]
     assert made.members[0].window is None
     assert made.members[2].n_used == made.members[2].n_covered == 0
+
+
+def test_uses_of_members_become_plain_types():
+    members = [exposure("far", at=(900.0, 0.0)), exposure("near")]
+    far, near = (use.to_tree() for use in coadd(members, grid(50), levels=[0.5, 0.25]).members)
+    assert (far["exposure"], far["status"], far["window"]) == ("far", "OUTSIDE", None)
+    assert (near["exposure"], near["status"], near["level"]) == ("near", "USED", 0.25)
+    assert near["n_used"] > 0 and near["weight"] > 0
+    assert far.keys() == near.keys() == set(MemberUse.__dataclass_fields__)
+    assert {type(value) for value in near.values()} == {str, int, float, list}
+    assert {type(edge) for edge in near["window"]} == {int}
 
 
 @pytest.mark.parametrize("engine", ["tiled", "drizzle"])

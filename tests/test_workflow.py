@@ -115,6 +115,8 @@ def test_no_placeholder_is_left(run):
         and (value in ("?", -999999) if isinstance(value, str | int | float) else False)
     }
     assert not wrong
+    background = coadd.meta.individual_image_meta["background"]
+    assert set(background["method"]) == {"match"} and background["subtracted"].all()
     assert coadd.meta.wcsinfo.skycell_name == CELL
     assert coadd.meta.filename == f"{PRODUCT}_coadd.asdf"
 
@@ -130,6 +132,25 @@ def test_every_file_says_what_it_was_made_of(run, survey):
         assert provenance["inputs"] == wanted[:3]
         assert provenance["versions"]["roman_datamodels"]
         assert provenance["parameters"]
+
+
+def test_coadds_say_what_each_member_gave(run):
+    from romosaic.asdf_blocks import AsdfBlocks
+    from romosaic.product import read_step
+
+    results = run[0] / "results"
+    coadd = AsdfBlocks.read(results / "resample/field_coadd.asdf").tree()
+    sky = read_step(results / "skymatch/field_skymatch.asdf")
+    outliers = read_step(results / "outlier_detection/field_outliers.asdf")
+    rows = coadd["romosaic"]["members"]
+    assert [row["level"] for row in rows] == [row["level"] for row in sky["members"]]
+    for row, other in zip(rows, outliers["members"], strict=True):
+        assert (row["exposure"], row["status"]) == (other["exposure"], "USED")
+        y0, y1, x0, x1 = row["window"]
+        area = (y1 - y0) * (x1 - x0)
+        # a regular grid holds its members whole: what is not bad or an outlier is used
+        assert row["n_bad"] + row["n_flagged"] + row["n_used"] == area == 400 * 400
+        assert row["n_flagged"] <= other["flagged"].size and row["weight"] > 0
 
 
 def test_sky_levels_follow_the_truth(run, survey):

@@ -161,24 +161,30 @@ def member_table(rows: Sequence[dict]):
     Returns
     -------
     astropy.table.Table
-        Numbers stay numbers (NaN where missing), everything else is text.
+        Numbers stay numbers (NaN where missing), truth values that all members have stay such, everything
+        else is text. What no member has a value of is left out.
     """
     from astropy.table import Table
 
     table = Table()
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(key) for row in rows]
-        if all(isinstance(v, bool) for v in values):
-            table[key] = values
+        known = [v for v in values if v is not None]
+        if not known:
+            continue
+        if any(isinstance(v, bool) for v in known):
+            table[key] = values if all(isinstance(v, bool) for v in values) else _texts(values)
         elif all(isinstance(v, int) for v in values):
             table[key] = np.array(values, dtype=np.int64)
-        elif all(v is None or isinstance(v, int | float) for v in values) and any(
-            v is not None for v in values
-        ):
+        elif all(isinstance(v, int | float) for v in known):
             table[key] = np.array([np.nan if v is None else v for v in values], dtype=float)
         else:
-            table[key] = [str(value) for value in values]
+            table[key] = _texts(values)
     return table
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    return [str(value) for value in values]
 
 
 def mosaic_model(
@@ -188,6 +194,7 @@ def mosaic_model(
     *,
     association: dict,
     sky: Sequence[dict],
+    skymethod: str,
     outliers: dict,
     parameters: dict,
 ):
@@ -206,6 +213,8 @@ def mosaic_model(
         The association that the product was made from.
     sky : sequence of dict
         level (MJy/sr, subtracted) and status of each member, from `skymatch`.
+    skymethod : {'local', 'global', 'match', 'global+match'}
+        How the levels were found.
     outliers : dict
         What `outlier_detection` wrote: its status, and flagged pixels of each member.
     parameters : dict
@@ -230,7 +239,8 @@ def mosaic_model(
     meta.statistics = _statistics(coadd)
     meta.wcs = grid_wcs(grid)
     meta.wcsinfo = wcsinfo(grid)
-    meta.individual_image_meta = _tables(members, metas, sky)
+    meta.individual_image_meta = _tables(members, metas)
+    meta.individual_image_meta["background"] = _background(sky, skymethod)
     return model
 
 
@@ -330,7 +340,7 @@ def _statistics(coadd: "Coadd") -> dict:
     }
 
 
-def _tables(members: Sequence["FluxExposure"], metas: list[dict], sky: Sequence[dict]) -> dict:
+def _tables(members: Sequence["FluxExposure"], metas: list[dict]) -> dict:
     """One table per section of the members' metadata, one row per member."""
     basic = [
         {key: value for key, value in m.items() if not isinstance(value, dict | list)}
@@ -341,12 +351,20 @@ def _tables(members: Sequence["FluxExposure"], metas: list[dict], sky: Sequence[
     tables = {"basic": member_table(basic)}
     for section in _TABLES:
         rows = [m.get(section) if isinstance(m.get(section), dict) else {} for m in metas]
-        if any(rows):
-            tables[section] = member_table(rows)
-    tables["background"] = member_table(
-        [
-            {"level": float(row["level"]), "subtracted": row["level"] != 0, "method": "romosaic"}
-            for row in sky
-        ]
-    )
+        table = member_table(rows)
+        if table.colnames:
+            tables[section] = table
     return tables
+
+
+def _background(sky: Sequence[dict], skymethod: str):
+    """Table of the sky levels; a member that the others were matched to has its level, 0, subtracted too."""
+    rows = [
+        {
+            "level": float(row["level"]),
+            "method": skymethod,
+            "subtracted": row["status"] == "COMPLETE",
+        }
+        for row in sky
+    ]
+    return member_table(rows)

@@ -89,7 +89,7 @@ def _with_arrays(blocks: AsdfBlocks, node: object) -> object:
     return node
 
 
-def write_model(path: str | Path, model, provenance: dict) -> None:
+def write_model(path: str | Path, model, provenance: dict, own: dict | None = None) -> None:
     """
     Write a product: a data model under ``roman``, its provenance under ``romosaic``, lz4-compressed.
 
@@ -101,6 +101,8 @@ def write_model(path: str | Path, model, provenance: dict) -> None:
         Valid by its schema; file name and date are set.
     provenance : dict
         See `provenance`.
+    own : dict, optional
+        More that the workflow wants to say of it, plain types: kept beside the provenance.
 
     Raises
     ------
@@ -112,7 +114,8 @@ def write_model(path: str | Path, model, provenance: dict) -> None:
 
     model.meta.filename = Path(path).name
     model.meta.file_date = Time.now()
-    file = asdf.AsdfFile({"roman": model._instance, "romosaic": {"provenance": provenance}})
+    own = {**(own or {}), "provenance": provenance}
+    file = asdf.AsdfFile({"roman": model._instance, "romosaic": own})
     with atomic(path) as temporary:
         try:
             file.write_to(temporary, all_array_compression="lz4")

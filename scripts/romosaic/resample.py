@@ -65,6 +65,13 @@ class MemberUse:
     n_used: int = 0
     n_covered: int = 0
 
+    def to_tree(self) -> dict:
+        """Plain types, for files."""
+        tree = {name: int(n) for name, n in vars(self).items() if name.startswith("n_")}
+        window = None if self.window is None else [int(edge) for edge in self.window]
+        tree |= {"level": float(self.level), "weight": float(self.weight), "window": window}
+        return {"exposure": self.exposure, "status": self.status, **tree}
+
 
 @dataclass
 class Coadd:
