@@ -282,9 +282,7 @@ def test_other_members_are_left_out_and_need_no_record():
 
 def test_grid_of_numbers_keeps_its_handedness(tmp_path):
     mirrored = replace(Grid(20.0, 5.0, 7.0, 8.0, 1e-5, 30, 40, 10.0), x_east=False)
-    (tmp_path / "m_asn.json").write_text(
-        json.dumps({"skycell_wcs_info": association.wcs_info(mirrored)})
-    )
+    (tmp_path / "m_asn.json").write_text(json.dumps({"skycell_wcs_info": mirrored.to_wcs_info()}))
     grid = association.read_grid(tmp_path / "m_asn.json")
     assert grid == mirrored
     apart = unit_vector(*grid.corners()) - unit_vector(*mirrored.corners())

@@ -9,7 +9,7 @@ from asn_records import CELLS, VISIT, record
 from matplotlib.image import imread
 from romosaic import plan, plan_costs, plan_picture, plan_text
 from romosaic.association import make_associations, regular_grid
-from romosaic.association_file import info_grid
+from romosaic.association_file import output_grid
 from romosaic.config import load
 from romosaic.footprint import square_overlaps
 from romosaic.grid import Grid, sky_position, unit_vector
@@ -34,7 +34,7 @@ def planned(*records):
     products = []
     for name, content in make_associations(list(records), SKY, load({})["associate"]).items():
         members = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
-        grid = info_grid(content["skycell_wcs_info"])
+        grid = output_grid(content)
         element = exposures[members[0]]["optical_element"]
         products.append(plan.Planned(name, grid, element, members))
     return products, exposures

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .association_file import info_grid, read_footprints, read_grid, wcs_info
+from .association_file import read_footprints, read_grid
 from .circles import meets_circle
 from .errors import AssociationError
 from .grid import Grid, sky_position, unit_vector
@@ -117,7 +117,7 @@ def new_association(name: str, records: list[dict], grid: Grid, release: str) ->
         Data release.
     """
     members = [{"expname": record["exposure"] + SUFFIX, "exptype": "science"} for record in records]
-    own = {} if grid.skycell else {"output_grid": wcs_info(grid)}
+    own = {} if grid.skycell else {"output_grid": grid.to_wcs_info()}
     return {
         "asn_type": "image",
         "asn_rule": "DMS_ELPP_Base",
@@ -129,7 +129,7 @@ def new_association(name: str, records: list[dict], grid: Grid, release: str) ->
         "constraints": "No constraints",
         "asn_id": "a3001",
         "asn_pool": "none",
-        "skycell_wcs_info": wcs_info(grid) if grid.skycell else "none",
+        "skycell_wcs_info": grid.to_wcs_info() if grid.skycell else "none",
         **own,
         "products": [{"name": name, "members": members}],
     }
@@ -202,11 +202,11 @@ def resolve_association(
                 path, f"mixes filters in product {product['name']}: {' '.join(filters)}", MEND
             )
         settled = {key: value for key, value in association.items() if key != "products"}
-        settled["skycell_wcs_info"] = wcs_info(grid) if grid else "none"
+        settled["skycell_wcs_info"] = grid.to_wcs_info() if grid else "none"
         if not grid:
             footprints = [record["footprint"] for record in own]
             where = f"{path}: product {product['name']}"
-            settled["output_grid"] = wcs_info(regular_grid(footprints, **regular, where=where))
+            settled["output_grid"] = regular_grid(footprints, **regular, where=where).to_wcs_info()
         elif grid.skycell:
             notes += _outsiders(path, product["name"], own, grid.skycell, skymap)
         settled["products"] = [{**product, "members": members}]
@@ -237,7 +237,7 @@ def _given_grid(
 def _usable_grid(path: str | Path, info: dict) -> Grid:
     """Grid of the numbers of a header, which is no skycell."""
     try:
-        grid = replace(info_grid({"name": "none", **info}), skycell=None)
+        grid = replace(Grid.from_wcs_info({"name": "none", **info}), skycell=None)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AssociationError(
             path, f"has an unusable skycell_wcs_info ({error!r})", MEND

@@ -2,27 +2,20 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from .grid import Grid
 
 
-def wcs_info(grid: Grid) -> dict:
-    """Return the keys of ``skycell_wcs_info``, and the handedness where it is not the usual one."""
-    return grid.to_wcs_info() | ({} if grid.x_east else {"x_east": False})
-
-
-def info_grid(info: dict) -> Grid:
-    """Grid of what `wcs_info` returned; raises KeyError for a missing key."""
-    return replace(Grid.from_wcs_info(info), x_east=bool(info.get("x_east", True)))
+def output_grid(association: dict) -> Grid:
+    """Grid on which the product of an association that `associate` wrote is made."""
+    info = association["skycell_wcs_info"]
+    return Grid.from_wcs_info(info if isinstance(info, dict) else association["output_grid"])
 
 
 def read_grid(path: str | Path) -> Grid:
-    """Grid on which the product of an association that `associate` wrote is made."""
-    association = json.loads(Path(path).read_text())
-    info = association["skycell_wcs_info"]
-    return info_grid(info if isinstance(info, dict) else association["output_grid"])
+    """Read the `output_grid` of an association file."""
+    return output_grid(json.loads(Path(path).read_text()))
 
 
 def read_footprints(records: Iterable[str | Path]) -> list[tuple[list[float], list[float]]]:

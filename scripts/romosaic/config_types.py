@@ -24,8 +24,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
-"""Imaging elements of the WFI (the prism and the grism give no images that can be mosaicked)."""
+from .names import FILTERS
 
 DETECTORS = tuple(f"WFI{number:02d}" for number in range(1, 19))
 

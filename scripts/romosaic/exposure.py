@@ -14,11 +14,9 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .errors import ExposureError, ProductError, RomosaicError
-from .names import exposure_name
+from .names import FILTERS, exposure_name
 from .pixmap import PixelMap
 
-#: Imaging filters of the Wide Field Instrument.
-FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FETCH = "fetch the file again"
 _LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+#: Imaging filters of the Wide Field Instrument.
+FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
 #: How the name of a calibrated Level-2 file ends.
 SUFFIX = "_cal.asdf"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .association_file import info_grid
+from .association_file import output_grid
 from .grid import Grid
 from .names import exposure_name
 from .plan_costs import exposure_costs, product_costs, product_work
@@ -73,8 +73,7 @@ def read(
     products = []
     for path in associations:
         content = json.loads(Path(path).read_text())
-        info, product = content["skycell_wcs_info"], content["products"][0]
-        grid = info_grid(info if isinstance(info, dict) else content["output_grid"])
+        grid, product = output_grid(content), content["products"][0]
         members = [exposure_name(member["expname"]) for member in product["members"]]
         element = exposures[members[0]]["optical_element"]
         products.append(Planned(product["name"], grid, element, members))
