@@ -70,7 +70,7 @@ def test_readme_shows_the_real_messages():
         "resample": {"kernel": "sqare"},
     }
     with pytest.raises(ConfigError) as caught:
-        config.load(raw)
+        config.load(raw, "my.yaml")
     shown = (FOLDER / "README.md").read_text()
     for line in str(caught.value).splitlines():
         assert line in shown
