@@ -2,6 +2,7 @@ checkpoint associate:
     input:
         exposures=INPUTS.exposures.values(),
         associations=INPUTS.associations,
+        references=references("skymap.reference_file"),
     output:
         update(directory(f"{OUT}/associate")),
     log:
