@@ -53,6 +53,15 @@ class ReferenceTables:
     """
     Projection regions and lattices of a reference file, each region's cells read when they are needed.
 
+    Parameters
+    ----------
+    path : str or path
+        The file, for errors.
+    meta : mapping
+        Its `meta`.
+    regions, cells : structured arrays
+        Its tables `projection_regions` and `skycells`.
+
     Attributes
     ----------
     where : str
@@ -67,15 +76,6 @@ class ReferenceTables:
         Pixels, as in `SkyMap`.
     x_east : bool
         Right ascension increases with x.
-
-    Parameters
-    ----------
-    path : str or path
-        The file, for errors.
-    meta : mapping
-        Its `meta`.
-    regions, cells : structured arrays
-        Its tables `projection_regions` and `skycells`.
 
     Raises
     ------
