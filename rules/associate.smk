@@ -13,7 +13,7 @@ checkpoint associate:
         "../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
     params:
         own=INPUTS.own,
         parameters=CONFIG["associate"],

@@ -34,6 +34,11 @@ wildcard_constraints:
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
 
 
+def megabytes(first):
+    """Memory of a job: so much on the first attempt, twice on the second, and so on."""
+    return lambda wildcards, attempt: first * attempt
+
+
 def references(*keys):
     """Reference files that the configuration names, as inputs: a new one of the same name counts."""
     given = [

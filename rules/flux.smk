@@ -12,7 +12,7 @@ rule flux:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=megabytes(1500),
     params:
         parameters={
             **CONFIG["flux"],

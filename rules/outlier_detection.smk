@@ -13,7 +13,7 @@ rule outlier_detection:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
     resources:
-        mem_mb=1000 + CONFIG["outlier_detection"]["memory_mb"],
+        mem_mb=megabytes(1000 + CONFIG["outlier_detection"]["memory_mb"]),
     params:
         parameters={
             key: value

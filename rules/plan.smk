@@ -19,7 +19,7 @@ rule plan:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=megabytes(1500),
     params:
         parameters={
             **CONFIG["plan"],

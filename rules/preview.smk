@@ -19,7 +19,7 @@ rule preview:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=megabytes(1500),
     params:
         parameters=CONFIG["preview"],
         reference_file=CONFIG["skymap"]["reference_file"],

@@ -10,7 +10,7 @@ rule simulate:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
+        mem_mb=megabytes(2500),
     params:
         parameters=CONFIG["simulate"],
         code=code_digest("simulate"),
@@ -31,7 +31,7 @@ rule simulate_scene:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
     params:
         parameters=CONFIG["simulate"],
         code=code_digest("simulate"),

@@ -12,7 +12,7 @@ rule skymatch:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
     params:
         parameters=CONFIG["skymatch"],
         code=code_digest("skymatch"),
