@@ -148,7 +148,7 @@ def _conversion(path: Path, meta: dict) -> float:
         raise ExposureError(
             path,
             f"has no photometry (meta.photometry.conversion_megajanskys is {value})",
-            "run the photom step of the Level-2 pipeline, or leave it out",
+            f"run the photom step of the Level-2 pipeline, or {_LEAVE_OUT}",
         )
     return float(value)
 
