@@ -13,17 +13,15 @@ with reported(snakemake.log[0]):
     from romosaic import exposure, flux, flux_file, product
 
     raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
-    model, conversion = exposure.read_exposure(raw, record["fingerprint"])
-    calibrated = flux.calibrate(
-        exposure.arrays(model), conversion, where=raw, **snakemake.params.parameters
-    )
+    raw_file = exposure.read_exposure(raw, record["fingerprint"])
+    parameters, name = snakemake.params.parameters, record["exposure"]
+    calibrated = flux.calibrate(raw_file.arrays, raw_file.conversion, where=raw, **parameters)
     flux_file.write_flux(
         snakemake.output[0],
-        model,
+        raw_file.blocks,
         calibrated,
-        exposure.pixel_map(raw, model),
-        record["exposure"],
-        product.provenance(
-            snakemake.params.parameters, [(record["exposure"], record["fingerprint"])]
-        ),
+        exposure.pixel_map(record),
+        name,
+        product.provenance(parameters, [(name, record["fingerprint"])]),
     )
+    print(f"flux: {name} {calibrated.summary()}")

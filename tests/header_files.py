@@ -1,9 +1,10 @@
-"""Level-2 files with a real header and WCS but next to no pixels, for tests of `associate`."""
+"""Level-2 files valid, but with next to no pixels, for tests of `associate`."""
 
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
+from romosaic import simulate
 from romosaic.grid import Grid
 from romosaic.mosaic_model import grid_wcs
 
@@ -14,6 +15,15 @@ SIDE = 32
 SCALE = 1 / 3600
 
 
+@cache
+def _template():
+    """A valid Level-2 image."""
+    place = {"ra": CORNER[0], "dec": CORNER[1]}
+    parameters = {"shape": [SIDE, SIDE], "exposures": [place], "stars_per_arcmin2": 0.0}
+    parameters["galaxies_per_arcmin2"] = 0.0
+    return simulate.simulate_exposure(simulate.plan(parameters)[0], parameters)[0]
+
+
 def tree(name: str, ra: float, dec: float, roll: float = 0.0) -> dict:
     """Tree of an exposure whose name tells visit, exposure, detector and filter."""
     visit, exposure, detector, element = name.split("_")
@@ -21,22 +31,13 @@ def tree(name: str, ra: float, dec: float, roll: float = 0.0) -> dict:
     keys = ["program", "execution_plan", "pass", "segment", "observation", "visit"]
     numbers = [int(visit[a:b]) for a, b in pairwise(cuts)]
     middle = (SIDE - 1) / 2
-    grid = Grid(ra, dec, middle, middle, SCALE, SIDE, SIDE, roll)
-    meta = {
-        "instrument": {"detector": detector.upper(), "optical_element": element.upper()},
-        "observation": dict(zip(keys, numbers, strict=True)) | {"exposure": int(exposure)},
-        "exposure": {
-            "exposure_time": 100.0,
-            "start_time": "2027-06-01T00:00:00.000",
-            "end_time": "2027-06-01T00:01:40.000",
-        },
-        "cal_step": {"flux": "INCOMPLETE"},
-        "photometry": {"conversion_megajanskys": 0.77},
-        "wcs": grid_wcs(grid),
-    }
-    planes = {"data": np.float32, "err": np.float16, "dq": np.uint32}
-    arrays = {key: np.zeros((SIDE, SIDE), dtype) for key, dtype in planes.items()}
-    return {"roman": {"meta": meta, **arrays}}
+    roman = _template().copy()._instance
+    meta = roman["meta"]
+    meta["instrument"].update(detector=detector.upper(), optical_element=element.upper())
+    meta["observation"].update(zip(keys, numbers, strict=True))
+    meta["observation"]["exposure"] = int(exposure)
+    meta["wcs"] = grid_wcs(Grid(ra, dec, middle, middle, SCALE, SIDE, SIDE, roll))
+    return {"roman": roman}
 
 
 def write(path: Path, content: dict) -> Path:
@@ -46,7 +47,8 @@ def write(path: Path, content: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with asdf.config_context() as settings:
         settings.array_inline_threshold = 0
-        asdf.AsdfFile(content).write_to(path)
+        # Without the index, which holds the places of the blocks: tests change the text before them.
+        asdf.AsdfFile(content).write_to(path, include_block_index=False)
     return path
 
 
@@ -58,3 +60,11 @@ def exposure(folder: Path, name: str, ra: float, dec: float, roll: float = 0.0) 
 def name(number: int = 1, visit: str = "0000101001001001001", element: str = "f158") -> str:
     """Name of an exposure."""
     return f"r{visit}_{number:04d}_wfi01_{element}"
+
+
+def altered(path: Path, old: bytes, new: bytes) -> Path:
+    """Write the file of an exposure with another text in its header."""
+    content = exposure(path.parent, path.name.removesuffix("_cal.asdf"), *CORNER).read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    return path

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from romosaic.asdf_blocks import AsdfBlocks, write_asdf
+from romosaic.asdf_blocks import AsdfBlocks
+from romosaic.asdf_writer import write_asdf
 from romosaic.errors import ProductError
 
 HEADER = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
@@ -53,12 +54,9 @@ def test_structure_of_files_by_asdf(tmp_path, compression, padding):
     tree = blocks.tree()
     assert tree["n"] == 3
     for name, array in arrays.items():
-        if compression:
-            with pytest.raises(ProductError, match="cannot be mapped"):
-                blocks.array(tree["arrays"][name])
-            continue
         found = blocks.array(tree["arrays"][name])
-        assert isinstance(found, np.memmap) and not found.flags.writeable
+        if not compression:
+            assert isinstance(found, np.memmap) and not found.flags.writeable
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
 
@@ -93,7 +91,7 @@ def test_strided_views_are_not_mapped_wrongly(tmp_path):
     blocks = AsdfBlocks.read(path)
     tree = blocks.tree()
     np.testing.assert_array_equal(blocks.array(tree["x"]), base)
-    with pytest.raises(ProductError, match="cannot be mapped"):
+    with pytest.raises(ProductError, match="with gaps between its values"):
         blocks.array(tree["y"])
 
 

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 from romosaic import exposure
-from romosaic.asdf_blocks import MAX_TREE_BYTES, AsdfBlocks, write_asdf
+from romosaic.asdf_blocks import MAX_TREE_BYTES, AsdfBlocks
+from romosaic.asdf_writer import write_asdf
 from romosaic.errors import ExposureError, ProductError
 
 HEADER = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n--- !core/asdf-1.1.0\n"
@@ -159,13 +160,11 @@ def test_damaged_nodes(tmp_path, node):
 
 def contents(path) -> dict:
     """Everything that the workflow takes from a Level-2 file: arrays' bytes and the header's text."""
-    model, conversion = exposure.read_exposure(path)
+    found = exposure.read_exposure(path)
     arrays = {
-        name: hashlib.sha256(array.tobytes()).hexdigest()
-        for name, array in exposure.arrays(model).items()
+        name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in found.arrays.items()
     }
-    model.close()
-    return {"arrays": arrays, "conversion": conversion, "text": AsdfBlocks.read(path).text}
+    return {"arrays": arrays, "conversion": found.conversion, "text": found.blocks.text}
 
 
 def outcome(path) -> dict | None:

@@ -284,18 +284,6 @@ def test_a_bad_file_with_a_damaged_record_is_still_one_of_the_bad(raw, out):
 # ---- bad exposures ----
 
 
-def altered(path, **changes):
-    """Exposure with other values in its tree, by dotted key."""
-    content = header_files.tree(stem(path), *CORNER)
-    for key, value in changes.items():
-        *sections, last = key.split("__")
-        node = content["roman"]
-        for section in sections:
-            node = node[section]
-        node[last] = value
-    return header_files.write(path, content)
-
-
 def bad_set(folder):
     """One file of every kind of trouble, and its reason."""
     name = header_files.name
@@ -305,18 +293,27 @@ def bad_set(folder):
     wide["roman"]["meta"]["wcs"] = header_files.grid_wcs(
         header_files.Grid(0.0, 0.0, 15.5, 15.5, 8.0, 32, 32)
     )
+    blind = header_files.tree(name(23), *CORNER)
+    blind["roman"]["meta"]["wcs"] = None
     plain = folder / "plain_cal.asdf"
     asdf.AsdfFile({"something": 1}).write_to(plain)
     return {
         cut: "cut short",
         garbage(folder, name(22)): "not an ASDF file",
-        altered(folder / f"{name(23)}_cal.asdf", meta__wcs=None): "no WCS",
-        altered(
-            folder / f"{name(24)}_cal.asdf", meta__instrument__optical_element="GRISM"
+        header_files.write(folder / f"{name(23)}_cal.asdf", blind): "no WCS",
+        header_files.altered(
+            folder / f"{name(24)}_cal.asdf", b"element: F158", b"element: GRISM"
         ): "GRISM",
-        altered(folder / f"{name(25)}_cal.asdf", meta__photometry={}): "no photometry",
+        header_files.altered(
+            folder / f"{name(25)}_cal.asdf", b"megajanskys: 0.7708", b"megajanskys: null"
+        ): "no photometry",
         header_files.write(folder / f"{name(26)}_cal.asdf", wide): "footprint",
-        altered(folder / f"{name(27)}_cal.asdf", meta__observation="none"): "no usable header",
+        header_files.altered(
+            folder / f"{name(27)}_cal.asdf", b" exposure_time: 139.15", b" exposure_time: long"
+        ): "no usable header",
+        header_files.altered(
+            folder / f"{name(29)}_cal.asdf", b"data_problem: null", b"data_problem: [1]"
+        ): "not a valid Level-2 file",
         plain: "not a Roman file",
         folder / f"{name(28)}_cal.asdf": "No such file",
     }

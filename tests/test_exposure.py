@@ -44,16 +44,16 @@ def edited(tmp_path, survey):
 
 
 def lines(path) -> set[str]:
-    """Messages of both readers, their form checked; empty where a reader takes the file."""
+    """Messages of both readers as far as a file gets, their form checked; empty where one takes the file."""
     found = set()
-    for reader in (exposure.read_record, exposure.read_exposure):
-        try:
-            reader(path)
-            found.add("")
-        except ExposureError as error:
-            line = str(error)
-            assert "\n" not in line and line.startswith(f"{path}: ") and " -> " in line
-            found.add(line.removeprefix(f"{path}: "))
+    try:
+        known = exposure.read_record(path)["fingerprint"]
+        found.add("")
+        exposure.read_exposure(path, known)
+    except ExposureError as error:
+        line = str(error)
+        assert "\n" not in line and line.startswith(f"{path}: ") and " -> " in line
+        found.add(line.removeprefix(f"{path}: "))
     return found
 
 
@@ -89,18 +89,19 @@ def test_footprint_is_the_outline_of_the_wcs(survey, simulated):
     assert radius.max() == pytest.approx(128 * 2**0.5 * 0.11 / 3600, rel=0.05)
 
 
-def test_model_and_conversion(survey, simulated):
+def test_arrays_conversion_and_pixel_map(survey, simulated):
     path = survey.paths[survey.names[0]]
-    model, conversion = exposure.read_exposure(path)
-    assert conversion == float(simulated[1]["conversion_megajanskys"])
-    arrays = exposure.arrays(model)
+    found = exposure.read_exposure(path)
+    assert found.conversion == float(simulated[1]["conversion_megajanskys"])
+    arrays = found.arrays
     assert set(arrays) == {"data", "err", "dq", "var_poisson", "var_rnoise", "var_flat"}
     for name, array in arrays.items():
         assert isinstance(array, np.ndarray)
         np.testing.assert_array_equal(array, np.asarray(simulated[0][name]))
-    pixmap = exposure.pixel_map(path, model)
+    pixmap = exposure.pixel_map(exposure.read_record(path))
     x, y = np.array([3.0, 250.0]), np.array([8.0, 100.0])
-    np.testing.assert_allclose(pixmap.detector(*model.meta.wcs(x, y)), [x, y], atol=1e-7)
+    sky = simulated[0].meta.wcs(x, y)
+    np.testing.assert_allclose(pixmap.detector(*sky), [x, y], atol=1e-7)
 
 
 def test_a_file_that_was_replaced_after_its_record_is_refused(tmp_path, survey):
@@ -109,7 +110,7 @@ def test_a_file_that_was_replaced_after_its_record_is_refused(tmp_path, survey):
     path = tmp_path / first.name
     path.write_bytes(first.read_bytes())
     known = exposure.read_record(path)["fingerprint"]
-    assert exposure.read_exposure(path, known)[1] == exposure.read_exposure(path)[1]
+    assert exposure.read_exposure(path, known).conversion == 0.7708
     path.write_bytes(second.read_bytes())
     with pytest.raises(ExposureError, match="has changed since associate read it -> run again"):
         exposure.read_exposure(path, known)
@@ -120,8 +121,8 @@ def test_optional_variances(cal):
         del model._instance["var_rnoise"], model._instance["var_flat"]
 
     path = cal(change)
-    model, _ = exposure.read_exposure(path)
-    assert set(exposure.arrays(model)) == {"data", "err", "dq", "var_poisson"}
+    found = exposure.read_exposure(path, exposure.read_record(path)["fingerprint"])
+    assert set(found.arrays) == {"data", "err", "dq", "var_poisson"}
 
 
 def test_a_renamed_file_is_read(tmp_path, survey):
@@ -132,7 +133,7 @@ def test_a_renamed_file_is_read(tmp_path, survey):
     record = exposure.read_record(good)
     assert record["exposure"] == "my.exposure-2"
     assert record["fingerprint"] == exposure.fingerprint(source)
-    assert exposure.read_exposure(good)[0].data.shape == (256, 256)
+    assert exposure.read_exposure(good).arrays["data"].shape == (256, 256)
     shutil.copy(source, path)
     with pytest.raises(ExposureError, match="has a name that cannot be used"):
         exposure.read_record(path)
@@ -153,16 +154,18 @@ def test_a_calibrated_exposure_has_conversion_one(cal):
 
     path = cal(change)
     assert exposure.read_record(path)["exposure"]
-    assert exposure.read_exposure(path)[1] == 1.0
+    assert exposure.read_exposure(path).conversion == 1.0
 
 
-def test_uncompressed_files_are_read(tmp_path, image_model):
+@pytest.mark.parametrize("compression", [None, "zlib", "bzp2", "lz4"])
+def test_files_of_any_compression_are_read(tmp_path, image_model, compression):
     import asdf
 
     path = tmp_path / "a_cal.asdf"
-    asdf.AsdfFile({"roman": image_model._instance}).write_to(path)
-    model, _ = exposure.read_exposure(path)
-    np.testing.assert_array_equal(exposure.arrays(model)["data"], np.asarray(image_model.data))
+    tree = {"roman": image_model._instance}
+    asdf.AsdfFile(tree).write_to(path, all_array_compression=compression)
+    for name, array in exposure.read_exposure(path).arrays.items():
+        np.testing.assert_array_equal(array, np.asarray(image_model[name]))
 
 
 # --- files that cannot be used: one line each ---
@@ -265,29 +268,9 @@ def test_wcs_without_positions(cal):
         model.meta["wcs"] = gwcs.WCS([(step.frame, step.transform) for step in steps])
 
     path = cal(change)
-    with pytest.raises(ExposureError, match="has a WCS that gives no sky positions"):
+    with pytest.raises(ExposureError, match="has a WCS that gives no sky positions") as error:
         exposure.read_record(path)
-    model, _ = exposure.read_exposure(path)
-    with pytest.raises(
-        ExposureError, match="has a WCS that gives no position for the middle"
-    ) as error:
-        exposure.pixel_map(path, model)
     assert str(error.value).startswith(f"{path}: ")
-
-
-def test_wcs_that_is_not_smooth_names_the_file(image_model):
-    class Step:
-        def __call__(self, x, y, with_bounding_box=False):
-            return 10 + x * 3e-5 + 1e-3 * (x > 100), 20 + y * 3e-5
-
-    class Model:
-        meta = type("Meta", (), {"wcs": Step()})
-        data = image_model.data
-
-    with pytest.raises(
-        ExposureError, match=r"^a_cal.asdf: has a WCS that is not smooth: .* pixels ->"
-    ):
-        exposure.pixel_map("a_cal.asdf", Model())
 
 
 def test_a_mosaic_is_not_an_exposure(tmp_path):
@@ -376,9 +359,9 @@ def test_nan_errors_are_read_and_left_to_flux(cal):
         model["err"] = np.full((256, 256), np.nan, np.float16)
 
     path = cal(change)
-    model, conversion = exposure.read_exposure(path)
+    found = exposure.read_exposure(path, exposure.read_record(path)["fingerprint"])
     with pytest.raises(ExposureError, match=r"unusable pixels .*err not positive") as error:
-        flux.calibrate(exposure.arrays(model), conversion, where=str(path))
+        flux.calibrate(found.arrays, found.conversion, where=str(path))
     assert str(error.value).startswith(f"{path}: ")
 
 

@@ -12,7 +12,7 @@ DO_NOT_USE = 1
 
 @pytest.fixture(scope="module")
 def raw(simulated):
-    return exposure.arrays(simulated[0])
+    return {n: np.asarray(simulated[0][n]) for n in exposure.IMAGES}
 
 
 @pytest.fixture

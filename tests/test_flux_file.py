@@ -7,20 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from romosaic import exposure, flux, product
+from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ProductError
 from romosaic.flux_file import open_flux, write_flux
+
+
+def parts(raw, name="a", conversion=None):
+    """What `write_flux` gets: blocks, Calibrated, pixel map, name."""
+    record = exposure.read_record(raw)
+    found = exposure.read_exposure(raw, record["fingerprint"])
+    calibrated = flux.calibrate(found.arrays, conversion or found.conversion, where=name)
+    return found.blocks, calibrated, exposure.pixel_map(record), name
 
 
 @pytest.fixture(scope="module")
 def flux_file(tmp_path_factory, survey):
     """(path, Calibrated, pixel map) of one exposure, written by the flux step."""
     name = survey.names[1]
-    model, conversion = exposure.read_exposure(survey.paths[name])
-    calibrated = flux.calibrate(exposure.arrays(model), conversion, where=name)
-    pixmap = exposure.pixel_map(name, model)
+    blocks, calibrated, pixmap, _ = parts(survey.paths[name], name)
     path = tmp_path_factory.mktemp("flux") / f"{name}_flux.asdf"
     made_of = product.provenance({"max_unusable_fraction": 0.5}, [(name, "abc")])
-    write_flux(path, model, calibrated, pixmap, name, made_of)
+    write_flux(path, blocks, calibrated, pixmap, name, made_of)
     return path, calibrated, pixmap
 
 
@@ -50,11 +57,9 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
 
 
 def test_small_variances_are_float32(tmp_path, survey):
-    model, _ = exposure.read_exposure(survey.paths[survey.names[0]])
-    calibrated = flux.calibrate(exposure.arrays(model), 1e-4, where="a")
-    pixmap = exposure.pixel_map("a", model)
+    blocks, calibrated, pixmap, _ = parts(survey.paths[survey.names[0]], conversion=1e-4)
     path = tmp_path / "a_flux.asdf"
-    write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
+    write_flux(path, blocks, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
     found = open_flux(path)
     for name, variance in calibrated.variances.items():
         assert getattr(found, name).dtype == np.float32
@@ -69,11 +74,9 @@ def test_variances_that_the_exposure_lacks(tmp_path, image_model):
     del image_model._instance["var_rnoise"], image_model._instance["var_flat"]
     raw = tmp_path / "a_cal.asdf"
     asdf.AsdfFile({"roman": image_model._instance}).write_to(raw)
-    model, conversion = exposure.read_exposure(raw)
-    calibrated = flux.calibrate(exposure.arrays(model), conversion, where="a")
-    pixmap = exposure.pixel_map("a", model)
+    blocks, calibrated, pixmap, _ = parts(raw)
     path = tmp_path / "a_flux.asdf"
-    write_flux(path, model, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
+    write_flux(path, blocks, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
     found = open_flux(path)
     assert found.var_flat is None
     np.testing.assert_array_equal(
@@ -116,11 +119,7 @@ def test_open_flux_loads_no_plugins(flux_file):
 
 @pytest.fixture(scope="module")
 def calibration(survey):
-    """Parts of a flux file: model, Calibrated, pixel map, name."""
-    name = survey.names[2]
-    model, conversion = exposure.read_exposure(survey.paths[name])
-    calibrated = flux.calibrate(exposure.arrays(model), conversion, where=name)
-    return model, calibrated, exposure.pixel_map(name, model), name
+    return parts(survey.paths[survey.names[2]], survey.names[2])
 
 
 def write(path, calibration):
@@ -156,9 +155,9 @@ def test_flux_files_are_valid_images(tmp_path, calibration):
 def test_flux_files_calibrate_to_themselves(tmp_path, calibration):
     # The file is a calibrated Level-2 image: the workflow takes it as input, and changes nothing.
     path = write(tmp_path / "again_cal.asdf", calibration)
-    model, conversion = exposure.read_exposure(path)
-    assert conversion == 1.0
-    again = flux.calibrate(exposure.arrays(model), conversion, where=path)
+    found = exposure.read_exposure(path)
+    assert found.conversion == 1.0
+    again = flux.calibrate(found.arrays, found.conversion, where=path)
     np.testing.assert_array_equal(again.data, calibration[1].data)
     np.testing.assert_array_equal(again.dq, calibration[1].dq)
     assert exposure.read_record(path)["optical_element"] == "F158"
@@ -167,21 +166,37 @@ def test_flux_files_calibrate_to_themselves(tmp_path, calibration):
 def test_errors_beyond_float16_stay_finite(tmp_path, calibration):
     import roman_datamodels.datamodels as rdm
 
-    model, calibrated, pixmap, name = calibration
+    blocks, calibrated, pixmap, name = calibration
     calibrated.err[0, 0] = calibrated.variances["var_poisson"][0, 0] = 1e6
-    path = write(tmp_path / "a_flux.asdf", (model, calibrated, pixmap, name))
+    path = write(tmp_path / "a_flux.asdf", (blocks, calibrated, pixmap, name))
     with rdm.open(path) as found:
         assert found.err[0, 0] == found.var_poisson[0, 0] == 65504
 
 
-def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch):
+def test_flux_files_keep_what_flux_does_not_change(tmp_path, survey, calibration):
+    """Tags, tables of the WCS and the other arrays of the exposure, and no array twice."""
     import asdf
 
-    def fail(self, stream, *args, **kwargs):
-        Path(stream).write_bytes(b"half")
+    path = write(tmp_path / f"{calibration[3]}_flux.asdf", calibration)
+    with asdf.open(survey.paths[calibration[3]]) as raw, asdf.open(path) as made:
+        before, after = raw["roman"], made["roman"]
+        assert set(after) == set(before) and set(after["meta"]) == set(before["meta"])
+        changed = {"data", "err", "dq", "var_poisson", "var_rnoise", "var_flat", "meta"}
+        for name in set(before) - changed:
+            np.testing.assert_array_equal(after[name], before[name])
+        for name in set(before["meta"]) - {"cal_step", "filename", "file_date", "wcs"}:
+            assert after["meta"][name] == before["meta"][name], name
+        assert after["meta"]["file_date"] > before["meta"]["file_date"]
+        n_own = len(calibration[1].sky_blocks) - 1
+    assert len(AsdfBlocks.read(path).blocks) == len(calibration[0].blocks) + n_own
+
+
+def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch):
+    def fail(path, *args):
+        Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(asdf.AsdfFile, "write_to", fail)
+    monkeypatch.setattr("romosaic.flux_file.write_copy", fail)
     with pytest.raises(ProductError, match="No space left"):
         write(tmp_path / "a_flux.asdf", calibration)
     assert list(tmp_path.iterdir()) == []

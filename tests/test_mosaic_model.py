@@ -6,7 +6,7 @@ import asdf
 import numpy as np
 import pytest
 import roman_datamodels as rdm
-from romosaic import exposure, flux, flux_file, pixmap, product
+from romosaic import exposure, flux, flux_file, product
 from romosaic import mosaic_model as mosaic
 from romosaic.config import load
 from romosaic.grid import Grid, unit_vector
@@ -237,14 +237,14 @@ def members(survey, tmp_path_factory):
     settings = {k: v for k, v in config["skymatch"].items() if k not in ("skymethod", "match_down")}
     for name in survey.names[:3]:
         path = survey.paths[name]
-        model, conversion = exposure.read_exposure(path)
-        arrays = exposure.arrays(model)
-        calibrated = flux.calibrate(arrays, conversion, where=path, **config["flux"], sky=settings)
-        function = exposure.wcs_function(model.meta.wcs)
-        fitted = pixmap.PixelMap.fit(function, calibrated.data.shape)
-        made = product.provenance({}, [(name, exposure.fingerprint(path))])
+        record, raw = exposure.read_record(path), exposure.read_exposure(path)
+        calibrated = flux.calibrate(
+            raw.arrays, raw.conversion, where=path, **config["flux"], sky=settings
+        )
+        made = product.provenance({}, [(name, record["fingerprint"])])
         target = folder / f"{name}_flux.asdf"
-        flux_file.write_flux(target, model, calibrated, fitted, name, made)
+        fitted = exposure.pixel_map(record)
+        flux_file.write_flux(target, raw.blocks, calibrated, fitted, name, made)
         opened.append(flux_file.open_flux(target))
     return opened
 

@@ -103,7 +103,7 @@ def test_content_that_changes_under_the_old_date_and_size_is_read(
     updated(files, tmp_path / "out")
     before = first.stat()
     content = first.read_bytes()
-    changed = content.replace(b"100.0", b"100.5")
+    changed = content.replace(b" exposure_time: 139.15", b" exposure_time: 139.25")
     assert changed != content
     if replace:
         first.unlink()
@@ -113,7 +113,7 @@ def test_content_that_changes_under_the_old_date_and_size_is_read(
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert updated(files, tmp_path / "out") == [min(files)]
     stored = json.loads((tmp_path / "out/exposures" / f"{min(files)}.json").read_text())
-    assert stored["exposure_time"] == 100.5
+    assert stored["exposure_time"] == 139.25
 
 
 def test_files_just_written_are_opened(files, tmp_path, opened):

@@ -1,9 +1,9 @@
 """
-ASDF files read without asdf's plugins: tree, block headers, memory-mapped arrays.
+ASDF files read without asdf's plugins: tree, block headers, arrays.
 
 Opening a file with `asdf.open` loads every plugin that is installed, 2-3 CPU seconds before the first pixel.
-The steps between `flux` and `resample` need a plain tree and a few uncompressed arrays: this module gives them
-those from the file's own structure (ASDF standard 1.6, "Low-level file layout").
+The steps from `flux` to `resample` need a plain tree and a few arrays: this module gives them those from the
+file's own structure (ASDF standard 1.6, "Low-level file layout"); `asdf_writer` is its counterpart.
 """
 
 import hashlib
@@ -12,25 +12,25 @@ import mmap
 import os
 import re
 import struct
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .asdf_compression import unpack
 from .asdf_tree import load_tree, sources
 from .errors import ProductError
 
 _YAML_END = re.compile(rb"\r?\n\.\.\.\r?\n")
-_BLOCK_MAGIC = b"\xd3BLK"
+BLOCK_MAGIC = b"\xd3BLK"
 _INDEX_MAGIC = b"#ASDF BLOCK INDEX"
-_HEADER = struct.Struct(">I4sQQQ16s")
+BLOCK_HEADER = struct.Struct(">I4sQQQ16s")
 _NO_CHECKSUM = bytes(16)
 #: A tree larger than this is not one that a Roman file has (a real one is under 1 MB).
 MAX_TREE_BYTES = 16_000_000
 #: Zeros that may stand between the tree and the first block.
 _MAX_PADDING = MAX_TREE_BYTES
-_DATATYPE = re.compile(r"bool8|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")
+DATATYPE = re.compile(r"bool8|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")
 _FETCH = "fetch the file again"
 _REMAKE = "make it again"
 
@@ -119,17 +119,22 @@ class AsdfBlocks:
 
     def array(self, node: dict | list) -> np.ndarray:
         """
-        Array of a tree's node: a read-only memory map of an uncompressed block, or an inlined array.
+        Array of a tree's node.
 
         Parameters
         ----------
         node : dict or list
             What `tree` gives for an ndarray.
 
+        Returns
+        -------
+        array
+            A read-only memory map where the block is not compressed; unpacked, or inlined, otherwise.
+
         Raises
         ------
         ProductError
-            The node is damaged, or its block is compressed, missing, or smaller than the array.
+            The node is damaged, or its block is missing, damaged, or smaller than the array.
         """
         try:
             if isinstance(node, list):
@@ -142,16 +147,36 @@ class AsdfBlocks:
             if min(*shape, offset, 0) < 0 or not -1 <= node["source"] < len(self.blocks):
                 raise ValueError("out of range")
             block = self.blocks[node["source"]]
+            if "strides" in node:
+                raise ValueError("with gaps between its values")
+            if offset + math.prod(shape) * dtype.itemsize > block.size:
+                raise ValueError("beyond its block")
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ProductError(self.path, f"has a damaged array ({error!r})", _REMAKE) from error
-        needed = math.prod(shape) * dtype.itemsize
-        if block.compression or "strides" in node or offset + needed > block.size:
-            raise ProductError(
-                self.path, "has an array that cannot be mapped", "make it again with `flux`"
-            )
-        if needed == 0:  # nothing to map
+        if math.prod(shape) == 0:  # nothing to map
             return np.empty(shape, dtype)
+        if block.compression:
+            return np.ndarray(shape, dtype, self._unpacked(block), offset)
         return np.memmap(self.path, dtype=dtype, mode="r", offset=block.start + offset, shape=shape)
+
+    def stored(self, block: Block) -> memoryview:
+        """Bytes of a block as they are in the file, mapped."""
+        if block.used == 0:
+            return memoryview(b"")
+        return memoryview(np.memmap(self.path, np.uint8, "r", block.start, block.used))
+
+    def _unpacked(self, block: Block) -> np.ndarray:
+        """Content of a compressed block, uint8."""
+        content = np.empty(block.size, np.uint8)
+        try:
+            size = unpack(block.compression, self.stored(block), content)
+        except Exception as error:  # each library has its own kinds
+            raise ProductError(
+                self.path, f"has a block that cannot be unpacked ({error})", _FETCH
+            ) from error
+        if size != block.size:
+            raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
+        return content
 
     def verify(self) -> None:
         """
@@ -208,16 +233,16 @@ def _read_headers(stream, path: Path) -> list[Block]:
     blocks, places = [], []
     _skip_padding(stream, path)
     while magic := stream.read(4):
-        if magic != _BLOCK_MAGIC:
+        if magic != BLOCK_MAGIC:
             _check_index(magic + stream.read(64 * (len(blocks) + 4)), places, path)
             break
         places.append(stream.tell() - 4)
         header = stream.read(2)
         header_size = struct.unpack(">H", header)[0] if len(header) == 2 else 0
         header = stream.read(header_size)
-        if header_size < _HEADER.size or len(header) < header_size:
+        if header_size < BLOCK_HEADER.size or len(header) < header_size:
             raise ProductError(path, "is cut short", _FETCH)
-        flags, compression, allocated, used, data_size, checksum = _HEADER.unpack_from(header)
+        flags, compression, allocated, used, data_size, checksum = BLOCK_HEADER.unpack_from(header)
         start = stream.tell()
         streamed = bool(flags & 1)
         if streamed:
@@ -259,7 +284,7 @@ def _check_index(text: bytes, places: list[int], path: Path) -> None:
 
 def _dtype(node: dict) -> np.dtype:
     name = str(node["datatype"])
-    if not _DATATYPE.fullmatch(name):
+    if not DATATYPE.fullmatch(name):
         raise ValueError(f"datatype {name}")
     order = {"big": ">", "little": "<"}.get(node.get("byteorder"), "=")
     return np.dtype(name.replace("bool8", "bool")).newbyteorder(order)
@@ -272,62 +297,3 @@ def release(*arrays: np.ndarray | None) -> None:
             array = array.base
         if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             array.madvise(mmap.MADV_DONTNEED)
-
-
-def write_asdf(path: str | Path, tree: dict) -> None:
-    """
-    Write a tree of plain values and arrays as a valid ASDF file, uncompressed, without asdf's plugins.
-
-    Parameters
-    ----------
-    path : str or path
-        File to write; use within `atomic.atomic`.
-    tree : dict
-        Dicts, lists, strings, numbers, booleans, None and numpy arrays of numbers (C order is made).
-
-    Raises
-    ------
-    TypeError
-        A value or an array is of another kind.
-    """
-    import yaml
-
-    arrays: list[np.ndarray] = []
-
-    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
-        def ignore_aliases(self, data):
-            return True
-
-    def represent_array(dumper, array):
-        name = "bool8" if array.dtype == bool else array.dtype.name
-        if not _DATATYPE.fullmatch(name):
-            raise TypeError(f"arrays of {array.dtype} cannot be written")
-        # Not ascontiguousarray: that makes a single number a list of one.
-        arrays.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
-        node = {
-            "source": len(arrays) - 1,
-            "datatype": name,
-            "byteorder": sys.byteorder,
-            "shape": [int(n) for n in array.shape],
-        }
-        return dumper.represent_mapping("!core/ndarray-1.1.0", node)
-
-    Dumper.add_multi_representer(np.ndarray, represent_array)
-    Dumper.add_multi_representer(np.floating, lambda d, v: d.represent_float(float(v)))
-    Dumper.add_multi_representer(np.integer, lambda d, v: d.represent_int(int(v)))
-    Dumper.add_multi_representer(np.bool_, lambda d, v: d.represent_bool(bool(v)))
-    Dumper.add_multi_representer(np.str_, lambda d, v: d.represent_str(str(v)))
-    try:
-        text = yaml.dump(tree, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=120)
-    except yaml.representer.RepresenterError as error:
-        raise TypeError(f"values like {error.args[-1]!r} cannot be written") from error
-    with open(path, "wb") as stream:
-        stream.write(b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n")
-        stream.write(b"--- !core/asdf-1.1.0\n" + text.encode() + b"...\n")
-        for array in arrays:
-            content = array.reshape(-1).view(np.uint8)
-            checksum = hashlib.md5(content, usedforsecurity=False).digest()
-            stream.write(_BLOCK_MAGIC + struct.pack(">H", _HEADER.size))
-            sizes = (content.size, content.size, content.size)
-            stream.write(_HEADER.pack(0, bytes(4), *sizes, checksum))
-            stream.write(content)

@@ -39,6 +39,24 @@ def load_tree(text: bytes) -> object:
     raise ValueError(problem)
 
 
+def load_nodes(text: bytes):
+    """
+    Parse a tree that `load_tree` has taken into the nodes of the YAML library, which keep its tags.
+
+    Parameters
+    ----------
+    text : bytes
+        As for `load_tree`.
+
+    Returns
+    -------
+    yaml.Node
+    """
+    import yaml
+
+    return yaml.compose(text, Loader=_base(yaml, "Loader"))
+
+
 def sources(tree: object) -> Iterator[int]:
     """Yield the numbers of the blocks that the arrays of a tree are in."""
     seen, waiting = set(), [tree]

@@ -1,12 +1,16 @@
 """
 Exposures: read and validate calibrated Level-2 files (`_cal.asdf`).
 
-`read_record` needs the header only, `read_exposure` everything; both take a file as hostile until it has proved
-itself.
+`read_record` holds a header against the schema and follows its WCS, for which it needs asdf's plugins: many
+headers share their start. `read_exposure` reads the pixels of a file whose header is known. Both take a file as
+hostile until it has proved itself.
 """
 
+import json
 import re
 import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +24,8 @@ from .pixmap import PixelMap
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FETCH = "fetch the file again"
 _LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
+#: Images that the workflow uses; the variances may be missing, but for var_poisson.
+IMAGES = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
 #: Keys of meta.observation that make the visit's number, with their widths.
 _VISIT = {
     "program": 5,
@@ -54,13 +60,14 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     -------
     dict
         exposure, fingerprint, detector, optical_element, visit_id, exposure_time (s), start_time, end_time
-        (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees); plain types, no time stamp of the run.
+        (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees), pixmap (see `pixel_map`); plain types, no
+        time stamp of the run.
 
     Raises
     ------
     ExposureError
-        The file cannot be used: cut short, not ASDF, not a Level-2 image, a spectrum, without photometry or
-        without WCS.
+        The file cannot be used: cut short, not ASDF, not a Level-2 image by the schema, a spectrum, without
+        photometry or without a WCS that can be followed.
     """
     path = Path(path)
     if not _NAME.fullmatch(exposure_name(path)):
@@ -89,7 +96,9 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
         raise ExposureError(error.where, error.what, error.todo) from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
-    record["footprint"] = _footprint(path, record["shape"], vertices_per_edge)
+    with _opened(path) as wcs:
+        record["footprint"] = _footprint(path, wcs, record["shape"], vertices_per_edge)
+        record["pixmap"] = json.dumps(_pixel_map(path, wcs, record["shape"]).to_tree())
     return record
 
 
@@ -153,25 +162,31 @@ def _conversion(path: Path, meta: dict) -> float:
     return float(value)
 
 
-def _footprint(path: Path, shape: list[int], vertices_per_edge: int) -> dict:
+def _footprint(path: Path, wcs, shape: list[int], vertices_per_edge: int) -> dict:
     """Sky positions along the detector's outline, from the exact WCS."""
-    import asdf
-
     from .footprint import detector_outline
 
     x, y = detector_outline(shape[1], shape[0], vertices_per_edge)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with asdf.open(path, lazy_load=True) as file:
-                ra, dec = wcs_function(file["roman"]["meta"]["wcs"])(x, y)
-        except Exception as error:  # a damaged WCS may raise anything
-            raise ExposureError(
-                path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT
-            ) from error
+    try:
+        ra, dec = wcs(x, y)
+    except Exception as error:  # a damaged WCS may raise anything
+        raise _unreadable_wcs(path, error) from error
     if not (np.all(np.isfinite(ra)) and np.all(np.isfinite(dec))):
         raise ExposureError(path, "has a WCS that gives no sky positions", _LEAVE_OUT)
     return {"ra": [float(v) for v in ra], "dec": [float(v) for v in dec]}
+
+
+def _unreadable_wcs(path: Path, error: Exception) -> ExposureError:
+    return ExposureError(path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT)
+
+
+def _pixel_map(path: Path, wcs, shape: list[int]) -> PixelMap:
+    try:
+        return PixelMap.fit(wcs, tuple(shape))
+    except RomosaicError as error:
+        raise ExposureError(path, f"has a WCS that {error.what}", error.todo) from error
+    except Exception as error:  # a damaged WCS may raise anything
+        raise _unreadable_wcs(path, error) from error
 
 
 def wcs_function(wcs):
@@ -184,102 +199,111 @@ def wcs_function(wcs):
     return function
 
 
-def read_exposure(path: str | Path, known: str | None = None):
+@contextmanager
+def _opened(path: Path):
+    """Hold a file against the schema of Level-2 images; gives its WCS as `wcs_function` makes it."""
+    import asdf
+    import roman_datamodels.datamodels as rdm
+
+    model = None
+    # Renamed files are patched in memory; older tags than the newest are fine.
+    with warnings.catch_warnings(), asdf.config_context() as settings:
+        warnings.simplefilter("ignore")
+        settings.validate_on_read = True
+        try:
+            model = rdm.open(path)
+        except MemoryError:
+            raise
+        except Exception as error:  # asdf, the schema and the data models raise many kinds
+            reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+            raise ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH) from error
+        try:
+            if not isinstance(model, rdm.ImageModel):
+                what = f"is a {type(model).__name__}, not a Level-2 image"
+                raise ExposureError(path, what, _LEAVE_OUT)
+            # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
+            if not callable(model.meta.wcs):
+                raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
+            yield wcs_function(model.meta.wcs)
+        finally:
+            model.close()
+
+
+@dataclass(frozen=True)
+class Exposure:
     """
-    Open and validate a Level-2 file: block checksums, schema, content.
+    A Level-2 file whose bytes are those that were written.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    blocks : AsdfBlocks
+        Its structure.
+    conversion : float
+        MJy/sr per unit of the data; 1 for an exposure that is calibrated already.
+    arrays : dict of (ny, nx) arrays
+        data, err, dq and the variances that it has: read-only maps, or unpacked.
+    """
+
+    path: Path
+    blocks: AsdfBlocks
+    conversion: float
+    arrays: dict[str, np.ndarray]
+
+
+def read_exposure(path: str | Path, known: str | None = None) -> Exposure:
+    """
+    Read a Level-2 file whose header is known, after checking its checksums.
 
     Parameters
     ----------
     path : str or path
         Level-2 file.
     known : str, optional
-        Fingerprint in the record of the exposure: the file must still be the one that was recorded.
-
-    Returns
-    -------
-    model : roman_datamodels.datamodels.ImageModel
-        Open; keep it alive while its arrays are used.
-    conversion : float
-        MJy/sr per unit of the data.
+        Fingerprint in the record of the exposure: the file must still be the one that was recorded, and so
+        valid by the schema.
 
     Raises
     ------
     ExposureError
-        As `read_record`, for another content than the known one, and for bytes that do not match their checksum
-        or a tree that the schema refuses.
+        The file has another content than the known one, bytes that do not match their checksum, or arrays that
+        are not images of one shape.
     """
     path = Path(path)
     try:
         blocks = AsdfBlocks.read(path)
-        meta = _image_tree(path, blocks)["meta"]
-        conversion = _conversion(path, meta)
         if known is not None and blocks.fingerprint() != known:
             raise ExposureError(path, "has changed since associate read it", "run again")
+        roman = _image_tree(path, blocks)
+        conversion = _conversion(path, roman["meta"])
         blocks.verify()
-        model = _validated(path)
+        return Exposure(path, blocks, conversion, _arrays(path, blocks, roman))
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
-    except RomosaicError:
-        raise
     except MemoryError as error:  # a damaged size of a compressed block asks for the impossible
         raise ExposureError(
             path, "needs more memory than there is", "give flux more mem_mb, or " + _FETCH
         ) from error
-    except Exception as error:  # asdf, the schema and the data models raise many kinds
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        raise ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH) from error
-    return model, conversion
 
 
-def _validated(path: Path):
-    """Open the model of a file and hold it against its schema."""
-    import roman_datamodels.datamodels as rdm
-
-    with warnings.catch_warnings():
-        # Renamed files are patched in memory; older tags than the newest are fine.
-        warnings.simplefilter("ignore")
-        model = rdm.open(path)
-        if not isinstance(model, rdm.ImageModel):
-            raise ExposureError(path, f"is a {type(model).__name__}, not a Level-2 image")
-        model.validate()
-        # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
-        for name, array in arrays(model).items():
-            if array.dtype.kind not in "fu" or array.shape != model.data.shape:
-                raise ExposureError(path, f"has a damaged array {name}", _FETCH)
-        if not callable(model.meta.wcs):
-            raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
-    return model
+def _arrays(path: Path, blocks: AsdfBlocks, roman: dict) -> dict[str, np.ndarray]:
+    """Images of a Level-2 tree, held against the shape of the data."""
+    found = {}
+    for name in IMAGES:
+        node = roman.get(name)
+        if node is None:
+            continue
+        if not isinstance(node, dict) or node.get("shape") != roman["data"]["shape"]:
+            raise ExposureError(path, f"has a damaged array {name}", _FETCH)
+        found[name] = blocks.array(node)
+        if found[name].dtype.kind != ("u" if name == "dq" else "f"):
+            raise ExposureError(path, f"has a damaged array {name}", _FETCH)
+    if "var_poisson" not in found:
+        raise ExposureError(path, "is not a calibrated Level-2 image (var_poisson)", _LEAVE_OUT)
+    return found
 
 
-def pixel_map(path: str | Path, model) -> PixelMap:
-    """
-    Make the pixel map of an open Level-2 model.
-
-    Parameters
-    ----------
-    path : str or path
-        Its file, for error messages.
-    model : roman_datamodels.datamodels.ImageModel
-        From `read_exposure`.
-
-    Raises
-    ------
-    ExposureError
-        The WCS gives no positions, or is not smooth.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return PixelMap.fit(wcs_function(model.meta.wcs), model.data.shape)
-    except RomosaicError as error:
-        raise ExposureError(path, f"has a WCS that {error.what}", error.todo) from error
-    except Exception as error:  # a damaged WCS may raise anything
-        raise ExposureError(
-            path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT
-        ) from error
-
-
-def arrays(model) -> dict[str, np.ndarray]:
-    """Arrays of an ImageModel that the workflow uses: data, err, dq and the variances that it has."""
-    names = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
-    return {name: np.asarray(model[name]) for name in names if model.get(name) is not None}
+def pixel_map(record: dict) -> PixelMap:
+    """Pixel map of an exposure, from its record."""
+    return PixelMap.from_tree(json.loads(record["pixmap"]))

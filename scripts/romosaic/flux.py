@@ -55,6 +55,12 @@ class Calibrated:
         """Errors and variances in the precision of the schema, float16."""
         return {name: to_half(plane) for name, plane in {"err": self.err, **self.variances}.items()}
 
+    def summary(self) -> str:
+        """Sky and unusable pixels, for the log."""
+        reasons = [f"{count} {reason}" for reason, count in self.unusable.items() if count]
+        sky = f"sky {self.noise['pedestal']:.4f} MJy/sr"
+        return f"{sky}, unusable pixels: {', '.join(reasons) or 'none'}"
+
     def precise_variances(self) -> dict[str, np.ndarray]:
         """Variances that need float32 because the schema's float16 would lose their digits; often none."""
         deep = self.noise["sky_variance"] < FLOAT16_VARIANCE

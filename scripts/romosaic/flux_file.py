@@ -5,6 +5,7 @@ Who maps them depends on no code that made them.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
+from .asdf_writer import write_copy
 from .atomic import atomic
 from .errors import ProductError
 from .pixmap import PixelMap
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def write_flux(
     path: str | Path,
-    model,
+    source: AsdfBlocks,
     calibrated: "Calibrated",
     pixmap: PixelMap,
     exposure: str,
@@ -35,8 +37,8 @@ def write_flux(
     ----------
     path : str or path
         `_flux.asdf` file.
-    model : ImageModel
-        The open Level-2 model; its arrays and cal_step are replaced.
+    source : AsdfBlocks
+        The Level-2 file; what `flux` does not change is taken over as it is stored.
     calibrated : Calibrated
         Result of `flux.calibrate`.
     pixmap : PixelMap
@@ -46,15 +48,11 @@ def write_flux(
     provenance : dict
         See `product.provenance`.
     """
-    import asdf
-    from astropy.time import Time
-
-    model.data, model.dq = calibrated.data, calibrated.dq
-    for name, plane in calibrated.halves().items():
-        model[name] = plane
-    model.meta.cal_step["flux"] = "COMPLETE"
-    model.meta.filename = Path(path).name
-    model.meta.file_date = Time.now()
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
+    planes = {"data": calibrated.data, "dq": calibrated.dq, **calibrated.halves()}
+    changes = {("roman", "meta", *key.split(".")): value for key, value in meta.items()}
+    changes |= {("roman", name): plane for name, plane in planes.items()}
     own = {
         "exposure": exposure,
         "noise": calibrated.noise,
@@ -64,14 +62,8 @@ def write_flux(
         "variances": calibrated.precise_variances(),
         "provenance": provenance,
     }
-    file = asdf.AsdfFile({"roman": model._instance, "romosaic": own})
-    mapped = {"data", "dq", *calibrated.variances}
-    for name, array in model._instance.items():
-        if isinstance(array, np.ndarray | asdf.tags.core.NDArrayType) and name not in mapped:
-            file.set_array_compression(array, "lz4")
-    with atomic(path) as temporary, asdf.config_context() as settings:
-        settings.array_inline_threshold = 0
-        file.write_to(temporary)
+    with atomic(path) as temporary:
+        write_copy(temporary, source, changes, {"romosaic": own})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
-from .asdf_blocks import AsdfBlocks, write_asdf
+from .asdf_blocks import AsdfBlocks
+from .asdf_writer import write_asdf
 from .atomic import atomic
 from .errors import ProductError
 

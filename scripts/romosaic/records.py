@@ -33,6 +33,7 @@ _KEYS = {
     "end_time",
     "shape",
     "footprint",
+    "pixmap",
 }
 #: Nanoseconds after which a file can no longer be written within the same tick of the clock of its dates.
 _SETTLED = 10_000_000_000
