@@ -11,6 +11,7 @@ from romosaic.code_digest import code_digest
 from romosaic.config import load
 from romosaic.errors import RomosaicError
 from romosaic.names import exposure_name
+from romosaic.sky_levels import read_levels
 from romosaic.summary import summary
 
 shipped = Path(workflow.basedir) / "config" / "config.yaml"
@@ -21,6 +22,8 @@ try:
     CONFIG = load(config, WHERE)
     OUT = CONFIG["output_dir"]
     INPUTS = inputs.find(CONFIG, where=WHERE)
+    SKYLIST = CONFIG["skymatch"]["skylist"]
+    SKY_LEVELS = read_levels(SKYLIST, INPUTS.exposures) if SKYLIST else None
 except RomosaicError as error:
     sys.exit(f"romosaic: {error}")
 if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
@@ -80,6 +83,13 @@ def member_names(wildcards):
 def members(wildcards):
     """Calibrated exposures of a product."""
     return [f"{OUT}/flux/{name}_flux.asdf" for name in member_names(wildcards)]
+
+
+def user_levels(wildcards):
+    """Sky levels of the exposures of a product in the user's table, if there is one."""
+    if SKY_LEVELS is None:
+        return None
+    return {name: SKY_LEVELS.get(name) for name in member_names(wildcards)}
 
 
 def records(wildcards):

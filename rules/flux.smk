@@ -19,7 +19,7 @@ rule flux:
             "sky": {
                 key: value
                 for key, value in CONFIG["skymatch"].items()
-                if key not in ("skymethod", "match_down")
+                if key not in ("skymethod", "match_down", "subtract", "skylist")
             },
         },
         code=code_digest("flux"),

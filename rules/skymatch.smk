@@ -14,7 +14,12 @@ rule skymatch:
     resources:
         mem_mb=megabytes(1000),
     params:
-        parameters=CONFIG["skymatch"],
+        parameters={
+            key: value
+            for key, value in CONFIG["skymatch"].items()
+            if key != "skylist"  # the levels that it gives count, not where it lies
+        },
+        levels=user_levels,
         code=code_digest("skymatch"),
     message:
         "skymatch {wildcards.product}"

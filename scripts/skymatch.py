@@ -10,15 +10,12 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import flux_file, product, skymatch
 
-    parameters = snakemake.params.parameters
-    members = [flux_file.open_flux(path) for path in snakemake.input.members]
-    match = skymatch.match_sky(members, parameters)
-    rows = []
-    columns = zip(members, match.level, match.status, match.group, strict=True)
-    for member, level, status, group in columns:
-        row = {"exposure": member.name, "level": level, "status": status, "group": group}
-        rows.append(row)
-        print(f"skymatch: {member.name} {level:.5f} MJy/sr {status}")
-    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
-    tree = {"members": rows, "pairs": match.pairs, "provenance": provenance}
+    parameters, levels = snakemake.params.parameters, snakemake.params.levels
+    members = (flux_file.open_flux(path) for path in snakemake.input.members)
+    match = skymatch.match_sky(members, parameters, levels)
+    for line in match.report(parameters["skymethod"]):
+        print(f"skymatch: {line}")
+    inputs = zip(match.names, match.fingerprints, strict=True)
+    tree = match.to_tree(parameters)
+    tree["provenance"] = product.provenance(parameters, inputs)
     product.write_step(snakemake.output[0], tree)

@@ -74,6 +74,7 @@ def built(
     *members, image=None, name="mosaic", header=None, status="COMPLETE", sky=None, skymethod="match"
 ):
     sky = sky or [{"level": 0.01 * k, "status": "COMPLETE"} for k in range(len(members))]
+    sky = [{"subtracted": False, **row} for row in sky]
     return mosaic.mosaic_model(
         image or coadd(),
         GRID,
@@ -190,16 +191,19 @@ def test_tables_have_a_row_per_member(pair):
     assert tables["wcsinfo"]["v2_ref"].tolist() == [11.0, 12.0]
 
 
-def test_background_says_what_was_subtracted(pair):
+def test_background_has_the_levels_and_how_they_were_found(pair):
     table = built(*pair).meta.individual_image_meta["background"]
     np.testing.assert_allclose(table["level"], [0.0, 0.01])
-    # the one that the other was matched to is done, not left out
-    assert table["subtracted"].tolist() == [True, True]
+    assert table["subtracted"].tolist() == [False, False]
     assert table["method"].tolist() == ["match", "match"]
-    sky = [{"level": 0.3, "status": "COMPLETE"}, {"level": 0.0, "status": "SKIPPED"}]
-    table = built(*pair, sky=sky, skymethod="global+match").meta.individual_image_meta["background"]
-    assert table["subtracted"].tolist() == [True, False]
-    assert table["method"].tolist() == ["global+match"] * 2
+    sky = [{"level": 0.3, "status": "COMPLETE", "subtracted": True}] * 2
+    for skymethod, method in (("global+match", "global+match"), ("user", "None")):
+        model = built(*pair, sky=sky, skymethod=skymethod)
+        model.validate()
+        table = model.meta.individual_image_meta["background"]
+        assert table["subtracted"].tolist() == [True, True]
+        # The schema knows romancal's methods.
+        assert table["method"].tolist() == [method] * 2
 
 
 def test_a_section_without_any_value_makes_no_table(pair):

@@ -234,13 +234,10 @@ def members(survey, tmp_path_factory):
     """Three exposures of the survey as `flux` leaves them."""
     folder = tmp_path_factory.mktemp("flux")
     config, opened = load({}), []
-    settings = {k: v for k, v in config["skymatch"].items() if k not in ("skymethod", "match_down")}
     for name in survey.names[:3]:
         path = survey.paths[name]
         record, raw = exposure.read_record(path), exposure.read_exposure(path)
-        calibrated = flux.calibrate(
-            raw.arrays, raw.conversion, where=path, **config["flux"], sky=settings
-        )
+        calibrated = flux.calibrate(raw.arrays, raw.conversion, where=path, **config["flux"])
         made = product.provenance({}, [(name, record["fingerprint"])])
         target = folder / f"{name}_flux.asdf"
         fitted = exposure.pixel_map(record)
@@ -274,7 +271,7 @@ def build(members, coadd=None, grid=SMALL, name=NAME, release="p", levels=(0.0, 
         grid,
         members,
         association={**header, "products": [{"name": name, "members": []}]},
-        sky=[{"level": level, "status": "COMPLETE", "group": 0} for level in levels],
+        sky=[{"level": v, "status": "COMPLETE", "subtracted": False} for v in levels],
         skymethod="match",
         outliers={"status": "COMPLETE", "members": []},
         parameters=load({})["resample"],

@@ -1,61 +1,10 @@
 """Sky levels on block statistics: values, errors, groups, methods and edge cases."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from romosaic.grid import Grid
-from romosaic.pixmap import PixelMap
-from romosaic.skymatch import COMPLETE, SKIPPED, match_sky, robust_mean
-
-SHAPE, SIZE, SCALE = (512, 448), 64, 0.11 / 3600
-
-
-def parameters(**changed):
-    values = {
-        "skymethod": "match",
-        "match_down": True,
-        "skystat": "mode",
-        "nclip": 5,
-        "lsigma": 4.0,
-        "usigma": 4.0,
-    }
-    return {**values, **changed}
-
-
-def member(dx=0.0, dy=0.0, roll=0.0, level=0.0, sky=None, noise=0.0, seed=0, center=(150.0, 2.0)):
-    """An exposure at an offset (pixels) and roll (degrees); `sky`(ra, dec) is the true sky, MJy/sr."""
-    c, s = np.cos(np.radians(roll)), np.sin(np.radians(roll))
-    plane = Grid(*center, 0.0, 0.0, SCALE, 1, 1)
-    ny, nx = SHAPE
-
-    def wcs(x, y):
-        # A Roman-like distortion: a quadratic term of a few pixels.
-        u, v = x - nx / 2, y - ny / 2
-        u, v = u + 2e-5 * u * v, v + 1e-5 * u**2
-        return plane.to_sky(c * u - s * v + dx, s * u + c * v + dy)
-
-    pixmap = PixelMap.fit(wcs, SHAPE)
-    x, y = (
-        (np.arange(0, n, SIZE) + np.minimum(np.arange(SIZE, n + SIZE, SIZE), n) - 1) / 2
-        for n in (nx, ny)
-    )
-    ra, dec = pixmap.sky(*np.meshgrid(x, y))
-    value = level + (sky(ra, dec) if sky else np.zeros(ra.shape))
-    value = value + noise * np.random.default_rng(seed).normal(size=ra.shape)
-    blocks = {
-        "size": SIZE,
-        "x": x,
-        "y": y,
-        "value": value.astype(np.float32),
-        "error": np.full(ra.shape, max(noise, 1e-4), np.float32),
-        "n_good": np.full(ra.shape, SIZE**2, np.int32),
-    }
-    return SimpleNamespace(shape=SHAPE, sky_blocks=blocks, pixmap=pixmap)
-
-
-def gradient(ra, dec):
-    return 0.3 + 20 * (ra - 150) + 35 * (dec - 2)
+from romosaic.errors import ConfigError
+from romosaic.skymatch import COMPLETE, SKIPPED, match_sky
+from sky_scene import gradient, member, parameters
 
 
 def test_levels_under_dithers_rolls_and_a_gradient():
@@ -76,20 +25,19 @@ def test_levels_under_dithers_rolls_and_a_gradient():
 def test_order_of_members_does_not_matter():
     places = [(0, 0, 0), (31, -17, 10), (-120, 200, 33), (210, 90, -90)]
     members = [member(*place, 0.1 * k, gradient, 0.002, seed=k) for k, place in enumerate(places)]
-    level = match_sky(members, parameters()).level
-    turned = match_sky(members[::-1], parameters()).level[::-1]
-    np.testing.assert_allclose(turned, level, atol=1e-9)
+    result, turned = (match_sky(order, parameters()) for order in (members, members[::-1]))
+    np.testing.assert_array_equal(turned.level[::-1], result.level)
+    assert turned.names[::-1] == result.names
+    found = {(result.names[i], result.names[j]): k for k, (i, j) in enumerate(ends(result))}
+    for k, (i, j) in enumerate(ends(turned)):
+        same = found[turned.names[j], turned.names[i]]
+        assert turned.pairs["difference"][k] == -result.pairs["difference"][same]
+        assert turned.pairs["error"][k] == result.pairs["error"][same]
+        assert i < j
 
 
-def test_errors_are_those_of_the_scatter():
-    pulls, n = [], 60
-    for seed in range(n):
-        pair = [member(0, 0, 0, 0.1, noise=0.003, seed=2 * seed), None]
-        pair[1] = member(40, 27, 0, 0.2, noise=0.003, seed=2 * seed + 1)
-        pairs = match_sky(pair, parameters()).pairs
-        pulls.append((pairs["difference"][0] + 0.1) / pairs["error"][0])
-    assert abs(np.mean(pulls)) < 4 / np.sqrt(n)
-    assert 0.75 < np.std(pulls) < 1.25
+def ends(result):
+    return list(zip(result.pairs["i"], result.pairs["j"], strict=True))
 
 
 def test_sources_in_some_blocks_do_not_count():
@@ -162,21 +110,76 @@ def test_members_that_do_not_overlap_are_skipped():
     assert result.level.tolist() == [0.0, 0.0, 0.0]
     assert result.status == [SKIPPED] * 3
     assert result.group.tolist() == [0, 1, 2]
+    for method in ("local", "global+match"):
+        result = match_sky(members, parameters(skymethod=method))
+        np.testing.assert_allclose(result.level, [0.3, 0.5, 0.1], atol=1e-6)
+        assert result.status == [COMPLETE] * 3
 
 
-def test_two_disjoint_groups_each_have_their_own_zero():
-    members = [
+def two_groups():
+    """Members 0 and 2 overlap, 1 and 3 do, and 4 is alone."""
+    return [
         member(0, 0, 0, 0.30),
         member(5000, 0, 0, 0.90),
         member(50, 30, 10, 0.35),
         member(5060, 0, 0, 0.80),
         member(0, 9000, 0, 0.70),
     ]
-    result = match_sky(members, parameters())
+
+
+def test_two_disjoint_groups_each_have_their_own_zero():
+    result = match_sky(two_groups(), parameters())
     np.testing.assert_allclose(result.level, [0, 0.1, 0.05, 0, 0], atol=1e-5)
     assert result.group.tolist() == [0, 1, 0, 1, 2]
     assert result.status == [COMPLETE] * 4 + [SKIPPED]
-    assert sorted(zip(result.pairs["i"], result.pairs["j"], strict=True)) == [(0, 2), (1, 3)]
+    assert ends(result) == [(0, 2), (1, 3)]
+
+
+def test_two_disjoint_groups_each_have_their_own_global_level():
+    """The sky that is left after matching: one level for all would leave light in the brighter groups."""
+    result = match_sky(two_groups(), parameters(skymethod="global+match"))
+    np.testing.assert_allclose(result.level, [0.3, 0.9, 0.35, 0.8, 0.7], atol=1e-5)
+    common = match_sky(two_groups(), parameters(skymethod="global"))
+    np.testing.assert_allclose(common.level, 0.3, atol=1e-6)
+
+
+def test_disjoint_groups_are_named_where_it_matters():
+    members = two_groups()
+    a, b, c, d, e = (one.name for one in members)
+    result = match_sky(members, parameters())
+    assert result.groups == [[a, c], [b, d], [e]]
+    tree = result.to_tree(parameters(subtract=True))
+    assert tree["groups"] == result.groups
+    assert [row["group"] for row in tree["members"]] == [0, 1, 0, 1, 2]
+    assert [row["subtracted"] for row in tree["members"]] == [True] * 5
+    for method in ("match", "global+match"):
+        *lines, warning = result.report(method)
+        assert len(lines) == 5 and lines[1] == f"{b} 0.10000 MJy/sr COMPLETE"
+        assert warning.startswith("warning: 3 groups of members do not overlap; their levels are")
+        assert warning.endswith(f"{a}, {c} | {b}, {d} | {e}")
+    assert len(result.report("local")) == len(result.report("global")) == 5
+    alike = match_sky([members[0], members[2]], parameters())
+    assert alike.groups == [[a, c]] and len(alike.report("match")) == 2
+
+
+@pytest.mark.parametrize("pixels", [1, 138])
+def test_an_overlap_smaller_than_a_block_leaves_two_groups(pixels):
+    """A few pixels of common sky hold no block of either member: nothing to compare, nothing to solve."""
+    members = [member(level=0.3), member(dx=-447, dy=512 - pixels, level=0.5)]
+    result = match_sky(members, parameters())
+    assert result.level.tolist() == [0, 0] and result.status == [SKIPPED, SKIPPED]
+    assert result.group.tolist() == [0, 1]
+    assert "2 groups" in result.report("match")[-1]
+
+
+def test_rank_deficient_systems_have_the_smallest_solution():
+    """m members have m - 1 independent differences, or fewer in groups; weights may differ by 1e8."""
+    members = two_groups()
+    members[2].sky_blocks["error"][:] = 1.0
+    members[3].sky_blocks["error"][:] = 1e-8
+    result = match_sky(members, parameters())
+    np.testing.assert_allclose(result.level, [0, 0.1, 0.05, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(result.pairs["residual"], 0, atol=1e-9)
 
 
 def test_chain_of_overlaps_is_one_group():
@@ -238,19 +241,30 @@ def test_unknown_choices_are_refused():
         match_sky([member()], parameters(skymethod="local", skystat="max"))
 
 
+def test_levels_of_the_user_are_taken_as_they_are():
+    members = [member(10 * k, 0, 0, 0.1 * k, gradient) for k in range(3)]
+    members[2].sky_blocks["value"][:] = np.nan
+    levels = {one.name: level for one, level in zip(members, (0.0, 0.13, -7.0), strict=True)}
+    settings = parameters(skymethod="user", match_down=False)
+    result = match_sky(members, settings, levels | {"another": 3.0})
+    assert result.level.tolist() == [0.0, 0.13, -7.0]
+    assert result.status == [COMPLETE] * 3
+    # What the given levels leave: 0.03 of the 0.1 between the two.
+    np.testing.assert_allclose(result.pairs["residual"], [0.03], atol=1e-4)
+
+
+def test_members_without_a_level_of_the_user_are_named():
+    members = [member(10 * k) for k in range(6)]
+    names = [one.name for one in members]
+    levels = {names[0]: 0.1, names[1]: None}
+    with pytest.raises(ConfigError) as caught:
+        match_sky(members, parameters(skymethod="user"), levels)
+    assert str(caught.value) == (
+        f"skymatch.skylist: has no level for {', '.join(names[1:4])} and 2 more -> add a line for each"
+    )
+
+
 def test_no_members():
     result = match_sky([], parameters())
     assert result.level.size == 0
     assert result.status == []
-
-
-def test_robust_mean_of_equal_values_with_zero_errors():
-    mean, error, count = robust_mean(np.array([2.0, 2.0, 2.0, 9.0]), np.zeros(4))
-    assert (mean, count) == (2.0, 3)
-    assert np.isfinite(error)
-
-
-def test_robust_mean_weights_by_the_variance():
-    mean, error, _ = robust_mean(np.array([1.0, 1.2]), np.array([1.0, 3.0]))
-    assert mean == pytest.approx(1.05)
-    assert error == pytest.approx(np.sqrt(0.75))

@@ -116,7 +116,7 @@ def test_no_placeholder_is_left(run):
     }
     assert not wrong
     background = coadd.meta.individual_image_meta["background"]
-    assert set(background["method"]) == {"match"} and background["subtracted"].all()
+    assert set(background["method"]) == {"match"} and not background["subtracted"].any()
     assert coadd.meta.wcsinfo.skycell_name == CELL
     assert coadd.meta.filename == f"{PRODUCT}_coadd.asdf"
 
@@ -161,6 +161,35 @@ def test_sky_levels_follow_the_truth(run, survey):
     levels = np.array([row["level"] for row in rows])
     # 16 blocks of 4096 pixels of 0.04 MJy/sr: 1.5e-4 each exposure, more for the mode and the sources.
     np.testing.assert_allclose(levels - levels[0], truth - truth[0], atol=0.002)
+
+
+def test_levels_of_the_user_rerun_what_they_change(run, survey, tmp_path):
+    from romosaic.product import read_step
+
+    folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
+    table, names = folder / "levels.tsv", survey.names
+    targets = [f"results/skymatch/{name}_skymatch.asdf" for name in ("field", "alone")]
+
+    def levels(**given):
+        table.write_text("exposure\tlevel\n" + "".join(f"{k}\t{v}\n" for k, v in given.items()))
+        section = {"skymethod": "user", "skylist": "levels.tsv", "subtract": True}
+        return run[1] | {"skymatch": section}
+
+    given = dict.fromkeys(names[:3], 0.25) | {names[2]: -1.5}
+    done = snakemake(folder, *targets, config=levels(**given))
+    assert done.returncode == 0, done.stderr
+    assert "rule skymatch" in done.stderr and "rule flux" not in done.stderr
+    rows = read_step(folder / targets[0])["members"]
+    assert [(row["level"], row["subtracted"]) for row in rows] == [
+        (v, True) for v in given.values()
+    ]
+    again = snakemake(folder, "-n", *targets, config=levels(**given | {names[1]: 0.5}))
+    assert "field_skymatch" in again.stdout and "alone_skymatch" not in again.stdout
+    lacking = snakemake(folder, *targets, config=levels(**{names[0]: 0.25}))
+    lines = [line for line in lacking.stderr.splitlines() if line.startswith("romosaic: ")]
+    assert len(lines) == 1 and f"no level for {names[1]}, {names[2]}" in lines[0]
+    wrong = snakemake(folder, "-n", config=levels(**given, nobody=1.0))
+    assert wrong.returncode == 1 and "levels.tsv: lists nobody, not in this run" in wrong.stderr
 
 
 def test_outliers_are_found(run, survey):

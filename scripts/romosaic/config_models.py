@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_products import CustomProduct, Region
+from .config_skymatch import Skymatch
 from .config_types import (
+    BITS,
     Bits,
     Detector,
     Falling,
@@ -35,8 +37,6 @@ from .config_types import (
     real,
     whole,
 )
-
-BITS = "DQ flag names or bit values joined by '+', a leading '~' negates; null: ignore dq"
 
 
 class Skymap(Section):
@@ -212,31 +212,6 @@ class Flux(Section):
         "Largest fraction of pixels without a finite value, error and variances; an exposure with "
         "more is refused.",
     )
-
-
-class Skymatch(Section):
-    """Sky levels of the members of a product."""
-
-    skymethod: Literal["match", "local", "global", "global+match"] = key(
-        "match",
-        "match: equal levels where members overlap; local: each member's own sky; global: the lowest "
-        "of these; global+match: matched, then the global level.",
-    )
-    match_down: Flag = key(True, "Match to the lowest level of the members, not to the highest.")
-    skystat: Literal["median", "midpt", "mean", "mode"] = key("mode", "Statistic of the sky.")
-    dqbits: Bits = key("~DO_NOT_USE", "DQ bits that a sky pixel may have.", allowed=BITS)
-    lower: optional(Real) = key(None, "Ignore pixels below this value.", unit="MJy/sr")
-    upper: optional(Real) = key(None, "Ignore pixels above this value.", unit="MJy/sr")
-    nclip: whole(ge=0) = key(5, "Number of clipping iterations.")
-    lsigma: Positive = key(4.0, "Lower clipping limit.", unit="sigma")
-    usigma: Positive = key(4.0, "Upper clipping limit.", unit="sigma")
-    binwidth: Positive = key(0.1, "Bin width of the mode and midpt statistics.", unit="sigma")
-
-    def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
-        """See `Section.conflicts`."""
-        if self.lower is None or self.upper is None or self.lower < self.upper:
-            return []
-        return [(("lower", "upper"), f"{self.lower} is not below skymatch.upper: {self.upper}")]
 
 
 _TWO = "two positive numbers, the second not above the first"

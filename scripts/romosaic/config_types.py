@@ -26,6 +26,7 @@ from pydantic import (
 
 from .names import FILTERS
 
+BITS = "DQ flag names or bit values joined by '+', a leading '~' negates; null: ignore dq"
 DETECTORS = tuple(f"WFI{number:02d}" for number in range(1, 19))
 
 

@@ -145,7 +145,8 @@ class FluxExposure:
         blocks = dict(self._own["sky_blocks"])
         dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
         for key, dtype in dtypes.items():
-            blocks[key] = np.asarray(self.blocks.array(blocks[key]), dtype=dtype)
+            # A copy: each map that is kept holds a file open, and a product may have thousands of members.
+            blocks[key] = np.array(self.blocks.array(blocks[key]), dtype=dtype)
         return blocks
 
     @property

@@ -212,8 +212,8 @@ def mosaic_model(
     association : dict
         The association that the product was made from.
     sky : sequence of dict
-        level (MJy/sr, subtracted) and status of each member, from `skymatch`.
-    skymethod : {'local', 'global', 'match', 'global+match'}
+        level (MJy/sr), status and subtracted of each member, from `skymatch`.
+    skymethod : {'local', 'global', 'match', 'global+match', 'user'}
         How the levels were found.
     outliers : dict
         What `outlier_detection` wrote: its status, and flagged pixels of each member.
@@ -358,12 +358,12 @@ def _tables(members: Sequence["FluxExposure"], metas: list[dict]) -> dict:
 
 
 def _background(sky: Sequence[dict], skymethod: str):
-    """Table of the sky levels; a member that the others were matched to has its level, 0, subtracted too."""
+    """Table of the sky levels, as the schema has it: it knows romancal's methods."""
     rows = [
         {
             "level": float(row["level"]),
-            "method": skymethod,
-            "subtracted": row["status"] == "COMPLETE",
+            "method": "None" if skymethod == "user" else skymethod,
+            "subtracted": bool(row["subtracted"]),
         }
         for row in sky
     ]

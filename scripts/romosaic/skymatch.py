@@ -1,23 +1,21 @@
 """
 Sky levels: one additive level per member of a product, from the block sky statistics of `flux`.
 
-Methods and parameters are romancal's. Differences between overlapping members are measured by interpolating
-the blocks of one at the block centres of the other, and balanced by weighted least squares over the graph
-of overlaps.
+Methods and parameters are romancal's. Differences between overlapping members (see `sky_pairs`) are balanced by
+weighted least squares over the graph of overlaps. Members that no chain of overlaps connects are matched apart
+from each other: every connected group has its own zero.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from .grid import unit_vector
+from .errors import ConfigError
+from .sky_pairs import Blocks, measure_pairs, read_blocks
 
 COMPLETE, SKIPPED = "COMPLETE", "SKIPPED"
-#: Share of good weight that an interpolated block value needs.
-MIN_WEIGHT = 0.5
-#: Clipping of the block differences of a pair, in robust standard deviations, and its turns.
-PAIR_CLIP, PAIR_TURNS = 3.0, 8
-_MAD = 1.4826  # standard deviation over median absolute deviation, Gaussian
+_METHODS = ("local", "global", "match", "global+match", "user")
 
 
 @dataclass(frozen=True)
@@ -27,246 +25,182 @@ class SkyMatch:
 
     Attributes
     ----------
+    names, fingerprints : list of str
+        Members and the identities of their Level-2 files.
     level : (n,) float64 array
-        Level to subtract from each member, MJy/sr; 0 where the status is SKIPPED.
+        Sky level of each member, MJy/sr; 0 where the status is SKIPPED.
     status : list of str
-        ``COMPLETE``, or ``SKIPPED`` for a member without a valid block or, where only differences count,
-        without an overlap.
+        ``COMPLETE``, or ``SKIPPED`` for a member without a valid block or, with method 'match', without an
+        overlap: there is nothing to match it to.
     group : (n,) int array
-        Members with the same number are connected by overlaps. Levels of method 'match' are comparable
-        within a group only.
+        Members with the same number are connected by overlaps. Levels of the methods 'match' and
+        'global+match' are comparable within a group only.
     pairs : dict of arrays
-        One entry per overlapping pair: `i`, `j` (int), `difference` of sky i - j, its standard `error`
+        One entry per measured pair: `i`, `j` (int, i < j), `difference` of sky i - j, its standard `error`
         (MJy/sr), number of `blocks` compared, and `residual` = difference - (level i - level j) of the
-        least squares solution.
+        least squares solution or, with method 'user', of the given levels.
     """
 
+    names: list[str]
+    fingerprints: list[str]
     level: np.ndarray
     status: list[str]
     group: np.ndarray
     pairs: dict[str, np.ndarray]
 
+    @property
+    def groups(self) -> list[list[str]]:
+        """Names of the members of each group."""
+        found: list[list[str]] = [[] for _ in range(self.group.max(initial=-1) + 1)]
+        for name, number in zip(self.names, self.group, strict=True):
+            found[number].append(name)
+        return found
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Block statistics of one member: centres, values (NaN: none), variances, place on the sky."""
+    def to_tree(self, parameters: Mapping) -> dict:
+        """Plain values and arrays for the step's file."""
+        columns = zip(self.names, self.level, self.status, self.group, strict=True)
+        members = [
+            {
+                "exposure": name,
+                "level": float(level),
+                "status": status,
+                "group": int(group),
+                "subtracted": bool(parameters["subtract"]),
+            }
+            for name, level, status, group in columns
+        ]
+        return {"members": members, "groups": self.groups, "pairs": self.pairs}
 
-    x: np.ndarray
-    y: np.ndarray
-    value: np.ndarray
-    variance: np.ndarray
-    ra: np.ndarray
-    dec: np.ndarray
-    center: np.ndarray
-    radius: float
+    def report(self, skymethod: str) -> list[str]:
+        """Lines for the log: each member, and which groups do not overlap where that matters."""
+        columns = zip(self.names, self.level, self.status, strict=True)
+        lines = [f"{name} {level:.5f} MJy/sr {status}" for name, level, status in columns]
+        groups = self.groups
+        if len(groups) > 1 and "match" in skymethod:
+            shown = [_shown(names) for names in groups[:10]]
+            shown += [f"{len(groups) - 10} more"] if len(groups) > 10 else []
+            lines.append(
+                f"warning: {len(groups)} groups of members do not overlap; their levels are independent: "
+                + " | ".join(shown)
+            )
+        return lines
 
 
-def match_sky(members: list, parameters) -> SkyMatch:
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def match_sky(
+    members: Iterable, parameters: Mapping, levels: Mapping[str, float] | None = None
+) -> SkyMatch:
     """
     Sky level of every member.
 
     Parameters
     ----------
-    members : list of FluxExposure
-        Or anything with `shape`, `sky_blocks` and `pixmap` as in `flux_file.FluxExposure`.
+    members : iterable of FluxExposure
+        See `sky_pairs.read_blocks`; each is let go when it has been read.
     parameters : mapping
-        `skymethod` ('local', 'global', 'match', 'global+match'), `match_down`, `skystat`,
+        `skymethod` ('local', 'global', 'match', 'global+match', 'user'), `match_down`, `skystat`,
         `nclip`, `lsigma`, `usigma`: section `skymatch` of the configuration. (`lower`, `upper`, `dqbits`
         and `binwidth` concern pixels, and have done their work in the block statistics.)
+    levels : mapping, optional
+        With method 'user': the level of each member by its name, MJy/sr.
 
     Returns
     -------
     SkyMatch
         'local': each member its own sky. 'global': all the lowest of these. 'match': levels that equalise
         the overlaps, the lowest (`match_down`) or highest of each group 0. 'global+match': the same plus
-        the lowest sky that is left after matching, one for all members.
+        the lowest sky that is left after matching, one for each group. 'user': `levels`. No result depends
+        on the order of the members.
 
     Raises
     ------
     ValueError
         Unknown `skymethod` or `skystat`.
+    ConfigError
+        Members without a level in `levels`.
     """
     method = parameters["skymethod"]
-    if method not in ("local", "global", "match", "global+match"):
-        raise ValueError(f"skymethod is local, global, match or global+match, not {method!r}")
-    blocks = [_read_blocks(member) for member in members]
-    valid = np.array([bool(np.isfinite(b.value).any()) for b in blocks], bool)
-    pairs = _all_pairs(members, blocks)
-    group = _groups(len(members), pairs["i"], pairs["j"])
-    delta = _solve(group, pairs)
+    if method not in _METHODS:
+        raise ValueError(f"skymethod is {', '.join(_METHODS)}, not {method!r}")
+    blocks = [read_blocks(member) for member in members]
+    names = [b.name for b in blocks]
+    # Which partners a member chooses and how sums are rounded follow the names, not the user's order.
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), int)
+    blocks = [blocks[k] for k in order]
+    given = _given(blocks, levels or {}) if method == "user" else None
+    pairs = measure_pairs(blocks)
+    delta = level = given
+    valid = np.ones(len(blocks), bool)
+    if given is None:
+        group = _groups(len(blocks), pairs["i"], pairs["j"])
+        delta = _solve(group, pairs)
+        level, valid = _levels(blocks, delta, group, pairs, parameters)
     pairs["residual"] = pairs["difference"] - (delta[pairs["i"]] - delta[pairs["j"]])
-
-    level = np.zeros(len(members))
-    if "match" in method:
-        level = _shift_groups(delta, group, parameters["match_down"])
-    if method == "match":
-        valid &= np.isin(np.arange(len(members)), np.r_[pairs["i"], pairs["j"]])
-    else:
-        local = np.array([_local_sky(b.value, parameters) for b in blocks], float)
-        if method == "local":
-            level = local
-        elif valid.any():
-            level = level + np.min((local - level)[valid])
-    level = np.where(valid, level, 0.0)
-    return SkyMatch(level, [COMPLETE if v else SKIPPED for v in valid], group, pairs)
+    return _as_given(blocks, level, valid, pairs, order)
 
 
-def _read_blocks(member) -> _Blocks:
-    """Block statistics as float64; blocks without a usable value or error become NaN."""
-    statistics = member.sky_blocks
-    value = np.asarray(statistics["value"], float)
-    error = np.asarray(statistics["error"], float)
-    good = np.isfinite(value) & np.isfinite(error) & (np.asarray(statistics["n_good"]) > 0)
-    ny, nx = member.shape
-    x, y = np.asarray(statistics["x"], float), np.asarray(statistics["y"], float)
-    ra, dec = member.pixmap.sky(*np.meshgrid(x, y))
-    edge_x, edge_y = np.array([-0.5, nx - 0.5]), np.array([-0.5, ny - 0.5])
-    corners = unit_vector(*member.pixmap.sky(*np.meshgrid(edge_x, edge_y))).reshape(3, -1)
-    center = corners.sum(axis=1)
-    center /= np.linalg.norm(center)
-    # Distorted edges bulge a little beyond the circle through the corners.
-    radius = 1.05 * np.arccos(np.clip(center @ corners, -1, 1)).max()
-    return _Blocks(
-        x,
-        y,
-        np.where(good, value, np.nan),
-        np.where(good, np.square(error), np.nan),
-        ra,
-        dec,
-        center,
-        float(radius),
+def _given(blocks: list[Blocks], levels: Mapping[str, float]) -> np.ndarray:
+    """Levels of the user's table in the order of the members."""
+    missing = [b.name for b in blocks if levels.get(b.name) is None]
+    if missing:
+        problem = f"has no level for {_shown(missing)} -> add a line for each"
+        raise ConfigError("skymatch.skylist", [problem])
+    return np.array([levels[b.name] for b in blocks], float)
+
+
+def _as_given(
+    blocks: list[Blocks],
+    level: np.ndarray,
+    valid: np.ndarray,
+    pairs: dict[str, np.ndarray],
+    order: np.ndarray,
+) -> SkyMatch:
+    """Result in the user's order of the members, in which member k of `blocks` is number order[k]."""
+    back = np.argsort(order)
+    i, j = order[pairs["i"]], order[pairs["j"]]
+    sign = np.where(i < j, 1.0, -1.0)
+    i, j = np.minimum(i, j), np.maximum(i, j)
+    turned = {name: sign * pairs[name] for name in ("difference", "residual")}
+    pairs = {**pairs, **turned, "i": i, "j": j}
+    place = np.lexsort((j, i))
+    return SkyMatch(
+        [blocks[k].name for k in back],
+        [blocks[k].fingerprint for k in back],
+        level[back],
+        [COMPLETE if v else SKIPPED for v in valid[back]],
+        _groups(len(blocks), i, j),
+        {name: column[place] for name, column in pairs.items()},
     )
 
 
-def _all_pairs(members: list, blocks: list[_Blocks]) -> dict[str, np.ndarray]:
-    """Measure every pair of members whose circles on the sky touch."""
-    rows = []
-    if members:
-        center = np.array([b.center for b in blocks])
-        radius = np.array([b.radius for b in blocks])
-        # Chord lengths keep their digits at small separations, where the cosine has none.
-        for i in range(len(members)):
-            chord = np.linalg.norm(center[i + 1 :] - center[i], axis=1)
-            reach = 2 * np.sin(np.minimum(radius[i + 1 :] + radius[i], np.pi) / 2)
-            for j in i + 1 + np.flatnonzero(chord <= reach):
-                measured = pair_difference(members, blocks, i, int(j))
-                if measured is not None:
-                    rows.append((i, int(j), *measured))
-    table = {"i": int, "j": int, "difference": float, "error": float, "blocks": int}
-    return {
-        name: np.array([row[k] for row in rows], dtype)
-        for k, (name, dtype) in enumerate(table.items())
-    }
-
-
-def pair_difference(
-    members: list, blocks: list[_Blocks], i: int, j: int
-) -> tuple[float, float, int] | None:
-    """
-    Sky of member i minus sky of member j.
-
-    Blocks of j are interpolated at the block centres of i and the other way round: a gradient or a halo
-    common to both cancels, and the result does not depend on the order of the members. The two halves
-    share their blocks, so that together they carry the weight of one.
-
-    Parameters
-    ----------
-    members, blocks : list
-        Members and their block statistics.
-    i, j : int
-        The pair.
-
-    Returns
-    -------
-    tuple or None
-        Difference and its standard error (MJy/sr) and the number of block differences used; None when no
-        valid blocks overlap.
-    """
-    halves = [_differences(members[b], blocks[a], blocks[b]) for a, b in ((i, j), (j, i))]
-    difference = np.r_[halves[0][0], -halves[1][0]]
-    if not difference.size:
-        return None
-    mean, error, count = robust_mean(difference, np.r_[halves[0][1], halves[1][1]])
-    if min(len(half[0]) for half in halves):
-        error *= np.sqrt(2)
-    return mean, error, count
-
-
-def _differences(other, blocks: _Blocks, of_other: _Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of valid blocks from the interpolated blocks of `other`, and their variances."""
-    own = np.isfinite(blocks.value)
-    x, y = other.pixmap.detector(blocks.ra[own], blocks.dec[own])
-    ny, nx = other.shape
-    on = (x >= -0.5) & (x <= nx - 0.5) & (y >= -0.5) & (y <= ny - 0.5)
-    value, variance = _interpolate(of_other, x[on], y[on])
-    difference = blocks.value[own][on] - value
-    variance += blocks.variance[own][on]
-    good = np.isfinite(difference)
-    return difference[good], variance[good]
-
-
-def _interpolate(blocks: _Blocks, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bilinear over valid blocks, constant beyond the outermost centres; NaN where too few are valid."""
-    u = np.interp(x, blocks.x, np.arange(blocks.x.size))
-    v = np.interp(y, blocks.y, np.arange(blocks.y.size))
-    u0 = np.minimum(u.astype(int), max(blocks.x.size - 2, 0))
-    v0 = np.minimum(v.astype(int), max(blocks.y.size - 2, 0))
-    u1, v1 = np.minimum(u0 + 1, blocks.x.size - 1), np.minimum(v0 + 1, blocks.y.size - 1)
-    fu, fv = u - u0, v - v0
-    total, value, variance = np.zeros((3, x.size))
-    for row, column, weight in (
-        (v0, u0, (1 - fv) * (1 - fu)),
-        (v0, u1, (1 - fv) * fu),
-        (v1, u0, fv * (1 - fu)),
-        (v1, u1, fv * fu),
-    ):
-        block = blocks.value[row, column]
-        good = np.isfinite(block)
-        weight = np.where(good, weight, 0.0)
-        total += weight
-        value += weight * np.where(good, block, 0.0)
-        # Not the weights squared: neighbouring positions share these blocks, their mean gains nothing.
-        variance += weight * np.where(good, blocks.variance[row, column], 0.0)
-    total = np.where(total >= MIN_WEIGHT, total, np.nan)
-    return value / total, variance / total
-
-
-def robust_mean(values: np.ndarray, variances: np.ndarray) -> tuple[float, float, int]:
-    """
-    Weighted mean of values of which some are spoilt by sources.
-
-    Values are clipped about their median at `PAIR_CLIP` robust standard deviations; the scatter in excess
-    of the given variances (sources that two block grids cut differently) is added to all variances, so
-    that a block with a tiny error does not rule the mean.
-
-    Parameters
-    ----------
-    values, variances : (n,) float64 arrays
-        At least one value; variances may be 0.
-
-    Returns
-    -------
-    mean, error : float
-        Weighted mean and its standard error.
-    count : int
-        Values used.
-    """
-    kept = np.ones(values.size, bool)
-    for _ in range(PAIR_TURNS):
-        middle = np.median(values[kept])
-        sigma = _MAD * np.median(np.abs(values[kept] - middle))
-        # Half of the values may agree to the last digit: the given errors are the least tolerance.
-        limit = PAIR_CLIP * np.maximum(sigma, np.sqrt(variances))
-        now = np.abs(values - middle) <= limit
-        if np.array_equal(now, kept):
-            break
-        kept = now
-    values, variances = values[kept], variances[kept]
-    excess = max(0.0, float(np.mean((values - values.mean()) ** 2 - variances)))
-    total = variances + excess
-    floor = np.finfo(float).tiny ** 0.5
-    weight = 1 / np.maximum(total, max(floor, 1e-12 * float(total.max())))
-    return float(weight @ values / weight.sum()), float(weight.sum() ** -0.5), int(values.size)
+def _levels(
+    blocks: list[Blocks],
+    delta: np.ndarray,
+    group: np.ndarray,
+    pairs: dict[str, np.ndarray],
+    parameters: Mapping,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Levels of a method from matched levels and each member's own sky, and which of them count."""
+    method = parameters["skymethod"]
+    valid = np.array([b.points.size > 0 for b in blocks], bool)
+    level = _shift_groups(delta, group, parameters["match_down"])
+    if method == "match":
+        valid &= np.isin(np.arange(level.size), np.r_[pairs["i"], pairs["j"]])
+    else:
+        local = np.array([_local_sky(b.values, parameters) for b in blocks], float)
+        if method == "local":
+            level = local
+        elif method == "global":
+            level = np.full(level.size, local[valid].min(initial=np.inf))
+        else:
+            left = np.full(group.max(initial=-1) + 1, np.inf)
+            np.minimum.at(left, group[valid], (local - level)[valid])
+            level = level + left[group]
+    return np.where(valid, level, 0.0), valid
 
 
 def _groups(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -323,8 +257,7 @@ def _shift_groups(delta: np.ndarray, group: np.ndarray, down: bool) -> np.ndarra
 
 
 def _local_sky(value: np.ndarray, parameters) -> float:
-    """Sky of one member: the clipped statistic over its blocks; NaN without a valid block."""
-    value = value[np.isfinite(value)]
+    """Sky of one member: the clipped statistic over its valid blocks; NaN without one."""
     for turn in range(parameters["nclip"]):
         if not value.size:
             break
