@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,7 @@ def test_coadds_say_what_each_member_gave(run):
     outliers = read_step(results / "outlier_detection/field_outliers.asdf")
     rows = coadd["romosaic"]["members"]
     assert [row["level"] for row in rows] == [row["level"] for row in sky["members"]]
+    assert coadd["romosaic"]["sky_groups"] == [[row["exposure"] for row in rows]]
     for row, other in zip(rows, outliers["members"], strict=True):
         assert (row["exposure"], row["status"]) == (other["exposure"], "USED")
         y0, y1, x0, x1 = row["window"]
@@ -178,13 +180,14 @@ def test_levels_of_the_user_rerun_what_they_change(run, survey, tmp_path):
     given = dict.fromkeys(names[:3], 0.25) | {names[2]: -1.5}
     done = snakemake(folder, *targets, config=levels(**given))
     assert done.returncode == 0, done.stderr
-    assert "rule skymatch" in done.stderr and "rule flux" not in done.stderr
+    jobs = re.findall(r"Job \d+: (.*)", done.stderr)
+    assert sorted(jobs) == ["skymatch alone", "skymatch field"]
     rows = read_step(folder / targets[0])["members"]
     assert [(row["level"], row["subtracted"]) for row in rows] == [
         (v, True) for v in given.values()
     ]
     again = snakemake(folder, "-n", *targets, config=levels(**given | {names[1]: 0.5}))
-    assert "field_skymatch" in again.stdout and "alone_skymatch" not in again.stdout
+    assert "skymatch field" in again.stdout and "skymatch alone" not in again.stdout
     lacking = snakemake(folder, *targets, config=levels(**{names[0]: 0.25}))
     lines = [line for line in lacking.stderr.splitlines() if line.startswith("romosaic: ")]
     assert len(lines) == 1 and f"no level for {names[1]}, {names[2]}" in lines[0]

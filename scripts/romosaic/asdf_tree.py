@@ -7,6 +7,7 @@ the tree hangs. Both show in the events of the parser, which take no stack.
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 #: Nesting at which the YAML library is still far from overflowing its stack; real trees have 20 levels.
 MAX_DEPTH = 200
@@ -82,7 +83,9 @@ def _problem(events: Iterator) -> str | None:
     sizes, anchors, closed = [0], [], {}
     for event in events:
         size = 0
-        if isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.ScalarEvent):  # first, as nearly all are
+            size = closed[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
             if len(sizes) > MAX_DEPTH:
                 return f"header nested over {MAX_DEPTH} levels"
             sizes.append(1)
@@ -90,8 +93,6 @@ def _problem(events: Iterator) -> str | None:
             closed.pop(event.anchor, None)
         elif isinstance(event, yaml.CollectionEndEvent):
             size = closed[anchors.pop()] = sizes.pop()
-        elif isinstance(event, yaml.ScalarEvent):
-            size = closed[event.anchor] = 1
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in closed:
                 return "header that refers to itself"
@@ -102,6 +103,7 @@ def _problem(events: Iterator) -> str | None:
     return None
 
 
+@cache
 def _plain_loader():
     import yaml
 
