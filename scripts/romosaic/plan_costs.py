@@ -13,7 +13,7 @@ longer. ``python tests/benchmarks/plan_costs.py results/demo`` sets the jobs of 
 #: (window), per million covered pixels of the grid, and per million of its pixels.
 STEPS = {
     "skymatch": {
-        "core_s": {"job": 0.4, "member": 0.03},
+        "core_s": {"job": 0.4, "member": 0.04},
         "memory_mb": {"job": 168},
         "disk_mb": {"job": 0.004},
     },
