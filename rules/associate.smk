@@ -3,6 +3,7 @@ checkpoint associate:
         exposures=INPUTS.exposures.values(),
         associations=INPUTS.associations,
         references=references("skymap.reference_file"),
+        grids=output_wcs_files(CONFIG),
     output:
         update(directory(f"{OUT}/associate")),
     log:
@@ -18,8 +19,7 @@ checkpoint associate:
         own=INPUTS.own,
         parameters=CONFIG["associate"],
         reference_file=CONFIG["skymap"]["reference_file"],
-        pixel_scale=CONFIG["resample"]["pixel_scale"],
-        rotation=CONFIG["resample"]["rotation"],
+        grids={key: CONFIG["resample"][key] for key in GRID_KEYS},
         code=code_digest("associate"),
     message:
         "associate the exposures with skycells"

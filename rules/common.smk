@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from romosaic import inputs
 from romosaic.code_digest import code_digest
 from romosaic.config import load
+from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
 from romosaic.names import exposure_name
 from romosaic.sky_levels import read_levels

@@ -19,11 +19,7 @@ rule resample:
         parameters={
             key: value
             for key, value in CONFIG["resample"].items()
-            if key
-            not in (
-                "pixel_scale",
-                "rotation",
-            )  # of regular grids, which `associate` makes
+            if key not in GRID_KEYS  # of grids, which `associate` makes
         },
         code=code_digest("resample"),
     message:

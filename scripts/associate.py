@@ -16,8 +16,7 @@ with reported(snakemake.log[0]):
         snakemake.input.associations,
         snakemake.params.parameters,
         reference_file=snakemake.params.reference_file,
-        pixel_scale=snakemake.params.pixel_scale,
-        rotation=snakemake.params.rotation,
+        grids=snakemake.params.grids,
         workers=snakemake.threads,
     )
     for note in done.notes:

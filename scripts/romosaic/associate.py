@@ -16,6 +16,7 @@ from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
 from .records import read_records
+from .regular_grids import RegularGrids
 from .skymap import SkyMap, read_skymap
 from .user_association import member_files, read_association, refuse_missing, science_members
 
@@ -49,8 +50,7 @@ def associate(
     parameters: dict,
     *,
     reference_file: str | None = None,
-    pixel_scale: float | None = None,
-    rotation: float | None = None,
+    grids: dict | None = None,
     workers: int = 1,
 ) -> Done:
     """
@@ -68,10 +68,9 @@ def associate(
         Section `associate` of the configuration: by skycell, and `products` besides.
     reference_file : str, optional
         Sky map reference file; without it the map is computed.
-    pixel_scale : float, optional
-        Pixel scale of regular grids, arcseconds; by default that of the sky map.
-    rotation : float, optional
-        Position angle of the +y axis of regular grids, degrees; by default 0.
+    grids : dict, optional
+        What section `resample` says of grids (`config_grids.GRID_KEYS`); by default a product without a skycell
+        gets the smallest grid of the sky map's pixels around its members.
     workers : int
         Processes that read headers.
 
@@ -81,17 +80,18 @@ def associate(
         Bad exposures, all in one message, unless they are to be excluded; a bad association; no product.
     """
     folder, skymap = Path(folder), read_skymap(reference_file)
+    regular = RegularGrids(skymap.pixel_scale)
+    regular = regular.described(grids) if grids else regular
     outside = parameters["allow_outside"]
     wanted = {path: read_association(path, outside) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
-    check_custom(parameters["products"], own, skymap)
+    check_custom(parameters["products"], own, skymap, regular)
     records = read_records(_with_members(own, wanted), folder, workers)
     good, bad = records.good, records.bad
     if bad and (parameters["on_bad_exposure"] == "stop" or not good):
         raise _Refused([str(error) for error in bad])
-    scale = skymap.pixel_scale if pixel_scale is None else pixel_scale / 3600
-    regular = {"pixel_scale": scale, "rotation": rotation or 0.0}
     products, notes = _make_products(own, wanted, good, skymap, parameters, regular)
+    notes += _unused_wcs(products, regular)
     records.write(folder)
     _write_associations(folder / "associations", products)
     notes += _write_quarantine(folder / "quarantine.tsv", bad)
@@ -129,11 +129,11 @@ def _make_products(
     records: dict[str, dict],
     skymap: SkyMap,
     parameters: dict,
-    regular: dict,
+    regular: RegularGrids,
 ) -> tuple[dict[str, dict], list[str]]:
     """Associations by product name: by skycell, of the configuration, of users' files; and warnings."""
     mine = [records[name] for name in own if name in records]
-    products = make_associations(mine, skymap, parameters)
+    products = make_associations(mine, skymap, parameters, regular)
     custom, notes = make_custom(own, records, skymap, parameters, regular)
     _add(products, custom, "associate.products")
     notes += _add_associations(products, wanted, records, skymap, regular)
@@ -142,12 +142,21 @@ def _make_products(
     return products, notes
 
 
+def _unused_wcs(products: dict[str, dict], regular: RegularGrids) -> list[str]:
+    """Warn of products that an output_wcs does not place: in romancal it wins over their skycell."""
+    number = sum(isinstance(p["skycell_wcs_info"], dict) for p in products.values())
+    if not (regular.given and number):
+        return []
+    todo = "set resample.resample_on_skycell: false to make them on resample.output_wcs"
+    return [f"{number} products are made on their skycells -> {todo}"]
+
+
 def _add_associations(
     products: dict[str, dict],
     wanted: dict[str, dict],
     records: dict[str, dict],
     skymap: SkyMap,
-    regular: dict,
+    regular: RegularGrids,
 ) -> list[str]:
     """Add the products of users' associations; returns warnings."""
     notes = []

@@ -11,27 +11,25 @@ import numpy as np
 from .association_file import read_footprints, read_grid
 from .circles import meets_circle
 from .errors import AssociationError
-from .grid import Grid, sky_position, unit_vector
+from .grid import Grid
 from .names import SUFFIX, exposure_name
+from .record_footprints import RecordFootprints
+from .regular_grids import MAX_SIDE, RegularGrids
 from .skymap import SkyMap, read_skymap
 from .user_association import MEND, science_members
 
 __all__ = [
-    "MAX_SIDE",
     "cells_around",
     "group_label",
     "make_associations",
     "new_association",
     "read_footprints",
     "read_grid",
-    "regular_grid",
     "resolve_association",
 ]
 
 #: Parts of the visit number PPPPPCCAAASSSOOOVVV that exposures of one product share, by product type.
 _GROUP_DIGITS = {"visit": 19, "daily": 5, "pass": 10, "full": 5, "user": 5}
-#: Largest side of a regular grid, pixels: beyond, the members were hardly meant for one image.
-MAX_SIDE = 100_000
 
 
 def group_label(visit_id: str, product_type: str) -> str:
@@ -54,9 +52,13 @@ def group_label(visit_id: str, product_type: str) -> str:
     }[product_type]
 
 
-def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> dict[str, dict]:
+def make_associations(
+    records: list[dict], skymap: SkyMap, parameters: dict, regular: RegularGrids
+) -> dict[str, dict]:
     """
     Group exposures by skycell, filter and group, one association each.
+
+    Where products are not made on their skycells, those of which no member meets the grid are not made.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
         The sky map.
     parameters : dict
         Section `associate` of the configuration.
+    regular : RegularGrids
+        How to make the grids of products that are not made on their skycells.
 
     Returns
     -------
@@ -97,7 +101,12 @@ def make_associations(records: list[dict], skymap: SkyMap, parameters: dict) -> 
         release = parameters["data_release_id"]
         name = f"r{visit_id[:5]}_{release}_{label}_{cell}_{element.lower()}"
         grid = skymap.cell(cell).grid
-        associations[name] = new_association(name, group_records, grid, release)
+        if not regular.on_skycell:
+            grid = regular.around(group_records, f"product {name}")
+            outside = outsiders(group_records, grid, regular)
+            group_records = [r for r in group_records if r["exposure"] not in outside]
+        if group_records:
+            associations[name] = new_association(name, group_records, grid, release)
     return dict(sorted(associations.items()))
 
 
@@ -135,6 +144,12 @@ def new_association(name: str, records: list[dict], grid: Grid, release: str) ->
     }
 
 
+def outsiders(records: list[dict], grid: Grid, regular: RegularGrids) -> list[str]:
+    """Names of the members that do not overlap their regular grid, which may not have been made for them."""
+    made_for_them = not (regular.given or regular.crval or regular.crpix or regular.output_shape)
+    return [] if made_for_them else RecordFootprints(records).outside(grid)
+
+
 def _selected(record: dict, parameters: dict) -> bool:
     filters, visits = parameters["filters"], parameters["visits"]
     return (not filters or record["optical_element"] in filters) and (
@@ -157,14 +172,18 @@ def _cell_filter(skymap: SkyMap, parameters: dict) -> Callable[[str], bool]:
 
 
 def resolve_association(
-    path: str | Path, association: dict, records: dict[str, dict], skymap: SkyMap, regular: dict
+    path: str | Path,
+    association: dict,
+    records: dict[str, dict],
+    skymap: SkyMap,
+    regular: RegularGrids,
 ) -> tuple[dict[str, dict], list[str]]:
     """
     Take a user's association as it is, and settle the output grid of each of its products.
 
     The grid is that of the skycell named in the header's ``skycell_wcs_info``, else of ``target``; the
     name wins over numbers that disagree. Numbers of a grid that is no skycell are used as they are. Without
-    either it is a regular grid around the members.
+    either, or if no product is to be made on its skycell, it is a regular grid.
 
     Parameters
     ----------
@@ -176,8 +195,8 @@ def resolve_association(
         Records of exposures by name.
     skymap : SkyMap
         The sky map.
-    regular : dict
-        pixel_scale (degrees) and rotation (degrees) of regular grids.
+    regular : RegularGrids
+        How to make regular grids.
 
     Returns
     -------
@@ -191,7 +210,7 @@ def resolve_association(
     AssociationError
         A product mixes filters, has an unusable ``skycell_wcs_info``, or members too far apart for one grid.
     """
-    grid, notes = _given_grid(path, association, skymap)
+    grid, notes = _given_grid(path, association, skymap) if regular.on_skycell else (None, [])
     resolved = {}
     for product in association["products"]:
         members = science_members(product)
@@ -204,11 +223,13 @@ def resolve_association(
         settled = {key: value for key, value in association.items() if key != "products"}
         settled["skycell_wcs_info"] = grid.to_wcs_info() if grid else "none"
         if not grid:
-            footprints = [record["footprint"] for record in own]
             where = f"{path}: product {product['name']}"
-            settled["output_grid"] = regular_grid(footprints, **regular, where=where).to_wcs_info()
+            made = regular.around(own, where)
+            settled["output_grid"] = made.to_wcs_info()
+            if outside := outsiders(own, made, regular):
+                notes.append(f"{where}: not on its grid: {', '.join(outside)}")
         elif grid.skycell:
-            notes += _outsiders(path, product["name"], own, grid.skycell, skymap)
+            notes += _beside_skycell(path, product["name"], own, grid.skycell, skymap)
         settled["products"] = [{**product, "members": members}]
         resolved[product["name"]] = settled
     return resolved, notes
@@ -267,7 +288,7 @@ def _differs(info: dict, grid: Grid) -> bool:
     return not np.hypot(there[0] - here[0], there[1] - here[1]).max() < 0.5
 
 
-def _outsiders(
+def _beside_skycell(
     path: str | Path, product: str, records: list[dict], cell: str, skymap: SkyMap
 ) -> list[str]:
     """Warn of members that do not touch their skycell."""
@@ -279,59 +300,6 @@ def _outsiders(
     if not outside:
         return []
     return [f"{path}: product {product}: not on skycell {cell}: {', '.join(outside)}"]
-
-
-def regular_grid(
-    footprints: list[dict],
-    pixel_scale: float,
-    rotation: float = 0.0,
-    margin: int = 10,
-    where: object = "regular grid",
-) -> Grid:
-    """
-    Smallest grid around footprints whose tangent point is its middle pixel.
-
-    Parameters
-    ----------
-    footprints : list of dict
-        {ra, dec} of vertices, degrees.
-    pixel_scale : float
-        Degrees per pixel.
-    rotation : float
-        Position angle of the +y axis, degrees east of north.
-    margin : int
-        Pixels around the footprints.
-    where : object
-        What to call it in a message.
-
-    Raises
-    ------
-    AssociationError
-        The grid would have a side of more than `MAX_SIDE` pixels.
-    """
-    vectors = np.concatenate(
-        [unit_vector(footprint["ra"], footprint["dec"]) for footprint in footprints], axis=1
-    )
-    center = vectors.sum(axis=1)
-    center /= max(np.linalg.norm(center), 1e-300)
-    if np.linalg.norm(vectors - center[:, None], axis=0).max() > np.radians(45):
-        raise AssociationError(where, "its members lie all over the sky", "make several products")
-    ra, dec = sky_position(vectors)
-    # The middle of the box in one plane is nearly that in the next; near a pole, where north turns, it takes
-    # some more.
-    for _ in range(8):
-        grid = Grid(*(float(v) for v in sky_position(center)), 0, 0, pixel_scale, 1, 1, rotation)
-        x, y = grid.to_pixel(ra, dec)
-        center = unit_vector(*grid.to_sky((x.min() + x.max()) / 2, (y.min() + y.max()) / 2))
-    x0, y0 = (int(np.ceil(np.abs(axis).max())) + margin for axis in (x, y))
-    nx, ny = 2 * x0 + 1, 2 * y0 + 1
-    if max(nx, ny) > MAX_SIDE:
-        raise AssociationError(
-            where,
-            f"its members need a grid of {nx} x {ny} pixels, more than {MAX_SIDE} on a side",
-            "make several products, or raise resample.pixel_scale",
-        )
-    return replace(grid, x0=float(x0), y0=float(y0), nx=nx, ny=ny)
 
 
 def cells_around(grid: Grid, footprints: list, reference_file: str | None = None) -> list[Grid]:

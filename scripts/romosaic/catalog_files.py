@@ -1,6 +1,6 @@
 """Files of the source catalog: the coadd it is made from, catalog (ASDF and parquet), segmentation map."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
 
 
 def _grid(path: str | Path, meta: Any) -> Grid:
-    """Grid of a mosaic's wcsinfo, checked against its WCS, which alone knows the handedness."""
+    """Grid of a mosaic's wcsinfo, checked against its WCS."""
     info = meta.wcsinfo
     ny, nx = (int(n) for n in info.image_shape)
     turn = np.asarray(info.rotation_matrix, float)
@@ -103,16 +103,15 @@ def _grid(path: str | Path, meta: Any) -> Grid:
         pixel_scale=float(info.pixel_scale_ref),
         nx=nx,
         ny=ny,
-        orientation=float(np.degrees(np.arctan2(turn[0, 1], turn[0, 0]))),
+        orientation=float(np.degrees(np.arctan2(-turn[1, 0], turn[1, 1]))),
         skycell=info.get("skycell_name"),
+        x_east=bool(np.linalg.det(turn) > 0),
     )
     x, y = np.array([0.0, nx - 1.0]), np.array([0.0, 0.0])
     sky = unit_vector(*meta.wcs(x, y))
-    for candidate in (grid, replace(grid, x_east=False)):
-        apart = np.abs(unit_vector(*candidate.to_sky(x, y)) - sky).max()
-        if apart < 0.01 * candidate.scale:
-            return candidate
-    raise ProductError(path, "its wcsinfo does not describe its WCS", "make it with resample")
+    if not np.abs(unit_vector(*grid.to_sky(x, y)) - sky).max() < 0.01 * grid.scale:
+        raise ProductError(path, "its wcsinfo does not describe its WCS", "make it with resample")
+    return grid
 
 
 def write_catalog(

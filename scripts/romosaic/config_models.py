@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from .config_grids import RegularGrids
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
 from .config_types import (
@@ -189,8 +190,7 @@ class Associate(Section):
         names = Counter(product.name for product in self.products)
         found = [f"two products are named {name}" for name, count in names.items() if count > 1]
         for product in self.products:
-            if problem := product.problem():
-                found.append(f"{product.name}: {problem}")
+            found += [f"{product.name}: {problem}" for problem in product.problems()]
         if self.product_type == "custom" and not self.products:
             found.append("product_type is custom: list the products to make")
         return [(("products", "product_type"), message) for message in found]
@@ -246,7 +246,7 @@ class OutlierDetection(Section):
     )
 
 
-class Resample(Section):
+class Resample(RegularGrids):
     """The mosaic: data, weights, variances and context on the output grid."""
 
     kernel: Literal["square", "point", "turbo", "gaussian", "lanczos2", "lanczos3"] = key(
@@ -269,16 +269,10 @@ class Resample(Section):
         "tiled: this project's kernel (square, pixfrac 1 only); drizzle: the drizzle library; auto: "
         "tiled where it can.",
     )
-    pixel_scale: optional(Positive) = key(
-        None, "Pixel side of regular grids; skycells keep theirs. null: 0.055.", unit="arcsec"
-    )
-    rotation: optional(real(ge=-360, le=360)) = key(
-        None, "Position angle of +y on regular grids; skycells keep theirs. null: 0.", unit="deg"
-    )
 
     def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
         """See `Section.conflicts`."""
-        found = []
+        found = super().conflicts()
         if self.kernel.startswith("lanczos") and self.pixfrac != 1:
             found.append(
                 (

@@ -4,17 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .config_grids import OutputGrid
 from .config_types import (
     Filter,
     Positive,
-    Real,
     Section,
     Skycell,
     Texts,
     key,
     optional,
     real,
-    whole,
 )
 
 #: Names of products become names of files, with room for what the steps add.
@@ -27,24 +26,6 @@ class Region(Section):
     ra: real(ge=0, lt=360) = key(..., "Right ascension of the centre.", unit="deg")
     dec: real(ge=-90, le=90) = key(..., "Declination of the centre.", unit="deg")
     radius: Positive = key(..., "Radius.", unit="deg")
-
-
-class OutputGrid(Section):
-    """A tangent-plane grid; its middle is the tangent point."""
-
-    ra: real(ge=0, lt=360) = key(..., "Right ascension of the middle.", unit="deg")
-    dec: real(ge=-90, le=90) = key(..., "Declination of the middle.", unit="deg")
-    nx: whole(ge=1, le=100_000) = key(..., "Width.", unit="pixel")
-    ny: whole(ge=1, le=100_000) = key(..., "Height.", unit="pixel")
-    pixel_scale: optional(real(gt=0, le=60)) = key(
-        None, "Pixel scale. null: that of regular grids, `resample.pixel_scale`.", unit="arcsec"
-    )
-    rotation: optional(Real) = key(
-        None,
-        "Position angle of the +y axis, east of north. null: that of regular grids, "
-        "`resample.rotation`.",
-        unit="deg",
-    )
 
 
 class CustomProduct(Section):
@@ -71,17 +52,26 @@ class CustomProduct(Section):
     )
     grid: optional(OutputGrid) = key(
         None,
-        "Grid to make it on. Without `target` and `grid`: a regular grid that holds its members.",
-        allowed="{ra, dec, nx, ny, pixel_scale, rotation} or null",
+        "Grid to make it on; pixel side and rotation are those of section `resample` where it has none. "
+        "Without `target` and `grid`: the grid that section `resample` describes.",
+        allowed="{output_shape, crpix, crval, ...} or null",
     )
     filter: optional(Filter) = key(None, "Use only exposures of this filter. null: all.")
 
-    def problem(self) -> str | None:
+    def problems(self) -> list[str]:
         """Say which keys are right alone but not together."""
+        found = []
         if self.members and self.region:
-            return "give members or region, not both"
+            found.append("give members or region, not both")
         if self.target and self.grid:
-            return "give target or grid, not both"
+            found.append("give target or grid, not both")
         if not (self.members or self.region or self.target or self.grid):
-            return "give members, region, target or grid"
-        return None
+            found.append("give members, region, target or grid")
+        if self.grid:
+            found += [f"grid.{keys[0]}: {message}" for keys, message in self.grid.conflicts()]
+            if self.grid.needs_members() and not (self.members or self.region or self.target):
+                found.append(
+                    "give members or region, or a grid that needs none: output_wcs, or crval and "
+                    "output_shape, without pixel_scale_ratio"
+                )
+        return found

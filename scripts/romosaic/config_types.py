@@ -212,6 +212,12 @@ def _rising(pair: list[float]) -> list[float]:
     return pair
 
 
+def _on_sky(place: list[float]) -> list[float]:
+    if not 0 <= place[0] < 360 or abs(place[1]) > 90:
+        raise ValueError
+    return place
+
+
 def _upper(value: Any) -> Any:
     return value.strip().upper() if isinstance(value, str) else value
 
@@ -278,10 +284,14 @@ def listed(kind: Any) -> Any:
     return Annotated[list[kind], BeforeValidator(_listed)]
 
 
+def two(kind: Any) -> Any:
+    """Type of two numbers of a kind."""
+    return Annotated[list[kind], Field(min_length=2, max_length=2), BeforeValidator(_numbers)]
+
+
 def pair(order: Callable) -> Any:
-    """Type of two numbers in a certain order."""
-    two = Annotated[list[Real], Field(min_length=2, max_length=2)]
-    return Annotated[two, BeforeValidator(_numbers), AfterValidator(order)]
+    """Type of two numbers that a check allows."""
+    return Annotated[two(Real), AfterValidator(order)]
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -295,7 +305,7 @@ Texts = Annotated[
 ]
 Folder = Annotated[str, BeforeValidator(_folder), WithJsonSchema({"type": "string"})]
 Instant = Annotated[str, BeforeValidator(_instant), WithJsonSchema({"type": "string"})]
-Falling, Rising = pair(_falling), pair(_rising)
+Falling, Rising, SkyPosition = pair(_falling), pair(_rising), pair(_on_sky)
 Filter = Annotated[Literal[FILTERS], BeforeValidator(_upper)]
 Detector = Annotated[Literal[DETECTORS], BeforeValidator(_upper)]
 Skycell = Annotated[str, Field(strict=True, pattern=r"^[0-9]{3}[pm][0-9]{2}x[0-9]{2}y[0-9]{2}$")]

@@ -3,22 +3,22 @@
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 
-import numpy as np
-
-from .association import new_association, regular_grid
-from .circles import footprint_meets_circle
+from .association import new_association, outsiders
 from .errors import AssociationError
-from .footprint import closed_polygon, square_overlaps
-from .grid import Grid, unit_vector
+from .grid import Grid
 from .names import exposure_name
+from .record_footprints import RecordFootprints
+from .regular_grids import RegularGrids
 from .skymap import SkyMap
 
 _MEND = "correct the product"
 
 
-def check_custom(products: list[dict], names: Collection[str], skymap: SkyMap) -> None:
+def check_custom(
+    products: list[dict], names: Collection[str], skymap: SkyMap, regular: RegularGrids
+) -> None:
     """
-    Check what can be checked before a header is read: that members and skycells exist.
+    Check what can be checked before a header is read: that members, skycells and grids exist.
 
     Parameters
     ----------
@@ -28,17 +28,28 @@ def check_custom(products: list[dict], names: Collection[str], skymap: SkyMap) -
         Names of the exposures that there are.
     skymap : SkyMap
         The sky map.
+    regular : RegularGrids
+        How to make regular grids.
 
     Raises
     ------
     AssociationError
-        A member matches no exposure, or is listed twice.
+        A member matches no exposure, or is listed twice; a grid is to choose the members that it depends on.
+    GridError
+        The file of an `output_wcs` cannot be used.
     SkymapError
         A target is no skycell; names the nearest ones.
     """
     for product in products:
         if product["target"]:
             skymap.cell(product["target"])
+        alone = not (product["members"] or product["region"] or product["target"])
+        if _described(product, regular).fixed() is None and alone:
+            raise AssociationError(
+                _where(product),
+                "its grid chooses its members, and its pixels are relative to theirs",
+                "give grid.pixel_scale",
+            )
         members = [exposure_name(member) for member in product["members"]]
         if len(set(members)) < len(members):
             twice = sorted({member for member in members if members.count(member) > 1})
@@ -56,7 +67,7 @@ def make_custom(
     records: dict[str, dict],
     skymap: SkyMap,
     parameters: dict,
-    regular: dict,
+    regular: RegularGrids,
 ) -> tuple[dict[str, dict], list[str]]:
     """
     Choose the members of the custom products, and settle their grids.
@@ -71,8 +82,8 @@ def make_custom(
         The sky map.
     parameters : dict
         Section `associate` of the configuration.
-    regular : dict
-        pixel_scale (degrees) and rotation (degrees) of regular grids.
+    regular : RegularGrids
+        How to make regular grids.
 
     Returns
     -------
@@ -88,65 +99,25 @@ def make_custom(
         name.
     """
     made, notes = {}, []
-    footprints = _Footprints([records[name] for name in sorted(names) if name in records])
+    footprints = RecordFootprints([records[name] for name in sorted(names) if name in records])
     for product in parameters["products"] if footprints.records else ():
-        grid = _grid(product, skymap, regular)
-        members = _chosen(product, footprints, parameters["min_overlap_pixels"], grid, skymap)
-        if product["members"]:
-            notes += _warnings(product, names, members, footprints, grid)
+        where, described = _where(product), _described(product, regular)
+        choosing = _choosing(product, skymap, described)
+        members = _chosen(product, footprints, parameters["min_overlap_pixels"], choosing, skymap)
+        if bad := _listed(product, names) - {record["exposure"] for record in footprints.records}:
+            notes.append(f"{where}: {len(bad)} of its members cannot be used")
         for name, own in _by_filter(product, members).items():
             if name in made:
-                raise AssociationError(_where(product), f"makes {name} a second time", "rename it")
-            frame = grid or regular_grid(
-                [record["footprint"] for record in own], **regular, where=_where(product)
-            )
-            made[name] = new_association(name, own, frame, parameters["data_release_id"])
+                raise AssociationError(where, f"makes {name} a second time", "rename it")
+            if product["target"] and regular.on_skycell:
+                grid, outside = choosing, RecordFootprints(own).outside(choosing)
+            else:
+                grid = described.around(own, where)
+                outside = outsiders(own, grid, described)
+            if outside:
+                notes.append(f"{where}: not on its grid: {', '.join(outside)}")
+            made[name] = new_association(name, own, grid, parameters["data_release_id"])
     return made, notes
-
-
-class _Footprints:
-    """Records of exposures, with their outlines as unit vectors and the circles around them."""
-
-    def __init__(self, records: list[dict]) -> None:
-        self.records = records
-        found = [closed_polygon(r["footprint"]["ra"], r["footprint"]["dec"]) for r in records]
-        self.polygons = [polygon for polygon, _, _ in found]
-        self.centers = np.array([center for _, center, _ in found]).reshape(-1, 3)
-        self.radii = np.array([radius for _, _, radius in found])
-
-    def near(self, center: np.ndarray, radius: float) -> list[int]:
-        """Numbers of those whose circle meets a circle (unit vector; radians)."""
-        chord = np.linalg.norm(self.centers - center, axis=1)
-        distance = 2 * np.arcsin(np.clip(chord / 2, 0, 1))
-        return np.flatnonzero(distance <= self.radii + radius + 1e-9).tolist()
-
-    def in_circle(self, ra: float, dec: float, radius: float) -> set[int]:
-        """Numbers of those that meet a circle on the sky, degrees."""
-        return {
-            number
-            for number in self.near(unit_vector(ra, dec), np.radians(radius))
-            if footprint_meets_circle(self.polygons[number], ra, dec, radius)
-        }
-
-    def on_grid(self, grid: Grid) -> dict[int, float]:
-        """Areas (pixels of the grid) of those that overlap a grid, by number."""
-        center = unit_vector(*grid.center)
-        corners = unit_vector(*grid.corners()) - center[:, None]
-        radius = 2 * np.arcsin(np.clip(np.linalg.norm(corners, axis=0).max() / 2, 0, 1))
-        areas = {}
-        for number in self.near(center, radius):
-            u, v, w = grid.frame @ self.polygons[number]
-            if w.min() <= 0:
-                continue
-            # Stretched along y, the grid is a square about the origin.
-            stretch = grid.nx / grid.ny
-            x = u / w / grid.scale + grid.x0 - (grid.nx - 1) / 2
-            y = (v / w / grid.scale + grid.y0 - (grid.ny - 1) / 2) * stretch
-            zero = np.zeros(1)
-            area = square_overlaps(x[None], y[None], zero.astype(int), zero, zero, grid.nx)
-            if area[0] / stretch > 1e-4:
-                areas[number] = float(area[0] / stretch)
-        return areas
 
 
 def _where(product: dict) -> str:
@@ -165,28 +136,20 @@ def _listed(product: dict, names: Collection[str]) -> set[str]:
     return {name for member in members for name in _matches(member, names)}
 
 
-def _grid(product: dict, skymap: SkyMap, regular: dict) -> Grid | None:
-    """Grid that a product asks for; None for one around its members."""
+def _described(product: dict, regular: RegularGrids) -> RegularGrids:
+    """How to make the grid of a product that is not made on a skycell."""
+    return regular.described(product["grid"]) if product["grid"] else regular
+
+
+def _choosing(product: dict, skymap: SkyMap, regular: RegularGrids) -> Grid | None:
+    """Grid whose exposures a product takes; None where the grid is made for the exposures."""
     if product["target"]:
         return skymap.cell(product["target"]).grid
-    given = product["grid"]
-    if not given:
-        return None
-    scale, rotation = given["pixel_scale"], given["rotation"]
-    return Grid(
-        ra0=given["ra"],
-        dec0=given["dec"],
-        x0=(given["nx"] - 1) / 2,
-        y0=(given["ny"] - 1) / 2,
-        pixel_scale=regular["pixel_scale"] if scale is None else scale / 3600,
-        nx=given["nx"],
-        ny=given["ny"],
-        orientation=regular["rotation"] if rotation is None else rotation,
-    )
+    return regular.fixed() if product["grid"] else None
 
 
 def _chosen(
-    product: dict, footprints: _Footprints, least: float, grid: Grid | None, skymap: SkyMap
+    product: dict, footprints: RecordFootprints, least: float, grid: Grid | None, skymap: SkyMap
 ) -> list[dict]:
     """Records of the members of a product, in the order of their names."""
     records = footprints.records
@@ -223,22 +186,3 @@ def _by_filter(product: dict, members: list[dict]) -> dict[str, list[dict]]:
         ]
         for element in elements
     }
-
-
-def _warnings(
-    product: dict,
-    names: Collection[str],
-    members: list[dict],
-    footprints: _Footprints,
-    grid: Grid | None,
-) -> list[str]:
-    """Warn of listed members that cannot be used, and of those that do not touch the grid."""
-    usable = {record["exposure"] for record in footprints.records}
-    bad = _listed(product, names) - usable
-    notes = [f"{_where(product)}: {len(bad)} of its members cannot be used"] if bad else []
-    if grid:
-        touching = footprints.on_grid(grid)
-        there = {footprints.records[number]["exposure"] for number in touching}
-        if outside := [r["exposure"] for r in members if r["exposure"] not in there]:
-            notes.append(f"{_where(product)}: not on its grid: {', '.join(outside)}")
-    return notes

@@ -63,6 +63,10 @@ class SkymapError(RomosaicError):
     """A skycell or a sky map file cannot be used."""
 
 
+class GridError(RomosaicError):
+    """An output grid cannot be used."""
+
+
 class ProductError(RomosaicError):
     """An intermediate file or a product cannot be read or written."""
 

@@ -60,8 +60,8 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     -------
     dict
         exposure, fingerprint, detector, optical_element, visit_id, exposure_time (s), start_time, end_time
-        (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees), pixmap (see `pixel_map`); plain types, no
-        time stamp of the run.
+        (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees), pixel_scale (arcsec, at the middle of the
+        detector), pixmap (see `pixel_map`); plain types, no time stamp of the run.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
     with _opened(path) as wcs:
-        record["footprint"] = _footprint(path, wcs, record["shape"], vertices_per_edge)
+        record |= _on_sky(path, wcs, record["shape"], vertices_per_edge)
         record["pixmap"] = json.dumps(_pixel_map(path, wcs, record["shape"]).to_tree())
     return record
 
@@ -162,18 +162,28 @@ def _conversion(path: Path, meta: dict) -> float:
     return float(value)
 
 
-def _footprint(path: Path, wcs, shape: list[int], vertices_per_edge: int) -> dict:
-    """Sky positions along the detector's outline, from the exact WCS."""
+def _on_sky(path: Path, wcs, shape: list[int], vertices_per_edge: int) -> dict:
+    """Sky positions along the detector's outline, and the side of its middle pixel, from the exact WCS."""
     from .footprint import detector_outline
+    from .grid import unit_vector
 
+    middle_x, middle_y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     x, y = detector_outline(shape[1], shape[0], vertices_per_edge)
+    x = np.append(x, middle_x + np.array([0.0, 1.0, 0.0]))
+    y = np.append(y, middle_y + np.array([0.0, 0.0, 1.0]))
     try:
         ra, dec = wcs(x, y)
     except Exception as error:  # a damaged WCS may raise anything
         raise _unreadable_wcs(path, error) from error
     if not (np.all(np.isfinite(ra)) and np.all(np.isfinite(dec))):
         raise ExposureError(path, "has a WCS that gives no sky positions", _LEAVE_OUT)
-    return {"ra": [float(v) for v in ra], "dec": [float(v) for v in dec]}
+    here, right, up = unit_vector(ra[-3:], dec[-3:]).T
+    # The geometric mean of the steps along x and y, as romancal takes it.
+    side = np.sqrt(np.linalg.norm(right - here) * np.linalg.norm(up - here))
+    return {
+        "footprint": {"ra": [float(v) for v in ra[:-3]], "dec": [float(v) for v in dec[:-3]]},
+        "pixel_scale": float(np.degrees(side) * 3600),
+    }
 
 
 def _unreadable_wcs(path: Path, error: Exception) -> ExposureError:

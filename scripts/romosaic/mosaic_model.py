@@ -68,7 +68,7 @@ def grid_wcs(grid: Grid):
         Pix2Sky_TAN(),
         crpix=(grid.x0, grid.y0),
         crval=(grid.ra0, grid.dec0),
-        cdelt=(grid.pixel_scale if grid.x_east else -grid.pixel_scale, grid.pixel_scale),
+        cdelt=(grid.pixel_scale, grid.pixel_scale),
         pc=_turn(grid),
     )
     detector = coordinate_frames.Frame2D(
@@ -92,10 +92,10 @@ def _holds(grid: Grid, ra: float, dec: float) -> bool:
 
 
 def _turn(grid: Grid) -> list[list[float]]:
-    """PC matrix of a grid: pixel offsets to plane offsets, before the handedness."""
-    o = np.radians(grid.orientation)
+    """PC matrix of a grid, pixel offsets to plane offsets: its determinant tells the handedness."""
+    o, east = np.radians(grid.orientation), 1.0 if grid.x_east else -1.0
     cosine, sine = float(np.cos(o)), float(np.sin(o))
-    return [[cosine, sine], [-sine, cosine]]
+    return [[east * cosine, east * sine], [-sine, cosine]]
 
 
 def wcsinfo(grid: Grid) -> dict:

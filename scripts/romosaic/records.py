@@ -34,6 +34,7 @@ _KEYS = {
     "shape",
     "footprint",
     "pixmap",
+    "pixel_scale",
 }
 #: Nanoseconds after which a file can no longer be written within the same tick of the clock of its dates.
 _SETTLED = 10_000_000_000
