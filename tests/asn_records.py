@@ -9,10 +9,14 @@ import sys
 import pytest
 from header_files import CORNER
 from romosaic.grid import Grid
+from romosaic.regular_grids import RegularGrids
+from romosaic.skymap import PIXEL_SCALE
 
 VISIT = "0000101002003004005"
 #: The four skycells that meet at `CORNER`.
 CELLS = ["000p86x51y59", "000p86x51y60", "000p86x52y59", "000p86x52y60"]
+#: Regular grids as they are when the configuration says nothing of them.
+REGULAR = RegularGrids(PIXEL_SCALE)
 
 _INFO_NUMBERS = {
     "pixel_scale",
@@ -40,6 +44,7 @@ def record(
         "visit_id": visit,
         "optical_element": element,
         "footprint": {"ra": corners_ra.tolist(), "dec": corners_dec.tolist()},
+        "pixel_scale": width / 100,
     }
 
 

@@ -7,6 +7,8 @@ import pytest
 from asn_records import CELLS, check_schema
 from header_files import CORNER
 from romosaic import association
+from romosaic.config import load
+from romosaic.config_grids import GRID_KEYS
 from romosaic.errors import AssociationError, RomosaicError
 from romosaic.skymap import SkyMap
 from test_associate import garbage, record_file, run, state, write_asn
@@ -35,6 +37,12 @@ def out(tmp_path):
     return tmp_path / "associate"
 
 
+def grids(**options):
+    """What section `resample` hands to the step."""
+    section = load({"resample": options})["resample"]
+    return {"grids": {key: section[key] for key in GRID_KEYS}}
+
+
 def settled(out, name="mosaic"):
     path = out / f"associations/{name}_asn.json"
     content = json.loads(path.read_text())
@@ -59,14 +67,14 @@ def test_members_are_found_beside_the_association(raw, out):
 
 def test_one_member_on_a_regular_grid(raw, out):
     path = write_asn(raw[0].parent, [raw[0].name], target="none")
-    options = {"pixel_scale": 0.1, "rotation": 10.0}
+    options = grids(pixel_scale=0.1, rotation=10)
     assert run(out, associations=[path], options=options) == (1, 1, [])
     content, grid = settled(out)
     assert content["skycell_wcs_info"] == "none"
-    assert (grid.skycell, grid.orientation) == (None, 10.0)
+    assert (grid.skycell, grid.orientation) == (None, -10.0)
     assert grid.pixel_scale == pytest.approx(0.1 / 3600)
     # The frame is 32 arcseconds wide and turned as the grid is.
-    assert grid.nx == pytest.approx(320 + 20, abs=4)
+    assert grid.nx == pytest.approx(320 + 4, abs=1)
 
 
 def test_regular_grids_have_the_pixels_of_the_sky_map(raw, out):
@@ -89,7 +97,7 @@ def test_they_go_beside_the_products_of_exposures(raw, out):
 def test_warnings_are_handed_on(raw, out):
     path = write_asn(raw[0].parent, [raw[0].name], target="M 31")
     notes = run(out, associations=[path])[2]
-    assert notes == [f"{path}: target M 31 is no skycell; a regular grid holds its members"]
+    assert notes == [f"{path}: target M 31 is no skycell; its products get regular grids"]
 
 
 def test_missing_members_are_refused_before_headers_are_read(raw, out):

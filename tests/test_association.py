@@ -1,10 +1,11 @@
 """Associations by skycell: names, grouping, contents as romancal writes them, selection."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from asn_records import CELLS, VISIT, check_schema, record
+from asn_records import CELLS, REGULAR, VISIT, check_schema, record
 from header_files import CORNER
 from romosaic import association, circles
 from romosaic.config import load
@@ -15,9 +16,9 @@ from romosaic.skymap import SkyMap
 SKY = SkyMap()
 
 
-def made(records, skymap=SKY, **parameters):
+def made(records, skymap=SKY, regular=REGULAR, **parameters):
     section = load({"associate": parameters})["associate"]
-    return association.make_associations(records, skymap, section)
+    return association.make_associations(records, skymap, section, regular)
 
 
 def members(content):
@@ -298,3 +299,33 @@ def test_footprints_are_read_from_records(tmp_path):
         path.write_text(json.dumps(entry))
     expected = [(entry["footprint"]["ra"], entry["footprint"]["dec"]) for entry in entries]
     assert association.read_footprints(paths) == expected
+
+
+# ---- not on the skycells ----
+
+
+def test_products_may_have_regular_grids_instead_of_skycells():
+    records = [record(), record(CORNER[0], CORNER[1] - 0.02, number=2)]  # the second on two cells
+    regular = replace(REGULAR, on_skycell=False)
+    on_cells, result = made(records), made(records, regular=regular)
+    assert list(result) == list(on_cells) and len(result) == 4
+    for name, content in result.items():
+        check_schema(content)
+        assert members(content) == members(on_cells[name])
+        assert (content["target"], content["skycell_wcs_info"]) == ("none", "none")
+        around = records[: len(members(content))]
+        assert content["output_grid"] == regular.around(around, name).to_wcs_info()
+
+
+def test_on_one_grid_only_what_meets_it_is_made():
+    records = [
+        record(),
+        record(CORNER[0], CORNER[1] - 0.02, number=2),
+        record(90.0, 10.0, number=3),
+    ]
+    fixed = replace(REGULAR, on_skycell=False, crval=CORNER, output_shape=(200, 100))
+    result = made(records, regular=fixed)
+    assert len(result) == 4
+    assert {tuple(members(content)) for content in result.values()} == {
+        (f"r{VISIT}_0001_wfi01_f158_cal.asdf",)
+    }

@@ -5,16 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asn_records import CELLS, VISIT, by_name, check_schema, record
+from asn_records import CELLS, REGULAR, VISIT, by_name, check_schema, record
 from header_files import CORNER
 from romosaic import association
 from romosaic.errors import AssociationError
 from romosaic.grid import Grid, unit_vector
-from romosaic.mosaic_model import wcsinfo
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 
 SKY = SkyMap()
-REGULAR = {"pixel_scale": PIXEL_SCALE, "rotation": 0.0}
 PATH = "folder/mine_asn.json"
 INFO = SKY.cell(CELLS[1]).grid.to_wcs_info()
 
@@ -183,7 +181,7 @@ def test_lacking_numbers_are_refused(tmp_path):
 )
 def test_no_skycell_means_a_regular_grid(tmp_path, header, warned):
     grid, notes = one(tmp_path, **header)
-    assert (grid.skycell, grid.pixel_scale, grid.x_east) == (None, PIXEL_SCALE, True)
+    assert (grid.skycell, grid.pixel_scale, grid.x_east) == (None, PIXEL_SCALE, False)
     assert [f"target {header['target']} is no skycell" in note for note in notes] == [True] * warned
 
 
@@ -196,66 +194,6 @@ def test_products_of_one_association_have_their_own_grids(tmp_path):
     assert grids["one"].dec0 == pytest.approx(CORNER[1], abs=1e-3)
     assert grids["two"].nx > grids["all"].nx
     assert [len(part["products"]) for part in result.values()] == [1, 1, 1]
-
-
-PLACES = [(0, 90), (123, -90), (10, 89.9999), (0, 0), (359.99999, 45), (180, -60), CORNER]
-
-
-@pytest.mark.parametrize("ra, dec", PLACES)
-@pytest.mark.parametrize("rotation, scale", [(0.0, 0.055), (37.0, 0.11), (-120.0, 0.2)])
-def test_regular_grid_holds_its_members_closely(ra, dec, rotation, scale):
-    plane = Grid(ra, dec, 0, 0, 1 / 3600, 1, 1)
-    offsets = [(0, 0), (130, 40), (-60, 220)]
-    records = [
-        record(*(float(v) for v in plane.to_sky(*xy)), width=60, roll=20 * k)
-        for k, xy in enumerate(offsets)
-    ]
-    footprints = [entry["footprint"] for entry in records]
-    grid = association.regular_grid(footprints, scale / 3600, rotation)
-    vertices = [np.concatenate([f[key] for f in footprints]) for key in ("ra", "dec")]
-    x, y = grid.to_pixel(*vertices)
-    # Near a pole each tangent point has its own north, so that no box is the smallest for certain.
-    close = 12 if abs(dec) < 89 else 10 + 0.02 * min(grid.shape)
-    for low, high, n in ((x.min(), x.max(), grid.nx), (y.min(), y.max(), grid.ny)):
-        assert 9.999 <= low < close
-        assert 9.999 <= n - 1 - high < close
-    middle = (grid.nx - 1) / 2, (grid.ny - 1) / 2
-    assert (grid.x0, grid.y0) == middle
-    assert (grid.pixel_scale, grid.orientation) == (scale / 3600, rotation)
-    # The schema asks for this of a product that is no skycell.
-    info = wcsinfo(grid)
-    for key in ("ra", "dec", "pixel_scale", "orientation"):
-        assert info[key] == pytest.approx(info[f"{key}_ref"], rel=1e-12)
-    assert info["orientation"] == pytest.approx(rotation % 360)
-
-
-def test_rotation_is_the_position_angle_of_y():
-    grid = association.regular_grid([record(30.0, 10.0)["footprint"]], PIXEL_SCALE, 25.0)
-    ra, dec = grid.to_sky(np.array([grid.x0] * 2), np.array([grid.y0, grid.y0 + 100]))
-    angle = np.arctan2((ra[1] - ra[0]) * np.cos(np.radians(10)), dec[1] - dec[0])
-    assert np.degrees(angle) == pytest.approx(25.0, abs=0.01)
-
-
-def test_one_member_makes_its_own_grid(tmp_path):
-    grid, _ = one(tmp_path)
-    turned = record(roll=45)
-    result, _ = settled(asn(("m", [turned])), turned, regular=REGULAR | {"rotation": 45.0})
-    assert grid_of(result["m"], tmp_path).nx == pytest.approx(grid.nx, abs=2)
-
-
-@pytest.mark.parametrize(
-    "places, reason",
-    [
-        ([(0, 0), (3, 0)], r"a grid of \d+ x \d+ pixels, more than 100000"),
-        ([(0, 0), (180, 0)], "all over the sky"),
-        ([(0, 90), (0, -90)], "all over the sky"),
-    ],
-)
-def test_members_far_apart_are_refused(places, reason):
-    records = [record(*place, number=k) for k, place in enumerate(places, 1)]
-    with pytest.raises(AssociationError, match=reason) as caught:
-        settled(asn(("wide", records), target="none"), *records)
-    assert str(caught.value).startswith(f"{PATH}: product wide: ")
 
 
 # ---- members ----
@@ -287,3 +225,26 @@ def test_grid_of_numbers_keeps_its_handedness(tmp_path):
     assert grid == mirrored
     apart = unit_vector(*grid.corners()) - unit_vector(*mirrored.corners())
     assert np.abs(apart).max() == 0
+
+
+def test_without_skycells_the_header_does_not_place_the_product(tmp_path):
+    entry, regular = record(), replace(REGULAR, on_skycell=False)
+    for header in ({"skycell_wcs_info": INFO}, {"target": CELLS[1]}):
+        result, notes = settled(asn(("mosaic", [entry]), **header), entry, regular=regular)
+        assert grid_of(result["mosaic"], tmp_path) == REGULAR.around([entry], "mosaic")
+        assert notes == []
+
+
+def test_members_beside_a_given_grid_are_reported(tmp_path):
+    inside, outside = record(number=1), record(number=2, dec=80.0)
+    regular = replace(REGULAR, crval=CORNER, output_shape=(100, 50))
+    result, notes = settled(asn(("mosaic", [inside, outside])), inside, outside, regular=regular)
+    assert grid_of(result["mosaic"], tmp_path) == regular.fixed()
+    assert notes == [f"{PATH}: product mosaic: not on its grid: {outside['exposure']}"]
+
+
+def test_members_far_apart_are_refused_by_the_name_of_their_product():
+    records = [record(0, 0, number=1), record(180, 0, number=2)]
+    with pytest.raises(AssociationError) as caught:
+        settled(asn(("wide", records), target="none"), *records)
+    assert str(caught.value).startswith(f"{PATH}: product wide: its members lie all over the sky")

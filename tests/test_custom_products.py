@@ -2,10 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from asn_records import CELLS, VISIT, by_name, check_schema, record
+from asn_records import CELLS, REGULAR, VISIT, by_name, check_schema, record
 from header_files import CORNER
 from romosaic import circles, custom_products
 from romosaic.association import read_grid
@@ -13,10 +14,11 @@ from romosaic.config import load
 from romosaic.errors import AssociationError, ConfigError, SkymapError
 from romosaic.footprint import closed_polygon
 from romosaic.grid import Grid, unit_vector
+from romosaic.record_footprints import RecordFootprints
+from romosaic.regular_grids import RegularGrids
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 
 SKY = SkyMap()
-REGULAR = {"pixel_scale": PIXEL_SCALE, "rotation": 0.0}
 NEAR = {"ra": CORNER[0], "dec": CORNER[1], "radius": 0.001}
 
 
@@ -28,7 +30,7 @@ def made(records, *products, names=None, notes=(), regular=REGULAR, **parameters
     """Custom associations of records, whose warnings are those expected."""
     wanted, records = section(list(products), **parameters), by_name(*records)
     names = dict.fromkeys(names or records)
-    custom_products.check_custom(wanted["products"], names, SKY)
+    custom_products.check_custom(wanted["products"], names, SKY, regular)
     found, said = custom_products.make_custom(names, records, SKY, wanted, regular)
     assert said == list(notes)
     for content in found.values():
@@ -82,7 +84,7 @@ def test_a_region_takes_what_meets_it(tmp_path):
     grid = grid_of(result["corner_f158"], tmp_path)
     assert (grid.skycell, grid.pixel_scale) == (None, PIXEL_SCALE)
     width = 100 / 0.055  # both footprints are the same square of 100 arcseconds
-    assert width + 20 <= grid.nx <= width + 24 and width + 20 <= grid.ny <= width + 24
+    assert width + 4 <= grid.nx <= width + 6 and width + 4 <= grid.ny <= width + 6
 
 
 def test_a_target_takes_what_overlaps_it():
@@ -102,15 +104,15 @@ def test_a_target_takes_what_overlaps_it():
 
 
 def test_a_grid_is_as_asked_for(tmp_path):
-    asked = {"ra": CORNER[0], "dec": CORNER[1], "pixel_scale": 0.11, "nx": 300, "ny": 200}
+    asked = {"crval": list(CORNER), "pixel_scale": 0.11, "output_shape": [300, 200]}
     content = made(HERE, {"name": "g", "grid": {**asked, "rotation": 30}})["g_f158"]
     assert (content["target"], content["skycell_wcs_info"]) == ("none", "none")
-    expected = Grid(*CORNER, 149.5, 99.5, 0.11 / 3600, 300, 200, 30.0)
+    expected = Grid(*CORNER, 149.5, 99.5, 0.11 / 3600, 300, 200, -30.0, x_east=False)
     assert grid_of(content, tmp_path) == expected
     del asked["pixel_scale"]
-    regular = {"pixel_scale": 1e-4, "rotation": 7.0}
+    regular = RegularGrids(1e-4, rotation=7.0, crval=(1.0, 2.0), output_shape=(5, 5))
     content = made(HERE, {"name": "g", "grid": asked}, regular=regular)["g_f158"]
-    expected = Grid(*CORNER, 149.5, 99.5, 1e-4, 300, 200, 7.0)
+    expected = Grid(*CORNER, 149.5, 99.5, 1e-4, 300, 200, -7.0, x_east=False)
     assert grid_of(content, tmp_path) == expected
 
 
@@ -152,6 +154,37 @@ def test_exposures_that_cannot_be_used_are_left_out_with_a_warning():
     assert members(result["m"]) == files(1)
 
 
+def test_a_grid_without_a_place_is_made_around_the_members(tmp_path):
+    product = {"name": "m", "region": NEAR, "grid": {"pixel_scale_ratio": 0.5, "rotation": 20}}
+    grid = grid_of(made(HERE, product)["m_f158"], tmp_path)
+    # The records' pixels are of 1 arcsecond. What the product says wins over section `resample`.
+    assert (grid.pixel_scale, grid.orientation) == (0.5 / 3600, -20.0)
+    fixed = RegularGrids(1e-4, crval=(1.0, 2.0), output_shape=(5, 5), on_skycell=False)
+    assert grid_of(made(HERE, product, regular=fixed)["m_f158"], tmp_path) == grid
+
+
+def test_without_skycells_a_target_only_chooses_the_members(tmp_path):
+    product = {"name": "m", "target": CELLS[0]}
+    on_cell = made(HERE, product)["m_f158"]
+    content = made(HERE, product, regular=replace(REGULAR, on_skycell=False))["m_f158"]
+    assert members(content) == members(on_cell)
+    assert (content["target"], content["skycell_wcs_info"]) == ("none", "none")
+    assert grid_of(content, tmp_path) == REGULAR.around(HERE[:2], "m")
+
+
+def test_members_beside_the_grid_of_section_resample_are_reported():
+    fixed = replace(REGULAR, crval=(200.0, -30.0), output_shape=(100, 100))
+    notes = [f"associate.products: m: not on its grid: {', '.join(NAMES[:2])}"]
+    result = made(HERE, {"name": "m", "members": ["*"]}, regular=fixed, notes=notes)
+    assert members(result["m"]) == files(1, 2, 3)
+
+
+def test_pixels_relative_to_members_cannot_choose_them():
+    product = {"name": "m", "grid": {"crval": list(CORNER), "output_shape": [300, 200]}}
+    with pytest.raises(AssociationError, match="m: its grid chooses its members, and its pixels"):
+        made(HERE, product, regular=RegularGrids(None, pixel_scale_ratio=0.5))
+
+
 # ---- overlap ----
 
 
@@ -163,7 +196,7 @@ def test_overlap_with_a_skycell_is_that_of_the_sky_map(x_east):
         record(3.0, 89.99, number=2),
         record(200.0, -30.0, number=3),
     ]
-    footprints = custom_products._Footprints(entries)
+    footprints = RecordFootprints(entries)
     for cell in (*CELLS, "135p90x50y50", "225m90x50y50"):
         areas = footprints.on_grid(skymap.cell(cell).grid)
         for number, entry in enumerate(entries):
@@ -174,15 +207,15 @@ def test_overlap_with_a_skycell_is_that_of_the_sky_map(x_east):
 def test_overlap_with_an_oblong_grid():
     entry = record(10.0, 20.0, width=100.0)
     grid = Grid(10.0, 20.0, 249.5, 99.5, 1 / 3600, 500, 200)  # 500 by 200 arcseconds
-    assert custom_products._Footprints([entry]).on_grid(grid)[0] == pytest.approx(1e4, rel=1e-6)
+    assert RecordFootprints([entry]).on_grid(grid)[0] == pytest.approx(1e4, rel=1e-6)
     narrow = Grid(10.0, 20.0, 249.5, 9.5, 1 / 3600, 500, 20)
-    assert custom_products._Footprints([entry]).on_grid(narrow)[0] == pytest.approx(2e3, rel=1e-6)
+    assert RecordFootprints([entry]).on_grid(narrow)[0] == pytest.approx(2e3, rel=1e-6)
 
 
 def test_min_overlap_counts_skycell_pixels():
     product = {
         "name": "m",
-        "grid": {"ra": CORNER[0], "dec": CORNER[1], "pixel_scale": 1.0, "nx": 4, "ny": 4},
+        "grid": {"crval": list(CORNER), "pixel_scale": 1.0, "output_shape": [4, 4]},
     }
     area = (4 * 1.0 / 0.055) ** 2
     assert made(HERE, product, min_overlap_pixels=area * 0.999)
@@ -257,7 +290,7 @@ def test_names_that_filters_make_equal_are_refused():
             "products: m: give members or region, not both",
         ),
         (
-            [{"name": "m", "target": CELLS[0], "grid": {"ra": 1, "dec": 1, "nx": 5, "ny": 5}}],
+            [{"name": "m", "target": CELLS[0], "grid": {"crval": [1, 1], "output_shape": [5, 5]}}],
             "products: m: give target or grid, not both",
         ),
         ([{"name": "m", "target": CELLS[0]}] * 2, "products: two products are named m"),
@@ -267,8 +300,16 @@ def test_names_that_filters_make_equal_are_refused():
             r'products\[0].name: "../m" is not allowed; allowed: up to 140 letters.*',
         ),
         (
-            [{"name": "m", "grid": {"ra": 1, "dec": 91, "nx": 5, "ny": 5}}],
-            r"products\[0].grid.dec: 91 is not allowed; allowed: number from -90 to 90",
+            [{"name": "m", "grid": {"crval": [1, 91], "output_shape": [5, 5]}}],
+            r"products\[0].grid.crval: \[1, 91\] is not allowed; allowed: \[ra, dec\] with .*",
+        ),
+        (
+            [{"name": "m", "grid": {"crval": [1, 1], "pixel_scale": 0.1}}],
+            "products: m: give members or region, or a grid that needs none: .*",
+        ),
+        (
+            [{"name": "m", "region": NEAR, "grid": {"output_wcs": "w.asdf", "rotation": 3}}],
+            "products: m: grid.rotation: 3.0 is not allowed with output_wcs, which sets it",
         ),
         (
             [{"name": "m", "target": "x"}],

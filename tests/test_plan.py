@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from asn_records import CELLS, VISIT, record
+from asn_records import CELLS, REGULAR, VISIT, record
 from matplotlib.image import imread
 from romosaic import plan, plan_costs, plan_picture, plan_text
-from romosaic.association import make_associations, regular_grid
+from romosaic.association import make_associations
 from romosaic.association_file import output_grid
 from romosaic.config import load
 from romosaic.footprint import square_overlaps
 from romosaic.grid import Grid, sky_position, unit_vector
 from romosaic.names import exposure_name
 from romosaic.sky_plane import Plane
-from romosaic.skymap import PIXEL_SCALE, SkyMap
+from romosaic.skymap import SkyMap
 from test_workflow import snakemake
 
 SKY = SkyMap()
@@ -32,7 +32,9 @@ def planned(*records):
     """Products and records by name, as `associate` would make them."""
     exposures = {entry["exposure"]: entry for entry in records}
     products = []
-    for name, content in make_associations(list(records), SKY, load({})["associate"]).items():
+    for name, content in make_associations(
+        list(records), SKY, load({})["associate"], REGULAR
+    ).items():
         members = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
         grid = output_grid(content)
         element = exposures[members[0]]["optical_element"]
@@ -171,7 +173,7 @@ def test_nearly_empty_products():
 
 def test_regular_grid(tmp_path):
     entry = exposure(0.001, 89.999, width=300.0)
-    grid = regular_grid([entry["footprint"]], PIXEL_SCALE)
+    grid = REGULAR.around([entry], "field")
     product = plan.Planned("field", grid, "F158", [entry["exposure"]])
     table = plan.make_table([product], {entry["exposure"]: entry}, 0.01, 600)
     assert table["skycell"].tolist() == ["none"]
@@ -185,7 +187,7 @@ def test_read_follows_the_files_of_associate(tmp_path):
     for entry in records:
         (tmp_path / f"{entry['exposure']}.json").write_text(json.dumps(entry))
     paths = []
-    for name, content in make_associations(records, SKY, load({})["associate"]).items():
+    for name, content in make_associations(records, SKY, load({})["associate"], REGULAR).items():
         paths.append(tmp_path / f"{name}_asn.json")
         paths[-1].write_text(json.dumps(content))
     found = plan.read(paths, sorted(tmp_path.glob("*_f158.json")))

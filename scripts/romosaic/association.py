@@ -215,11 +215,7 @@ def resolve_association(
     for product in association["products"]:
         members = science_members(product)
         own = [records[exposure_name(member["expname"])] for member in members]
-        filters = sorted({record["optical_element"] for record in own})
-        if len(filters) > 1:
-            raise AssociationError(
-                path, f"mixes filters in product {product['name']}: {' '.join(filters)}", MEND
-            )
+        _refuse_mixed(path, product["name"], own)
         settled = {key: value for key, value in association.items() if key != "products"}
         settled["skycell_wcs_info"] = grid.to_wcs_info() if grid else "none"
         if not grid:
@@ -233,6 +229,14 @@ def resolve_association(
         settled["products"] = [{**product, "members": members}]
         resolved[product["name"]] = settled
     return resolved, notes
+
+
+def _refuse_mixed(path: str | Path, product: str, records: list[dict]) -> None:
+    filters = sorted({record["optical_element"] for record in records})
+    if len(filters) > 1:
+        raise AssociationError(
+            path, f"mixes filters in product {product}: {' '.join(filters)}", MEND
+        )
 
 
 def _given_grid(
@@ -249,7 +253,7 @@ def _given_grid(
         return grid, []
     known = isinstance(name, str) and name.lower() not in ("none", "")
     if not info:
-        note = f"{path}: target {name} is no skycell; a regular grid holds its members"
+        note = f"{path}: target {name} is no skycell; its products get regular grids"
         return None, [note] if known else []
     note = f"{path}: {name} is no skycell of the sky map; the numbers beside it are used"
     return _usable_grid(path, info), [note] if known else []
