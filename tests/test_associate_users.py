@@ -10,8 +10,10 @@ from romosaic import association
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS
 from romosaic.errors import AssociationError, RomosaicError
+from romosaic.grid import Grid
+from romosaic.mosaic_model import grid_wcs
 from romosaic.skymap import SkyMap
-from test_associate import garbage, record_file, run, state, write_asn
+from test_associate import changed, garbage, record_file, run, state, write_asn
 
 NAMES = [header_files.name(number) for number in (1, 2)]
 
@@ -81,6 +83,37 @@ def test_regular_grids_have_the_pixels_of_the_sky_map(raw, out):
     run(out, associations=[write_asn(raw[0].parent, [raw[0].name])])
     grid = settled(out)[1]
     assert (grid.pixel_scale, grid.orientation) == (SkyMap().pixel_scale, 0.0)
+
+
+def test_a_changed_grid_touches_the_products_that_it_concerns(raw, out):
+    paths = [write_asn(raw[0].parent, [raw[0].name])]
+    run(out, raw[1:], paths, options=grids(pixel_scale=0.1))
+    before = state(out)
+    run(out, raw[1:], paths, options=grids(pixel_scale=0.1, rotation=5))
+    assert changed(before, state(out)) == ({"associations/mosaic_asn.json"}, set())
+    before = state(out)
+    run(out, raw[1:], paths, options=grids(pixel_scale=0.1, resample_on_skycell=False))
+    written = {name for name in before if name.startswith("associations/")}
+    assert len(written) == 5
+    assert changed(before, state(out)) == (written, set())
+
+
+def test_an_output_wcs_is_the_grid_of_what_is_not_on_a_skycell(raw, out, tmp_path):
+    import asdf
+
+    wanted = Grid(*CORNER, 10.0, 20.0, 1e-5, 300, 200, 25.0, x_east=False)
+    asdf.AsdfFile({"wcs": grid_wcs(wanted)}).write_to(tmp_path / "w.asdf")
+    options = grids(output_wcs=str(tmp_path / "w.asdf"))
+    paths = [write_asn(raw[0].parent, [raw[0].name])]
+    notes = run(out, raw[1:], paths, options=options)[2]
+    assert settled(out)[1] == wanted
+    # romancal would make these on it, too.
+    todo = "set resample.resample_on_skycell: false to make them on resample.output_wcs"
+    assert notes == [f"4 products are made on their skycells -> {todo}"]
+    options["grids"]["resample_on_skycell"] = False
+    assert run(out, raw[1:], paths, options=options) == (2, 5, [])
+    for path in (out / "associations").iterdir():
+        assert association.read_grid(path) == wanted
 
 
 def test_they_go_beside_the_products_of_exposures(raw, out):

@@ -87,6 +87,11 @@ def test_footprint_is_the_outline_of_the_wcs(survey, simulated):
     middle /= np.linalg.norm(middle)
     radius = np.degrees(np.arccos(np.clip(middle @ unit_vector(ra, dec), -1, 1)))
     assert radius.max() == pytest.approx(128 * 2**0.5 * 0.11 / 3600, rel=0.05)
+    # The middle pixel is like its neighbours: the area of 18 x 18 of them, from its diagonals.
+    x, y = 127.5 + 9 * np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]])
+    a, b, c, d = unit_vector(*simulated[0].meta.wcs(x, y)).T
+    side = np.degrees(np.sqrt(np.linalg.norm(np.cross(c - a, d - b)) / 2)) / 18
+    assert record["pixel_scale"] == pytest.approx(3600 * side, rel=1e-4)
 
 
 def test_arrays_conversion_and_pixel_map(survey, simulated):

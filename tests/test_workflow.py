@@ -6,16 +6,21 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import quality
 import yaml
-from conftest import survey_parameters, write_survey
+from conftest import CORNER, survey_parameters, write_survey
+from romosaic.association_file import read_grid
+from romosaic.grid import Grid
+from romosaic.mosaic_model import grid_wcs, wcsinfo
 
 ROOT = Path(__file__).parent.parent
 CELL = "000p86x51y59"
+GIVEN = Grid(*CORNER, 400.0, 400.5, 0.06 / 3600, 820, 790, 30.0, x_east=False)
 PRODUCT = f"r00001_p_v01001001001001_{CELL}_f158"
 
 
@@ -47,6 +52,14 @@ def association(folder: Path, name: str, members: list[Path], target: str) -> Pa
     return path
 
 
+def write_wcs(path: Path, grid: Grid) -> Path:
+    """Write the file of an output_wcs."""
+    import asdf
+
+    asdf.AsdfFile({"wcs": grid_wcs(grid)}).write_to(path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     """Exposures of 44 arcseconds with enough isolated stars to judge fluxes."""
@@ -61,7 +74,7 @@ def survey(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(survey, tmp_path_factory):
-    """One run with all kinds of products: a skycell, a regular grid, one member alone."""
+    """One run with all kinds of products: a skycell, a regular grid, one member alone, a given WCS."""
     folder = tmp_path_factory.mktemp("run")
     paths = list(survey.paths.values())
     config = {
@@ -70,7 +83,16 @@ def run(survey, tmp_path_factory):
             str(association(folder / "field", "field", paths[:3], "my field")),
             str(association(folder / "alone", "alone", paths[:1], "none")),
         ],
-        "associate": {"skycells": [CELL]},
+        "associate": {
+            "skycells": [CELL],
+            "products": [
+                {
+                    "name": "given",
+                    "members": list(survey.paths),
+                    "grid": {"output_wcs": str(write_wcs(folder / "given.asdf", GIVEN))},
+                }
+            ],
+        },
     }
     done = snakemake(folder, config=config)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -85,7 +107,7 @@ def open_product(path: Path):
     return model
 
 
-@pytest.mark.parametrize("name", [PRODUCT, "field", "alone"])
+@pytest.mark.parametrize("name", [PRODUCT, "field", "alone", "given"])
 def test_products_are_valid(run, name):
     import roman_datamodels.datamodels as rdm
     from astropy.table import Table
@@ -224,7 +246,6 @@ def test_outliers_are_found(run, survey):
 
 
 def test_star_fluxes_do_not_depend_on_magnitude(run, survey):
-    from romosaic.association import read_grid
     from romosaic.psf import encircled_energy
 
     results = run[0] / "results"
@@ -259,6 +280,37 @@ def test_regular_grid_encloses_its_members_and_one_member_skips(run, survey):
     assert covered == pytest.approx(4 * 400**2, rel=0.03)
 
 
+def test_an_output_wcs_is_the_wcs_of_its_coadd(run):
+    coadd = open_product(run[0] / "results/resample/given_coadd.asdf")
+    assert (coadd.data.shape, dict(coadd.meta.wcsinfo)) == (GIVEN.shape, wcsinfo(GIVEN))
+    x, y = np.meshgrid(np.linspace(0, GIVEN.nx - 1, 9), np.linspace(0, GIVEN.ny - 1, 9))
+    there = coadd.meta.wcs.invert(*grid_wcs(GIVEN)(x, y), with_bounding_box=False)
+    assert np.hypot(there[0] - x, there[1] - y).max() < 1e-6
+    # The corner lies in all members.
+    assert np.isfinite(coadd.data[390:410, 390:410]).mean() > 0.99
+
+
+def test_a_new_file_of_an_output_wcs_remakes_the_grids_that_it_is(survey, tmp_path):
+    path = write_wcs(tmp_path / "given.asdf", GIVEN)
+    member = next(iter(survey.paths.values()))
+    config = {
+        "exposures": [str(member)],
+        "associations": [str(association(tmp_path / "field", "field", [member], "my field"))],
+        "associate": {"skycells": [CELL]},
+        "resample": {"output_wcs": str(path)},
+    }
+    for grid in (GIVEN, replace(GIVEN, orientation=5.0)):
+        write_wcs(path, grid)
+        done = snakemake(tmp_path, "associate", config=config)
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = tmp_path / "results/associate/associations"
+        assert read_grid(folder / "field_asn.json") == grid
+        ages = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+        if grid == GIVEN:
+            first = ages
+    assert [name for name in ages if ages[name] != first[name]] == ["field_asn.json"]
+
+
 def test_a_second_run_has_nothing_to_do(run):
     folder, config, _ = run
     again = snakemake(folder, "-n", config=config)
@@ -268,7 +320,7 @@ def test_a_second_run_has_nothing_to_do(run):
 
 def test_the_run_ends_by_saying_what_it_made(run):
     text = run[2].stdout + run[2].stderr
-    assert "3 of 3 products" in text
+    assert "4 of 4 products" in text
     (picture,) = [line.split()[-1] for line in text.splitlines() if "look at" in line]
     assert (run[0] / picture).is_file()
 
