@@ -8,7 +8,6 @@ file's own structure (ASDF standard 1.6, "Low-level file layout"); `asdf_writer`
 
 import hashlib
 import math
-import mmap
 import os
 import re
 import struct
@@ -129,7 +128,8 @@ class AsdfBlocks:
         Returns
         -------
         array
-            A read-only memory map where the block is not compressed; unpacked, or inlined, otherwise.
+            A read-only memory map where the block is not compressed; unpacked, or inlined, otherwise. A map holds
+            its file open, and its pages count as the process's memory, until it is dropped.
 
         Raises
         ------
@@ -288,12 +288,3 @@ def _dtype(node: dict) -> np.dtype:
         raise ValueError(f"datatype {name}")
     order = {"big": ">", "little": "<"}.get(node.get("byteorder"), "=")
     return np.dtype(name.replace("bool8", "bool")).newbyteorder(order)
-
-
-def release(*arrays: np.ndarray | None) -> None:
-    """Give the pages of memory maps back to the system: pixels that are read once only fill the memory."""
-    for array in arrays:
-        while isinstance(array, np.ndarray):
-            array = array.base
-        if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array.madvise(mmap.MADV_DONTNEED)

@@ -69,7 +69,10 @@ def write_flux(
 @dataclass(frozen=True)
 class FluxExposure:
     """
-    One exposure as `flux` left it; arrays are read-only memory maps.
+    One exposure as `flux` left it; images are read-only memory maps.
+
+    Each access to an image makes a map, and who holds it holds memory and an open file: of a product of many
+    members not all fit. Small arrays are read.
 
     Attributes
     ----------
@@ -110,12 +113,12 @@ class FluxExposure:
         """Seconds."""
         return float(self.meta["exposure"]["exposure_time"])
 
-    @cached_property
+    @property
     def data(self) -> np.ndarray:
         """(ny, nx) float32, MJy/sr."""
         return self.blocks.array(self.tree["roman"]["data"])
 
-    @cached_property
+    @property
     def dq(self) -> np.ndarray:
         """(ny, nx) uint32."""
         return self.blocks.array(self.tree["roman"]["dq"])
@@ -124,17 +127,17 @@ class FluxExposure:
         node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)
         return None if node is None else self.blocks.array(node)
 
-    @cached_property
+    @property
     def var_rnoise(self) -> np.ndarray:
         """(ny, nx) float16 or float32, MJy^2/sr^2."""
         return self._variance("var_rnoise")
 
-    @cached_property
+    @property
     def var_poisson(self) -> np.ndarray:
         """(ny, nx) float16 or float32, MJy^2/sr^2."""
         return self._variance("var_poisson")
 
-    @cached_property
+    @property
     def var_flat(self) -> np.ndarray | None:
         """(ny, nx) float16 or float32, MJy^2/sr^2; None where the exposure has none."""
         return self._variance("var_flat")
@@ -145,7 +148,6 @@ class FluxExposure:
         blocks = dict(self._own["sky_blocks"])
         dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
         for key, dtype in dtypes.items():
-            # A copy: each map that is kept holds a file open, and a product may have thousands of members.
             blocks[key] = np.array(self.blocks.array(blocks[key]), dtype=dtype)
         return blocks
 

@@ -7,23 +7,29 @@ romancal's two passes. The noise of a pixel comes from a model of its exposure a
 pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 import numpy as np
 
+from . import medians
 from . import outlier_kernels as kernels
-from .asdf_blocks import release
 from .dq import parse_good_bits
 from .grid import Grid
+from .patches import Patches, cut
 
 #: Bits of `why`: the pixel fails the first test itself; it fails only the second, beside one that fails the
 #: first; it is fainter than the reference.
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
+#: Members whose images are open at a time: two files each, of the 256 that some systems allow a process.
+MAX_OPEN = 64
+#: Share of the memory that is for open images; the rest is for the stacks of mapped members.
+OPEN_SHARE = 0.25
 #: Side of the rectangles with one cubic each: grid pixels, detector pixels.
 GRID_PATCH, DETECTOR_PATCH = 256, 128
+#: Data and DQ of a member.
+Images = tuple[np.ndarray, np.ndarray]
 #: Variance of (pixel - reference) beyond 3 sigma for a reference of two, in units of the pixel's.
 TWO_MEMBER_FACTOR = 1.4
 #: Square of the derivative that noise alone exceeds in 1 % of all pixels, in units of a pixel's variance,
@@ -90,7 +96,8 @@ def detect_outliers(
     parameters : mapping
         `noise` ('model' or 'err'), `snr` and `scale` (two numbers each), `backg` (MJy/sr),
         `maskpt`, `good_bits`, `memory_mb`: section `outlier_detection` of the configuration. `memory_mb`
-        bounds the stacks of mapped members; the reference takes 5 bytes per grid pixel besides.
+        bounds the stacks of mapped members and the pages of their images; the reference takes 5 bytes per
+        grid pixel besides, and one member at a time as much as its images.
     threads : int
         Worker threads. Neither they nor `memory_mb` change a bit of the result.
 
@@ -120,7 +127,7 @@ def detect_outliers(
     views = []
     for member, level, step in zip(members, levels, steps, strict=True):
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
-        views.append(_View(member, float(level), padded, zone, bad_bits, parameters["noise"]))
+        views.append(_View(member, float(level), padded, zone, bad_bits))
     with ThreadPoolExecutor(threads) as pool:
         reference = _reference(views, padded, parameters, pool, threads)
         return [_flag(view, reference, parameters, pool) for view in views]
@@ -138,72 +145,16 @@ def _pixel_diagonal(member, grid: Grid) -> float:
     return float(max(np.hypot(x[2] - x[0], y[2] - y[0]), np.hypot(x[3] - x[1], y[3] - y[1])))
 
 
-@dataclass(frozen=True)
-class Patches:
-    """
-    A smooth map as cubics on a lattice of rectangles.
-
-    Cubics through 4 x 4 Chebyshev nodes follow a detector's distortion within 256 grid pixels to better than
-    1e-6 pixels, and are quick to evaluate.
-
-    Attributes
-    ----------
-    rows, columns : (n, 2) int64 arrays
-        Half-open limits of the rectangles.
-    place : (rows, columns, 4) float64 array
-        (x0, sx, y0, sy): the variables of the cubics are u = (x - x0) sx and v = (y - y0) sy.
-    coefficients : (rows, columns, 2, 4, 4) float64 array
-        Of both output axes: [power of v, power of u].
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    place: np.ndarray
-    coefficients: np.ndarray
-
-    @classmethod
-    def fit(cls, lattice: Callable, rows: np.ndarray, columns: np.ndarray) -> "Patches":
-        """Fit `lattice` (xs, ys) -> (u, v), arrays of shape (ys.size, xs.size)."""
-        nodes = np.cos(np.pi * (np.arange(4) + 0.5) / 4)
-        to_powers = np.linalg.inv(np.vander(nodes, increasing=True))
-        (y0, ry), (x0, rx) = _middle(rows), _middle(columns)
-        xs = (x0[:, None] + rx[:, None] * nodes).ravel()
-        ys = (y0[:, None] + ry[:, None] * nodes).ravel()
-        values = np.stack(lattice(xs, ys)).reshape(2, len(rows), 4, len(columns), 4)
-        coefficients = np.einsum("pk,arkcl,ql->rcapq", to_powers, values, to_powers, optimize=True)
-        place = np.empty((len(rows), len(columns), 4))
-        place[..., 0], place[..., 1] = x0, 1 / rx
-        place[..., 2], place[..., 3] = y0[:, None], 1 / ry[:, None]
-        return cls(rows, columns, place, np.ascontiguousarray(coefficients))
-
-
-def _middle(limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and half-width of ranges of pixel centres; a range of one pixel gets a width too."""
-    return (limits[:, 0] + limits[:, 1] - 1) / 2, np.maximum((np.diff(limits)[:, 0] - 1) / 2, 0.5)
-
-
-def _cut(start: int, stop: int, size: int, origin: int = 0) -> np.ndarray:
-    """Cut [start, stop) at origin + multiples of `size`: (n, 2) half-open ranges."""
-    first = origin + ((start - origin) // size + 1) * size
-    edges = np.array([start, *range(first, stop, size), stop], np.int64)
-    return np.stack([edges[:-1], edges[1:]], axis=1)
-
-
 class _View:
-    """What one member shows of the padded grid: arrays, maps, windows without bad pixels."""
+    """What one member shows of the padded grid: maps, windows without bad pixels."""
 
     def __init__(
-        self, member, level: float, grid: Grid, zone: np.ndarray, bad_bits: np.uint32, noise: str
+        self, member, level: float, grid: Grid, zone: np.ndarray, bad_bits: np.uint32
     ) -> None:
-        self.member, self.level, self.zone, self.bad_bits = (
-            member,
-            np.float32(level),
-            zone,
-            bad_bits,
-        )
-        self.shape = tuple(member.shape)
-        gridmap = member.pixmap.on_grid(grid)
-        self.window, box = gridmap.window(), gridmap.grid_window()
+        self.member, self.level, self.zone = member, np.float32(level), zone
+        self.bad_bits, self.shape = bad_bits, tuple(member.shape)
+        self.gridmap = member.pixmap.on_grid(grid)
+        self.window, box = self.gridmap.window(), self.gridmap.grid_window()
         self.noise = np.array(
             [member.sky_variance, member.pedestal - level, member.poisson_slope], float
         )
@@ -211,16 +162,26 @@ class _View:
             self.window = None
             return
         origin = _origin(grid)
-        rows = _cut(box[0], box[1], GRID_PATCH, origin[0])
-        columns = _cut(box[2], box[3], GRID_PATCH, origin[1])
+        rows = cut(box[0], box[1], GRID_PATCH, origin[0])
+        columns = cut(box[2], box[3], GRID_PATCH, origin[1])
         self.first_patch = tuple((box[2 * k] - origin[k]) // GRID_PATCH for k in range(2))
-        self.on_grid = Patches.fit(gridmap.inverse, rows, columns)
-        rows = _cut(self.window[0], self.window[1], DETECTOR_PATCH)
-        columns = _cut(self.window[2], self.window[3], DETECTOR_PATCH)
-        self.on_detector = Patches.fit(gridmap.forward, rows, columns)
-        self.data, self.dq = np.asarray(member.data), np.asarray(member.dq)
+        self.on_grid = Patches.fit(self.gridmap.inverse, rows, columns)
+
+    def on_detector(self) -> Patches:
+        """Grid positions of the pixels of the window: of use for one member at a time."""
+        rows = cut(self.window[0], self.window[1], DETECTOR_PATCH)
+        columns = cut(self.window[2], self.window[3], DETECTOR_PATCH)
+        return Patches.fit(self.gridmap.forward, rows, columns)
+
+    def images(self) -> Images:
+        """Data and DQ: maps that the caller is to drop."""
+        return np.asarray(self.member.data), np.asarray(self.member.dq)
+
+    def variances(self, noise: str) -> list[np.ndarray]:
+        """Variance planes that add up to the square of the error: maps; none for the noise model."""
+        member = self.member
         planes = (member.var_rnoise, member.var_poisson, member.var_flat) if noise == "err" else ()
-        self.variances = [np.asarray(plane) for plane in planes if plane is not None]
+        return [np.asarray(plane) for plane in planes if plane is not None]
 
     def patch(self, key: tuple[int, int]) -> tuple | None:
         """Coefficients, place and grid limits (y0, y1, x0, x1) within the patch `key`; None off the member."""
@@ -232,16 +193,34 @@ class _View:
             return None
         return p.coefficients[row, column], p.place[row, column], (*p.rows[row], *p.columns[column])
 
-    def pixels(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def pixels(self, images: Images, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Level-subtracted copy of a piece of the detector, bad pixels NaN."""
-        data = np.array(self.data[y0:y1, x0:x1], np.float32)
-        kernels.clean(data, np.array(self.dq[y0:y1, x0:x1], np.uint32), self.bad_bits, self.level)
+        data, dq = (image[y0:y1, x0:x1] for image in images)
+        data = np.array(data, np.float32)
+        kernels.clean(data, np.array(dq, np.uint32), self.bad_bits, self.level)
         return data
 
-    def release(self) -> None:
-        """Give the pages of the memory maps back."""
-        if self.window is not None:
-            release(self.data, self.dq, *self.variances)
+
+class _OpenImages:
+    """
+    Images of the members at work.
+
+    A map holds an open file, and the pages that were read count as memory. All maps are dropped when they may
+    hold more than `limit` bytes, or more than `MAX_OPEN` members are open.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.touched, self.open, self.lock = limit, 0.0, {}, Lock()
+
+    def of(self, view: _View, rows: int) -> Images:
+        """Images of a member, of which some rows are going to be read."""
+        with self.lock:
+            self.touched += 8 * rows * view.shape[1]  # whole pages are read, and some around them
+            if self.touched > self.limit or len(self.open) >= MAX_OPEN:
+                self.open, self.touched = {}, 0.0
+            if view not in self.open:
+                self.open[view] = view.images()
+            return self.open[view]
 
 
 def _origin(grid: Grid) -> tuple[int, int]:
@@ -255,21 +234,19 @@ def _reference(
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
     budget = parameters["memory_mb"] * 2**20
-    mapped = sum(view.data.nbytes + view.dq.nbytes for view in views if view.window is not None)
-    (y_origin, x_origin), network = _origin(grid), kernels.sorting_network(len(views))
+    images, stacks = _OpenImages(OPEN_SHARE * budget), (1 - OPEN_SHARE) * budget / threads
+    y_origin, x_origin = _origin(grid)
+    network = medians.sorting_network(min(len(views), medians.FEW))
 
     def combine(limits: list[int]) -> None:
         key = ((limits[0] - y_origin) // GRID_PATCH, (limits[2] - x_origin) // GRID_PATCH)
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
-            _combine_patch(
-                found, network, limits, parameters["maskpt"], budget / threads, reference, depth
-            )
-            for view, _ in found if mapped > budget else ():
-                view.release()
+            maskpt = np.float32(parameters["maskpt"])
+            _combine_patch(found, network, limits, maskpt, images, stacks, reference, depth)
 
-    rows = _cut(0, grid.ny, GRID_PATCH, y_origin)
-    columns = _cut(0, grid.nx, GRID_PATCH, x_origin)
+    rows = cut(0, grid.ny, GRID_PATCH, y_origin)
+    columns = cut(0, grid.nx, GRID_PATCH, x_origin)
     list(pool.map(combine, [np.r_[r, c].tolist() for r in rows for c in columns]))
     return reference, depth
 
@@ -278,7 +255,8 @@ def _combine_patch(
     found: list[tuple[_View, tuple]],
     network: np.ndarray,
     limits: list[int],
-    maskpt: float,
+    maskpt: np.float32,
+    images: _OpenImages,
     budget: float,
     reference: np.ndarray,
     depth: np.ndarray,
@@ -299,19 +277,18 @@ def _combine_patch(
                 continue
             # A member that leaves only NaN here leaves its layer to the next one.
             valid = kernels.sample(
-                view.pixels(*window),
+                view.pixels(images.of(view, window[1] - window[0]), *window),
                 (window[0], window[2]),
                 coefficients,
                 place,
                 box,
-                np.float32(maskpt),
+                maskpt,
                 stack[n],
                 (top, x0),
             )
             n += valid > 0
         if n >= 2:
-            # Comparators among the first n lines of a network sort n values.
-            kernels.combine(stack[:n], network[network[:, 1] < n], reference, depth, (top, x0))
+            medians.combine(stack[:n], network, reference, depth, (top, x0))
 
 
 def _flag(
@@ -327,9 +304,12 @@ def _flag(
     why = np.zeros((y1 - y0, x1 - x0), np.uint8)
     (scale1, scale2), (snr1, snr2) = parameters["scale"], parameters["snr"]
     limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
-    judge = partial(_judge_row, view, reference, limits, noise_factors(not view.variances), why)
-    list(pool.map(judge, range(len(view.on_detector.rows))))
-    view.release()
+    factors, patches = noise_factors(parameters["noise"] == "model"), view.on_detector()
+    images, variances = view.images(), view.variances(parameters["noise"])
+    judge = partial(
+        _judge_row, view, images, variances, patches, reference, limits, factors, why
+    )
+    list(pool.map(judge, range(len(patches.rows))))
     found = np.flatnonzero(why)
     row, column = np.divmod(found, x1 - x0)
     flat = (row + y0) * view.shape[1] + column + x0
@@ -338,6 +318,9 @@ def _flag(
 
 def _judge_row(
     view: _View,
+    images: Images,
+    variances: list[np.ndarray],
+    patches: Patches,
     reference: tuple[np.ndarray, np.ndarray],
     limits: np.ndarray,
     factors: np.ndarray,
@@ -345,8 +328,7 @@ def _judge_row(
     row: int,
 ) -> None:
     """Judge one row of detector patches; fills that part of `why`."""
-    patches, halo = view.on_detector, kernels.HALO
-    ny, nx = view.shape
+    halo, (ny, nx) = kernels.HALO, view.shape
     y0, y1 = (int(k) for k in patches.rows[row])
     for column, (x0, x1) in enumerate(patches.columns.tolist()):
         box = np.array([y0 - halo, y1 + halo, x0 - halo, x1 + halo], np.int64)
@@ -356,9 +338,9 @@ def _judge_row(
         ]
         there = np.s_[inside[0] : inside[1], inside[2] : inside[3]]
         data = np.full((y1 - y0 + 2 * halo, x1 - x0 + 2 * halo), np.nan, np.float32)
-        data[here] = view.pixels(*inside)
-        variance = np.zeros(data.shape if view.variances else (0, 0), np.float32)
-        for plane in view.variances:
+        data[here] = view.pixels(images, *inside)
+        variance = np.zeros(data.shape if variances else (0, 0), np.float32)
+        for plane in variances:
             variance[here] += plane[there]
         out = np.empty((y1 - y0, x1 - x0), np.uint8)
         kernels.judge(

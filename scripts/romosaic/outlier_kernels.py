@@ -1,7 +1,7 @@
 """
-Compiled loops of outlier detection: sampling members on the grid, their median, and the test.
+Compiled loops of outlier detection: sampling members on the grid, and the test.
 
-Positions come as cubic polynomials on small rectangles, see `outlier_detection.Patches`. All loops are serial
+Positions come as cubic polynomials on small rectangles, see `patches.Patches`. All loops are serial
 and free of the interpreter lock; callers run them in threads on separate rectangles.
 """
 
@@ -13,35 +13,6 @@ from numba import njit
 FIRST, NEIGHBOUR, NEGATIVE = 1, 2, 4
 #: Detector pixels that the test needs beyond those it judges: neighbours, and their derivatives.
 HALO = 2
-
-
-def sorting_network(n: int) -> np.ndarray:
-    """
-    Comparators that sort n values.
-
-    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M), for any n.
-
-    Parameters
-    ----------
-    n : int
-        Number of values.
-
-    Returns
-    -------
-    (m, 2) int64 array
-        Pairs (a, b), a < b; in this order, the smaller of the two values goes to a.
-    """
-    pairs = []
-    p = top = 1 << max((n - 1).bit_length() - 1, 0)
-    while p > 0:
-        q, r, d = top, 0, p
-        while True:
-            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
-            if q == p:
-                break
-            d, q, r = q - p, q >> 1, p
-        p >>= 1
-    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 @njit(cache=True, nogil=True)
@@ -195,51 +166,6 @@ def _renormalised(window, iy, ix, fy, fx, min_weight):
 
 
 @njit(cache=True, nogil=True)
-def combine(stack, network, reference, depth, origin):
-    """
-    Reference of a piece of the grid: the median of the valid members, the minimum of two.
-
-    Parameters
-    ----------
-    stack : (n, ny, nx) float32 array
-        Members on the grid, NaN where invalid; used up.
-    network : (m, 2) int64 array
-        `sorting_network` of n.
-    reference : (gy, gx) float32 array
-        Receives the reference; NaN where fewer than two members are valid.
-    depth : (gy, gx) uint8 array
-        Receives the number of valid members, 255 at most.
-    origin : tuple of int
-        Row and column in `reference` of the first pixel of the stack.
-    """
-    n, ny, nx = stack.shape
-    valid = np.empty(nx, np.int32)
-    for y in range(ny):
-        valid[:] = 0
-        for k in range(n):
-            line = stack[k, y]
-            for x in range(nx):
-                good = line[x] == line[x]
-                valid[x] += good
-                line[x] = line[x] if good else np.float32(np.inf)
-        for pair in range(network.shape[0]):
-            low, high = stack[network[pair, 0], y], stack[network[pair, 1], y]
-            for x in range(nx):
-                a, b = low[x], high[x]
-                low[x] = a if a < b else b
-                high[x] = b if a < b else a
-        for x in range(nx):
-            m = valid[x]
-            value = np.float32(np.nan)
-            if m == 2:
-                value = stack[0, y, x]
-            elif m > 2:
-                value = np.float32(0.5) * (stack[(m - 1) // 2, y, x] + stack[m // 2, y, x])
-            reference[origin[0] + y, origin[1] + x] = value
-            depth[origin[0] + y, origin[1] + x] = min(m, 255)
-
-
-@njit(cache=True, nogil=True)
 def _blot(reference, depth, coefficients, place, box, zone, blot, members):
     """
     Interpolate the reference linearly at detector pixels.
@@ -335,7 +261,7 @@ def judge(
     variance : (ny + 4, nx + 4) or (0, 0) float32 array
         Variance of each pixel; empty selects the noise model.
     reference, depth : (gy, gx) float32, uint8 arrays
-        From `combine`.
+        From `medians.combine`.
     coefficients, place :
         Grid position as cubics of the detector position, as in `sample`.
     box : (4,) int64 array

@@ -94,3 +94,7 @@ def exposure_costs(pixels: float) -> dict[str, float]:
     """core_s, memory_mb and disk_mb of step `flux` of an exposure of a number of pixels."""
     work = {"job": 1, "detector": pixels / 1e6}
     return {kind: cost(rates, work) for kind, rates in FLUX.items()}
+
+
+def job_memory(step, members, grid_pixels, config):
+    return {"skymatch": 1000, "outlier_detection": 1600, "resample": 2000}[step]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .asdf_blocks import release
 from .dq import bad_mask
 from .drizzling import Drizzle, in_threads
 from .errors import ExposureError
@@ -253,32 +252,37 @@ class _Reader:
             self.scratch = np.empty(np.prod(shape), np.float32)
         planes = self.scratch[: np.prod(shape)].reshape(shape)
         outliers = _outliers(member, flags, window)
+        # Maps of this call alone: its pages and its open files end with it.
+        data, dq = member.data, member.dq
+        variances = [getattr(member, name) for name in self.names]
 
         def band(start: int) -> tuple[int, int]:
             rows = slice(y0 + start, min(y0 + start + BAND, y1))
             part = np.s_[rows, x0:x1]
-            bad = bad_mask(member.dq[part], self.good_bits)
+            bad = bad_mask(dq[part], self.good_bits)
             n_before = np.count_nonzero(bad)
             low, high = np.searchsorted(outliers[0], [rows.start, rows.stop])
             bad[outliers[0][low:high] - rows.start, outliers[1][low:high] - x0] = True
             n_flagged = np.count_nonzero(bad) - n_before
-            variances = tuple(_variance(member, name, part) for name in self.names)
-            out = planes[start : start + BAND]
+            pixels = np.array(data[part], np.float32)
             n_good = fill_planes(
-                np.array(member.data[part], np.float32), bad, variances, level, weight, out
+                pixels,
+                bad,
+                tuple(_variance(plane, part, bad.shape) for plane in variances),
+                level,
+                weight,
+                planes[start : start + BAND],
             )
             return bad.size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
-        release(member.data, member.dq, *(getattr(member, name) for name in self.names))
         return planes, sum(n for n, _ in counts), sum(n for _, n in counts)
 
 
-def _variance(member, name: str, part) -> np.ndarray:
-    """One variance plane of a window, float32; zeros where the exposure has no variance of the flat."""
-    plane = getattr(member, name)
+def _variance(plane: np.ndarray | None, part, shape: tuple[int, int]) -> np.ndarray:
+    """Part of a variance plane, float32; zeros where the exposure has no variance of the flat."""
     if plane is None:
-        return np.zeros_like(member.data[part], np.float32)
+        return np.zeros(shape, np.float32)
     # 16-bit values would overflow in the first product.
     if plane.dtype == np.float16:
         return from_half(plane[part])

@@ -1,0 +1,135 @@
+"""
+Peak memory and time of the steps of one product of many members, as whole processes.
+
+    make demo
+    PYTHONPATH=scripts .venv/bin/python tests/benchmarks/many_members.py results/demo 32 [folder]
+
+takes the product of the run with the most pixels of members, and makes its members many: copies of the files of
+`flux` under other names, each exposure in turn (256 MB each for full-size ones; `folder`, a new temporary one
+by default, takes them and the results). Prints for skymatch, outlier_detection and resample: core seconds, seconds, largest
+resident size in all, of memory of its own and of mapped files (from samples), and what the rule asks for.
+"""
+
+import json
+import os
+import re
+import resource
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from romosaic import association_file, plan_costs
+from romosaic.config import load
+from romosaic.names import exposure_name
+
+SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+OPEN_FILES = 256  # a low limit of today's systems
+STEPS = {"skymatch": "skymatch", "outlier_detection": "outliers", "resample": "coadd"}
+
+
+def copy_members(results: Path, names: list[str], number: int, folder: Path) -> list[Path]:
+    """Files of `flux` of `number` members, copies of those of `names` in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for k in range(number):
+        name = names[k % len(names)]
+        new = re.sub(r"_\d{4}_", f"_{k + 1:04d}_", name)
+        paths.append(folder / f"{new}_flux.asdf")
+        if not paths[-1].exists():
+            copy_renamed(results / f"flux/{name}_flux.asdf", paths[-1], name, new)
+    return paths
+
+
+def copy_renamed(source: Path, target: Path, name: str, new: str) -> None:
+    """Copy a file of `flux` under a name of the same length, which moves none of its blocks."""
+    with open(source, "rb") as old, open(target, "wb") as stream:
+        head = old.read(1 << 20)  # in pieces: a large parent would count as memory of the steps
+        end = head.index(b"\n...\n")
+        stream.write(head[:end].replace(name.encode(), new.encode()) + head[end:])
+        shutil.copyfileobj(old, stream, 1 << 20)
+
+
+def run_step(step: str, job: dict) -> None:
+    """Run a rule's script on a job: to be called in a process of its own."""
+    sys.path.insert(0, str(SCRIPTS))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    parts = {k: SimpleNamespace(**v) for k, v in job.items() if isinstance(v, dict)}
+    snakemake = SimpleNamespace(**{**job, **parts})
+    runpy.run_path(str(SCRIPTS / f"{step}.py"), init_globals={"snakemake": snakemake})
+
+
+def resident(pid: int) -> tuple[float, float]:
+    """Resident memory of a process, of its own and of mapped files, MB; zeros when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+        kinds = (int(re.search(rf"Rss{kind}:\s+(\d+)", text)[1]) / 1e3 for kind in ("Anon", "File"))
+        return tuple(kinds)
+    except (OSError, TypeError):
+        return 0.0, 0.0
+
+
+def measure(step: str, job: dict) -> list[float]:
+    """Core seconds, seconds, largest resident size, of its own, of mapped files (MB)."""
+    start, samples = time.monotonic(), [(0.0, 0.0)]
+    process = subprocess.Popen([sys.executable, __file__, "--step", step, json.dumps(job)])
+    while True:
+        pid, code, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        samples.append(resident(process.pid))
+        time.sleep(0.02)
+    if code:
+        sys.exit(f"{step} failed: see {job['log'][0]}")
+    seconds, core = time.monotonic() - start, usage.ru_utime + usage.ru_stime
+    own, mapped = (max(kind) for kind in zip(*samples, strict=True))
+    return [core, seconds, usage.ru_maxrss / 1e3, own, mapped]
+
+
+def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
+    """Print the table."""
+    config = load({})
+    paths = (results / "associate/associations").glob("*_asn.json")
+    path = max(paths, key=lambda path: len(json.loads(path.read_text())["products"][0]["members"]))
+    association = json.loads(path.read_text())
+    product = association["products"][0]
+    names = [exposure_name(member["expname"]) for member in product["members"]]
+    members = copy_members(results, names, number, folder / "flux")
+    product["members"] = [
+        {"expname": p.name.replace("_flux", "_cal"), "exptype": "science"} for p in members
+    ]
+    asn = folder / path.name
+    asn.write_text(json.dumps(association))
+    grid = association_file.read_grid(asn)
+    print(f"{number} members, {threads} threads")
+    head = ("core s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
+    print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
+    files = {"association": str(asn), "members": [str(path) for path in members]}
+    for step, kind in STEPS.items():
+        output = folder / f"{product['name']}_{kind}.asdf"
+        asked = plan_costs.job_memory(step, number, grid.nx * grid.ny, config)
+        job = {
+            "input": files,
+            "output": [str(output)],
+            "params": {"parameters": config[step]},
+            "resources": {"mem_mb": asked},
+            "threads": threads,
+            "log": [str(folder / f"{step}.log")],
+        }
+        measured = measure(step, job)
+        print(f"{step:18}" + "".join(f"{value:10.1f}" for value in [*measured, asked]), flush=True)
+        files[kind] = str(output)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--step":
+        run_step(sys.argv[2], json.loads(sys.argv[3]))
+    elif len(sys.argv) > 3:
+        main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            main(Path(sys.argv[1]), int(sys.argv[2]), Path(temporary))
