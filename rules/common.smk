@@ -11,6 +11,7 @@ from romosaic.code_digest import code_digest
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
+from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.sky_levels import read_levels
 from romosaic.summary import summary
@@ -43,6 +44,16 @@ def megabytes(first):
     return lambda wildcards, attempt: first * attempt
 
 
+def product_memory(step):
+    """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
+
+    def asked(wildcards, attempt):
+        names, pixels = read_association(*association_status(wildcards))
+        return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
+
+    return asked
+
+
 def references(*keys):
     """Reference files that the configuration names, as inputs: a new one of the same name counts."""
     given = [
@@ -68,17 +79,25 @@ def association(wildcards):
     return f"{folder}/associations/{wildcards.product}_asn.json"
 
 
+def association_status(wildcards):
+    """Path and age of the association of a product."""
+    path = Path(association(wildcards))
+    return str(path), path.stat().st_mtime_ns
+
+
 @cache
-def read_members(path, age):
-    """Names of the exposures of an association, read again only when the file has changed."""
+def read_association(path, age):
+    """Names of the exposures and pixels of the grid; read again only when the file has changed."""
     content = json.loads(Path(path).read_text())
-    return [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
+    names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
+    info = content["skycell_wcs_info"]
+    grid = info if isinstance(info, dict) else content["output_grid"]
+    return names, grid["nx"] * grid["ny"]
 
 
 def member_names(wildcards):
     """Names of the exposures of a product."""
-    path = Path(association(wildcards))
-    return read_members(str(path), path.stat().st_mtime_ns)
+    return read_association(*association_status(wildcards))[0]
 
 
 def members(wildcards):

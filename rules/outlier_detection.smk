@@ -13,7 +13,7 @@ rule outlier_detection:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
     resources:
-        mem_mb=megabytes(1000 + CONFIG["outlier_detection"]["memory_mb"]),
+        mem_mb=product_memory("outlier_detection"),
     params:
         parameters={
             key: value

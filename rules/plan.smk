@@ -23,7 +23,7 @@ rule plan:
     params:
         parameters={
             **CONFIG["plan"],
-            "memory_mb": CONFIG["outlier_detection"]["memory_mb"],
+            "memory": settings(CONFIG),
         },
         code=code_digest("plan"),
     message:

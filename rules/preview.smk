@@ -19,7 +19,7 @@ rule preview:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(1500),
+        mem_mb=product_memory("preview"),
     params:
         parameters=CONFIG["preview"],
         reference_file=CONFIG["skymap"]["reference_file"],

@@ -14,7 +14,7 @@ rule resample:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
     resources:
-        mem_mb=megabytes(2000),
+        mem_mb=product_memory("resample"),
     params:
         parameters={
             key: value

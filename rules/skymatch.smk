@@ -12,7 +12,7 @@ rule skymatch:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(1000),
+        mem_mb=product_memory("skymatch"),
     params:
         parameters={
             key: value

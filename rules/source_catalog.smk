@@ -18,7 +18,7 @@ rule source_catalog:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(3000),
+        mem_mb=product_memory("source_catalog"),
     params:
         parameters=CONFIG["source_catalog"],
         reference_file=CONFIG["skymap"]["reference_file"],

@@ -9,12 +9,14 @@ if TYPE_CHECKING:
 
 with reported(snakemake.log[0]):
     from romosaic import association_file, flux_file, outlier_detection, product
+    from romosaic.job_memory import job_memory
 
     files, parameters = snakemake.input, snakemake.params.parameters
     members = [flux_file.open_flux(path) for path in files.members]
     levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
     grid = association_file.read_grid(files.association)
-    budget = {"memory_mb": snakemake.resources.mem_mb - 1000}  # the rest is what the rule adds
+    besides = job_memory("outlier_detection", len(members), grid.nx * grid.ny)
+    budget = {"memory_mb": snakemake.resources.mem_mb - besides}
     flags = outlier_detection.detect_outliers(
         members, levels, grid, parameters | budget, snakemake.threads
     )

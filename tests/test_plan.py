@@ -13,6 +13,7 @@ from romosaic.association_file import output_grid
 from romosaic.config import load
 from romosaic.footprint import square_overlaps
 from romosaic.grid import Grid, sky_position, unit_vector
+from romosaic.job_memory import settings
 from romosaic.names import exposure_name
 from romosaic.sky_plane import Plane
 from romosaic.skymap import SkyMap
@@ -26,6 +27,9 @@ OWN, EXPOSURE = (240, 180, 41), (93, 176, 245)
 def exposure(ra, dec, number=1, element="F158", width=450.0, roll=0.0, visit=VISIT):
     """Record of a full-size exposure."""
     return record(ra, dec, number, visit, element, width, roll) | {"shape": [4088, 4088]}
+
+
+MEMORY = settings(load({}))
 
 
 def planned(*records):
@@ -44,7 +48,7 @@ def planned(*records):
 
 def table_of(*records, nearly_empty_fraction=0.01):
     products, exposures = planned(*records)
-    return plan.make_table(products, exposures, nearly_empty_fraction, 600)
+    return plan.make_table(products, exposures, nearly_empty_fraction, MEMORY)
 
 
 # ---- areas by depth ----
@@ -175,7 +179,7 @@ def test_regular_grid(tmp_path):
     entry = exposure(0.001, 89.999, width=300.0)
     grid = REGULAR.around([entry], "field")
     product = plan.Planned("field", grid, "F158", [entry["exposure"]])
-    table = plan.make_table([product], {entry["exposure"]: entry}, 0.01, 600)
+    table = plan.make_table([product], {entry["exposure"]: entry}, 0.01, MEMORY)
     assert table["skycell"].tolist() == ["none"]
     assert table["covered_arcmin2"][0] == pytest.approx(25, rel=0.005)
     assert "1 regular grid from" in plan_text.report(table, {}, [], tmp_path)
@@ -204,23 +208,18 @@ def test_read_follows_the_files_of_associate(tmp_path):
 
 
 def test_costs_are_those_that_were_measured():
-    """The demo's products, six members deep: 27 core seconds, 369 MB on disk, 1.66 GB of memory."""
-    work = plan_costs.product_work(6, 26.4e6, 18.3e6, 25e6, 600)
-    costs = plan_costs.product_costs(work)
+    """The demo's products, six members deep: 27 core seconds, 369 MB on disk."""
+    costs = plan_costs.product_costs(plan_costs.product_work(6, 26.4e6, 18.3e6, 25e6), MEMORY)
     assert costs["core_s"] == pytest.approx(27, rel=0.1)
     assert costs["disk_mb"] == pytest.approx(369, rel=0.03)
-    assert costs["memory_mb"] == pytest.approx(1660, rel=0.05)
+    assert costs["memory_mb"] == 3000
     assert plan_costs.exposure_costs(4088**2)["disk_mb"] == pytest.approx(267.8, rel=0.01)
 
 
 def test_costs_grow_with_the_work():
-    few = plan_costs.step_costs(plan_costs.product_work(2, 8e6, 18e6, 25e6, 600))
-    many = plan_costs.step_costs(plan_costs.product_work(200, 800e6, 18e6, 25e6, 600))
-    alone = plan_costs.step_costs(plan_costs.product_work(1, 8e6, 18e6, 25e6, 600))
+    few = plan_costs.step_costs(plan_costs.product_work(2, 8e6, 18e6, 25e6))
+    many = plan_costs.step_costs(plan_costs.product_work(200, 800e6, 18e6, 25e6))
     assert many["resample"]["core_s"] > 10 * few["resample"]["core_s"]
-    # Bounded by its budget, however many members; unused by one.
-    assert many["outlier_detection"]["memory_mb"] == few["outlier_detection"]["memory_mb"]
-    assert alone["outlier_detection"]["memory_mb"] < few["outlier_detection"]["memory_mb"]
 
 
 # ---- the text ----
@@ -315,7 +314,7 @@ def test_fields_are_what_lies_together():
 
 def drawn(path, *records):
     products, exposures = planned(*records)
-    table = plan.make_table(products, exposures, 0.01, 600)
+    table = plan.make_table(products, exposures, 0.01, MEMORY)
     plan_picture.draw(path, *plan_picture.contents(products, table, exposures), "a plan")
     return imread(path)[..., :3]
 

@@ -154,7 +154,7 @@ def make_table(
     products: Sequence[Planned],
     exposures: dict[str, dict],
     nearly_empty_fraction: float,
-    memory_mb: float,
+    memory: dict[str, float],
 ):
     """
     Coverage and cost of products.
@@ -167,16 +167,16 @@ def make_table(
         Records by exposure name.
     nearly_empty_fraction : float
         Products that cover less of their grid are called nearly empty.
-    memory_mb : float
-        `outlier_detection.memory_mb`.
+    memory : dict
+        What the memory of jobs depends on: see `job_memory.settings`.
 
     Returns
     -------
     pandas.DataFrame
         A row per product: product, skycell, optical_element, ra, dec (degrees, of the middle), members,
         covered_arcmin2, covered_fraction, mean_depth (over the covered part), max_depth, depth_arcmin2
-        (text: depth:area for each number of exposures), nearly_empty, disk_mb, memory_mb (of the largest
-        job), core_s of its own steps; flux_disk_mb, flux_core_s: its share of the exposures' own step,
+        (text: depth:area for each number of exposures), nearly_empty, disk_mb, memory_mb (that the
+        largest job asks for), core_s of its own steps; flux_disk_mb, flux_core_s: its share of the exposures' own step,
         shared out evenly among the products of an exposure, so that columns add up to the whole run.
     """
     import pandas as pd
@@ -188,7 +188,7 @@ def make_table(
         areas, ratio = _areas(product.grid, own)
         row = {"product": product.name, **_coverage(product, areas)}
         row["nearly_empty"] = row["covered_fraction"] < nearly_empty_fraction
-        costs = product_costs(_work(product.grid, areas, ratio, len(own), memory_mb))
+        costs = product_costs(_work(product.grid, areas, ratio, len(own)), memory)
         row |= {key: round(float(value), 1) for key, value in costs.items()}
         shares = [
             (1 / uses[record["exposure"]], exposure_costs(record["shape"][0] * record["shape"][1]))
@@ -200,15 +200,15 @@ def make_table(
     return pd.DataFrame(rows)
 
 
-def work_of(product: Planned, exposures: dict[str, dict], memory_mb: float) -> dict[str, float]:
-    """Work of a product (see `plan_costs.product_work`); `make_table` says what the parameters are."""
+def work_of(product: Planned, exposures: dict[str, dict]) -> dict[str, float]:
+    """Work of a product (see `plan_costs.product_work`), of exposures as `make_table` gets them."""
     areas, ratio = _areas(product.grid, [exposures[name] for name in product.members])
-    return _work(product.grid, areas, ratio, len(product.members), memory_mb)
+    return _work(product.grid, areas, ratio, len(product.members))
 
 
-def _work(grid: Grid, areas: np.ndarray, ratio: float, members: int, memory_mb: float) -> dict:
+def _work(grid: Grid, areas: np.ndarray, ratio: float, members: int) -> dict:
     visited = np.dot(np.arange(areas.size), areas)
-    return product_work(members, visited / ratio, areas[1:].sum(), grid.nx * grid.ny, memory_mb)
+    return product_work(members, visited / ratio, areas[1:].sum(), grid.nx * grid.ny)
 
 
 def _coverage(product: Planned, areas: np.ndarray) -> dict:

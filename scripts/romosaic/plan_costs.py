@@ -1,40 +1,36 @@
 """
-What the steps cost: core time, memory and disk, linear in the work of a job.
+What the steps cost: core time and disk, linear in the work of a job.
 
 Measured on simulated exposures of 4088 x 4088 pixels and on small ones: ``make demo CORES=1``, and the same on
 exposures of 256 x 256 pixels; skycells of 5000 x 5000 pixels with 1, 3, 4, 6 and 18 members; default
-parameters; two cores of an AMD EPYC. Core time is user and system time of a job, start-up included. Memory is
-its largest resident size, in which pages of mapped files count: those of the members of `resample` (16 of its
-25 MB per window) the system takes back when it needs them. Other kernels, deblending and crowded fields take
-longer. ``python tests/benchmarks/plan_costs.py results/demo`` sets the jobs of a run beside this table.
+parameters; two cores of an AMD EPYC. Core time is user and system time of a job, start-up included. Other
+kernels, deblending and crowded fields take longer. ``python tests/benchmarks/plan_costs.py results/demo`` sets
+the jobs of a run beside this table. Memory: see `job_memory`; that of `flux` is its largest resident size.
 """
+
+from .job_memory import job_memory
 
 #: Cost of a job: a constant and rates per member, per million detector pixels of the members within the grid
 #: (window), per million covered pixels of the grid, and per million of its pixels.
 STEPS = {
     "skymatch": {
         "core_s": {"job": 0.4, "member": 0.04},
-        "memory_mb": {"job": 168},
         "disk_mb": {"job": 0.004},
     },
     "outlier_detection": {
         "core_s": {"job": 0.65, "window": 0.09},
-        "memory_mb": {"job": 185, "budget": 0.5},
         "disk_mb": {"window": 0.012},
     },
     "resample": {
         "core_s": {"job": 1.9, "grid": 0.03, "covered": 0.155, "window": 0.18},
-        "memory_mb": {"job": 200, "grid": 22.6, "covered": 12, "window": 25},
         "disk_mb": {"grid": 0.095, "covered": 19.9},
     },
     "source_catalog": {
         "core_s": {"job": 3, "grid": 0.1, "covered": 0.23},
-        "memory_mb": {"job": 150, "grid": 24.2, "covered": 35},
         "disk_mb": {"grid": 0.02, "covered": 0.03},
     },
     "preview": {
         "core_s": {"job": 2, "grid": 0.07, "covered": 0.03},
-        "memory_mb": {"job": 200, "grid": 25.4},
         "disk_mb": {"job": 1, "covered": 0.04},
     },
 }
@@ -51,9 +47,7 @@ def cost(rates: dict[str, float], work: dict[str, float]) -> float:
     return sum(rate * work[kind] for kind, rate in rates.items())
 
 
-def product_work(
-    members: int, window: float, covered: float, grid: float, memory_mb: float
-) -> dict[str, float]:
+def product_work(members: int, window: float, covered: float, grid: float) -> dict[str, float]:
     """
     Work of the jobs of a product.
 
@@ -65,27 +59,31 @@ def product_work(
         Detector pixels of all members that lie on the grid.
     covered, grid : float
         Pixels of the grid that are covered, and all.
-    memory_mb : float
-        `outlier_detection.memory_mb`, of which two members or more make use.
     """
     millions = {"window": window / 1e6, "covered": covered / 1e6, "grid": grid / 1e6}
-    return {"job": 1, "member": members, "budget": memory_mb * (members > 1), **millions}
+    return {"job": 1, "member": members, **millions}
 
 
 def step_costs(work: dict[str, float]) -> dict[str, dict[str, float]]:
-    """core_s, memory_mb and disk_mb by step, of a product of some work (see `product_work`)."""
+    """core_s and disk_mb by step, of a product of some work (see `product_work`)."""
     return {
         step: {kind: cost(rates, work) for kind, rates in kinds.items()}
         for step, kinds in STEPS.items()
     }
 
 
-def product_costs(work: dict[str, float]) -> dict[str, float]:
-    """disk_mb and core_s of all steps, and memory_mb of the largest, of a product of some work."""
+def product_memory(work: dict[str, float], settings: dict[str, float]) -> dict[str, int]:
+    """MB that a product's jobs ask for, by step; `settings` as of `job_memory.settings`."""
+    pixels = round(work["grid"] * 1e6)
+    return {step: job_memory(step, work["member"], pixels, **settings) for step in STEPS}
+
+
+def product_costs(work: dict[str, float], settings: dict[str, float]) -> dict[str, float]:
+    """disk_mb and core_s of all steps, and memory_mb that the largest asks for (see `product_memory`)."""
     steps = step_costs(work).values()
     return {
         "disk_mb": sum(step["disk_mb"] for step in steps),
-        "memory_mb": max(step["memory_mb"] for step in steps),
+        "memory_mb": max(product_memory(work, settings).values()),
         "core_s": sum(step["core_s"] for step in steps),
     }
 
@@ -94,7 +92,3 @@ def exposure_costs(pixels: float) -> dict[str, float]:
     """core_s, memory_mb and disk_mb of step `flux` of an exposure of a number of pixels."""
     work = {"job": 1, "detector": pixels / 1e6}
     return {kind: cost(rates, work) for kind, rates in FLUX.items()}
-
-
-def job_memory(step, members, grid_pixels, config):
-    return {"skymatch": 1000, "outlier_detection": 1600, "resample": 2000}[step]

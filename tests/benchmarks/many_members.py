@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from romosaic import association_file, plan_costs
+from romosaic import association_file
 from romosaic.config import load
+from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
@@ -111,7 +112,7 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
     files = {"association": str(asn), "members": [str(path) for path in members]}
     for step, kind in STEPS.items():
         output = folder / f"{product['name']}_{kind}.asdf"
-        asked = plan_costs.job_memory(step, number, grid.nx * grid.ny, config)
+        asked = job_memory(step, number, grid.nx * grid.ny, **settings(config))
         job = {
             "input": files,
             "output": [str(output)],

@@ -4,7 +4,8 @@ Set the jobs of a run beside what `romosaic.plan_costs` says of them.
     make demo CORES=1
     PYTHONPATH=scripts .venv/bin/python tests/benchmarks/plan_costs.py results/demo
 
-Per step: seconds, largest resident size and bytes on disk, each the mean over its jobs, measured and planned.
+Per step: seconds, largest resident size and bytes on disk, each the mean over its jobs, measured and planned;
+of memory, what the jobs ask for.
 The seconds are those of a clock: right for core time when nothing else runs.
 """
 
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from romosaic import plan, plan_costs
+from romosaic import job_memory, plan, plan_costs
+from romosaic.config import load
 
 
 def measured(results: Path, step: str, name: str) -> list[float]:
@@ -23,7 +25,7 @@ def measured(results: Path, step: str, name: str) -> list[float]:
     return [benchmark["s"], benchmark["max_rss"], sum(f.stat().st_size for f in files) / 1e6]
 
 
-def main(results: Path, memory_mb: float = 600) -> None:
+def main(results: Path) -> None:
     """Print the table of a run."""
     folder = results / "associate"
     paths = sorted(folder.glob("associations/*.json")), sorted(folder.glob("exposures/*.json"))
@@ -33,9 +35,11 @@ def main(results: Path, memory_mb: float = 600) -> None:
         planned = plan_costs.exposure_costs(np.prod(record["shape"]))
         rows["flux"].append((measured(results, "flux", name), planned))
     for product in products:
-        work = plan.work_of(product, exposures, memory_mb)
+        work = plan.work_of(product, exposures)
+        memory = plan_costs.product_memory(work, job_memory.settings(load({})))
         for step, planned in plan_costs.step_costs(work).items():
-            rows[step].append((measured(results, step, product.name), planned))
+            told = planned | {"memory_mb": memory[step]}
+            rows[step].append((measured(results, step, product.name), told))
     print(f"{'':20}{'seconds':>16}{'memory, MB':>18}{'disk, MB':>18}")
     for step, jobs in rows.items():
         real = np.mean([job[0] for job in jobs], axis=0)
