@@ -56,4 +56,5 @@ def test_the_budget_of_the_bands_is_the_users():
 
 @pytest.mark.parametrize("step", sorted(set(RATES) - {"skymatch"}))
 def test_larger_grids_ask_for_more(step):
-    assert asked(step, 6, 4 * CELL) > 1.5 * asked(step, 6)
+    image = 3 * CELL * 4 / 1e6  # what one float32 image grows by
+    assert asked(step, 6, 4 * CELL) > asked(step, 6) + image

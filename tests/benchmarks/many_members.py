@@ -4,10 +4,11 @@ Peak memory and time of the steps of one product of many members, as whole proce
     make demo
     PYTHONPATH=scripts .venv/bin/python tests/benchmarks/many_members.py results/demo 32 [folder]
 
-takes the product of the run with the most pixels of members, and makes its members many: copies of the files of
-`flux` under other names, each exposure in turn (256 MB each for full-size ones; `folder`, a new temporary one
-by default, takes them and the results). Prints for skymatch, outlier_detection and resample: core seconds, seconds, largest
-resident size in all, of memory of its own and of mapped files (from samples), and what the rule asks for.
+takes the product of the run with the most members, and makes its members many: each exposure in turn under other
+names, as a copy, or as a link where it is large (a link has the exposure's own name inside, and is mapped as
+often as a copy). `folder`, a new temporary one by default, takes them and the results. Prints for skymatch,
+outlier_detection and resample: core seconds, seconds, largest resident size in all, of memory of its own and of
+mapped files (from samples), and what the rule asks for, of which 200 MB are for Snakemake.
 """
 
 import json
@@ -30,6 +31,7 @@ from romosaic.names import exposure_name
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 OPEN_FILES = 256  # a low limit of today's systems
+LARGE = 100_000_000  # bytes
 STEPS = {"skymatch": "skymatch", "outlier_detection": "outliers", "resample": "coadd"}
 
 
@@ -42,7 +44,11 @@ def copy_members(results: Path, names: list[str], number: int, folder: Path) -> 
         new = re.sub(r"_\d{4}_", f"_{k + 1:04d}_", name)
         paths.append(folder / f"{new}_flux.asdf")
         if not paths[-1].exists():
-            copy_renamed(results / f"flux/{name}_flux.asdf", paths[-1], name, new)
+            source = results / f"flux/{name}_flux.asdf"
+            if source.stat().st_size > LARGE:
+                paths[-1].symlink_to(source.resolve())
+            else:
+                copy_renamed(source, paths[-1], name, new)
     return paths
 
 
