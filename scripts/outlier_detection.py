@@ -27,5 +27,6 @@ with reported(snakemake.log[0]):
         print(f"outlier_detection: {member.name} {flagged.size} pixels flagged")
     status = outlier_detection.status(len(members))
     provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
-    tree = {"status": status, "members": rows, "provenance": provenance}
+    reasons = {str(bit): text for bit, text in outlier_detection.REASONS.items()}
+    tree = {"status": status, "members": rows, "reasons": reasons, "provenance": provenance}
     product.write_step(snakemake.output[0], tree)

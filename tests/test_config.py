@@ -134,6 +134,38 @@ def test_times_may_be_yaml_times(text, value):
     assert config.load(raw)["simulate"]["start_time"] == value
 
 
+#: Parameters of OutlierDetectionStep and their defaults, romancal 1.1.0.
+OUTLIER_STEP = {
+    "weight_type": "ivm",
+    "pixfrac": 1.0,
+    "kernel": "square",
+    "fillval": "NaN",
+    "maskpt": 0.7,
+    "snr": "5.0 4.0",
+    "scale": "1.2 0.7",
+    "backg": 0.0,
+    "save_intermediate_results": False,
+    "resample_data": True,
+    "resample_on_skycell": True,
+    "good_bits": "~DO_NOT_USE",
+    "in_memory": True,
+    "pixmap_stepsize": 10.0,
+    "pixmap_order": 3,
+}
+
+
+@pytest.mark.parametrize("name", OUTLIER_STEP)
+def test_parameters_of_romancals_outlier_step(name):
+    """Known with the same default and format, or refused with what to do instead."""
+    raw = {"outlier_detection": {name: OUTLIER_STEP[name]}}
+    if name in config.load(None)["outlier_detection"]:
+        assert config.load(raw) == config.load(None)
+    else:
+        (problem,) = problems(raw)
+        assert problem.startswith(f"outlier_detection.{name}: romancal's, not known here: ")
+        assert problem.endswith(" -> leave it out")
+
+
 # --- messages
 
 

@@ -88,6 +88,8 @@ def _problem(error: Any, raw: dict) -> str:
         info = fields(kind).get(part) if kind is not None else None
         holder, last = kind, part
         kind = nested(info) if info is not None else None
+    if error["type"] == "extra_forbidden" and last in holder.absent:
+        return f"{path}: romancal's, not known here: {holder.absent[last]} -> leave it out"
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key{_suggestion(str(last), holder, path)}"
     if error["type"] == "missing":

@@ -138,6 +138,9 @@ def _tables() -> str:
     lines = ["", *_table(Config, [name for name in fields(Config) if name not in sections()])]
     for name, kind in sections().items():
         lines += ["", f"### {name}", "", kind.__doc__ or "", "", *_table(kind, list(fields(kind)))]
+        if kind.absent:
+            lines += ["", "Romancal's keys that are not here:", ""]
+            lines += [f"- `{key}`: {why}" for key, why in kind.absent.items()]
     return "\n".join(lines) + "\n"
 
 

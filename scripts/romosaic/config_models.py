@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
+from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
 from .config_types import (
     BITS,
     Bits,
     Detector,
-    Falling,
     Fill,
     Filter,
     Flag,
@@ -211,38 +211,6 @@ class Flux(Section):
         0.5,
         "Largest fraction of pixels without a finite value, error and variances; an exposure with "
         "more is refused.",
-    )
-
-
-_TWO = "two positive numbers, the second not above the first"
-
-
-class OutlierDetection(Section):
-    """Cosmic rays and bad pixels that stand out from the median of the members."""
-
-    noise: Literal["model", "err"] = key(
-        "model",
-        "model: noise of the sky plus Poisson noise of the median image; err: the pixel's own err, "
-        "which a cosmic ray inflates.",
-    )
-    snr: Falling = key(
-        [5.0, 4.0],
-        "Thresholds of the first pass and of the second, beside pixels of the first.",
-        unit="sigma",
-        allowed=_TWO,
-    )
-    scale: Falling = key(
-        [1.2, 0.7],
-        "Tolerance of the first and the second pass, times the local derivative of the median image.",
-        allowed=_TWO,
-    )
-    backg: Real = key(0.0, "Background subtracted from data minus median image.", unit="MJy/sr")
-    maskpt: real(ge=0, le=1) = key(
-        0.7, "Smallest weight, as a fraction of the typical one, that enters the median."
-    )
-    good_bits: Bits = key("~DO_NOT_USE", "DQ bits that a good pixel may have.", allowed=BITS)
-    memory_mb: whole(ge=16) = key(
-        600, "Memory of the bands in which the median is taken: fewer rows for less.", unit="MB"
     )
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -31,9 +31,17 @@ DETECTORS = tuple(f"WFI{number:02d}" for number in range(1, 19))
 
 
 class Section(BaseModel):
-    """A section of the configuration: known keys only."""
+    """
+    A section of the configuration: known keys only.
+
+    Attributes
+    ----------
+    absent : dict
+        Keys that romancal has and this section has not, and why.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_default=False)
+    absent: ClassVar[dict[str, str]] = {}
 
     def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
         """

@@ -19,9 +19,13 @@ from .dq import parse_good_bits
 from .grid import Grid
 from .patches import Patches, cut
 
-#: Bits of `why`: the pixel fails the first test itself; it fails only the second, beside one that fails the
-#: first; it is fainter than the reference.
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
+#: Meaning of the bits of `why`.
+REASONS = {
+    FIRST: "off the reference by more than the first snr and scale allow",
+    NEIGHBOUR: "off by more than only the second allow, beside a pixel with bit 1",
+    NEGATIVE: "fainter than the reference; otherwise brighter",
+}
 #: Members whose images are open at a time: two files each, of the 256 that some systems allow a process.
 MAX_OPEN = 64
 #: Share of the memory that is for open images; the rest is for the stacks of mapped members.
