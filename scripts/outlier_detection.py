@@ -20,13 +20,8 @@ with reported(snakemake.log[0]):
     flags = outlier_detection.detect_outliers(
         members, levels, grid, parameters | budget, snakemake.threads
     )
-    rows = []
-    for member, (flagged, why) in zip(members, flags, strict=True):
-        row = {"exposure": member.name, "shape": list(member.shape)}
-        rows.append({**row, "flagged": flagged, "why": why})
-        print(f"outlier_detection: {member.name} {flagged.size} pixels flagged")
-    status = outlier_detection.status(len(members))
+    tree = outlier_detection.to_tree(members, flags)
+    for row in tree["members"]:
+        print(f"outlier_detection: {row['exposure']} {row['flagged'].size} pixels flagged")
     provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
-    reasons = {str(bit): text for bit, text in outlier_detection.REASONS.items()}
-    tree = {"status": status, "members": rows, "reasons": reasons, "provenance": provenance}
-    product.write_step(snakemake.output[0], tree)
+    product.write_step(snakemake.output[0], {**tree, "provenance": provenance})

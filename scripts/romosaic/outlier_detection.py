@@ -22,9 +22,9 @@ from .patches import Patches, cut
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
 #: Meaning of the bits of `why`.
 REASONS = {
-    FIRST: "off the reference by more than the first snr and scale allow",
-    NEIGHBOUR: "off by more than only the second allow, beside a pixel with bit 1",
-    NEGATIVE: "fainter than the reference; otherwise brighter",
+    str(FIRST): "off the reference by more than the first snr and scale allow",
+    str(NEIGHBOUR): "off by more than only the second allow, beside a pixel with bit 1",
+    str(NEGATIVE): "fainter than the reference; otherwise brighter",
 }
 #: Members whose images are open at a time: two files each, of the 256 that some systems allow a process.
 MAX_OPEN = 64
@@ -135,6 +135,15 @@ def detect_outliers(
     with ThreadPoolExecutor(threads) as pool:
         reference = _reference(views, padded, parameters, pool, threads)
         return [_flag(view, reference, parameters, pool) for view in views]
+
+
+def to_tree(members: list, flags: list[tuple[np.ndarray, np.ndarray]]) -> dict:
+    """Result of `detect_outliers`, for files: its `status`, `reasons` that explain the bits, a row per member."""
+    rows = [
+        {"exposure": member.name, "shape": list(member.shape), "flagged": flagged, "why": why}
+        for member, (flagged, why) in zip(members, flags, strict=True)
+    ]
+    return {"status": status(len(members)), "reasons": REASONS, "members": rows}
 
 
 def _no_flags() -> tuple[np.ndarray, np.ndarray]:

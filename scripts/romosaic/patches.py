@@ -31,7 +31,16 @@ class Patches:
 
     @classmethod
     def fit(cls, lattice: Callable, rows: np.ndarray, columns: np.ndarray) -> "Patches":
-        """Fit `lattice` (xs, ys) -> (u, v), arrays of shape (ys.size, xs.size)."""
+        """
+        Fit a map.
+
+        Parameters
+        ----------
+        lattice : callable
+            (xs, ys) -> (u, v): columns and rows to arrays of shape (ys.size, xs.size).
+        rows, columns : (n, 2) int arrays
+            Half-open limits of the rectangles.
+        """
         nodes = np.cos(np.pi * (np.arange(4) + 0.5) / 4)
         to_powers = np.linalg.inv(np.vander(nodes, increasing=True))
         (y0, ry), (x0, rx) = _middle(rows), _middle(columns)
@@ -51,7 +60,21 @@ def _middle(limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cut(start: int, stop: int, size: int, origin: int = 0) -> np.ndarray:
-    """Cut [start, stop) at origin + multiples of `size`: (n, 2) half-open ranges."""
+    """
+    Cut a range into pieces.
+
+    Parameters
+    ----------
+    start, stop : int
+        The range, half-open.
+    size, origin : int
+        It is cut at the origin plus multiples of the size.
+
+    Returns
+    -------
+    (n, 2) int64 array
+        Half-open ranges.
+    """
     first = origin + ((start - origin) // size + 1) * size
     edges = np.array([start, *range(first, stop, size), stop], np.int64)
     return np.stack([edges[:-1], edges[1:]], axis=1)
