@@ -313,20 +313,13 @@ def _flag(
     """Flagged pixels of one member and the reasons."""
     if view.window is None:
         return _no_flags()
-    y0, y1, x0, x1 = view.window
-    why = np.zeros((y1 - y0, x1 - x0), np.uint8)
     (scale1, scale2), (snr1, snr2) = parameters["scale"], parameters["snr"]
     limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
     factors, patches = noise_factors(parameters["noise"] == "model"), view.on_detector()
     images, variances = view.images(), view.variances(parameters["noise"])
-    judge = partial(
-        _judge_row, view, images, variances, patches, reference, limits, factors, why
-    )
-    list(pool.map(judge, range(len(patches.rows))))
-    found = np.flatnonzero(why)
-    row, column = np.divmod(found, x1 - x0)
-    flat = (row + y0) * view.shape[1] + column + x0
-    return flat.astype(np.uint32), why.ravel()[found]
+    judge = partial(_judge_row, view, images, variances, patches, reference, limits, factors)
+    flat, why = zip(*pool.map(judge, range(len(patches.rows))), strict=True)
+    return np.concatenate(flat), np.concatenate(why)
 
 
 def _judge_row(
@@ -337,12 +330,13 @@ def _judge_row(
     reference: tuple[np.ndarray, np.ndarray],
     limits: np.ndarray,
     factors: np.ndarray,
-    why: np.ndarray,
     row: int,
-) -> None:
-    """Judge one row of detector patches; fills that part of `why`."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flagged pixels in one row of detector patches, and the reasons."""
     halo, (ny, nx) = kernels.HALO, view.shape
     y0, y1 = (int(k) for k in patches.rows[row])
+    left, right = view.window[2:]
+    why = np.empty((y1 - y0, right - left), np.uint8)
     for column, (x0, x1) in enumerate(patches.columns.tolist()):
         box = np.array([y0 - halo, y1 + halo, x0 - halo, x1 + halo], np.int64)
         inside = (max(box[0], 0), min(box[1], ny), max(box[2], 0), min(box[3], nx))
@@ -369,6 +363,6 @@ def _judge_row(
             factors,
             out,
         )
-        why[
-            y0 - view.window[0] : y1 - view.window[0], x0 - view.window[2] : x1 - view.window[2]
-        ] = out
+        why[:, x0 - left : x1 - left] = out
+    y, x = np.nonzero(why != 0)
+    return ((y + y0) * nx + x + left).astype(np.uint32), why[y, x]
