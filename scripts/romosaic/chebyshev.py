@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
+#: Points evaluated at a time, to bound the memory of their polynomials.
+CHUNK = 1 << 15
+
 Function = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -49,9 +52,14 @@ class Chebyshev2D:
     def points(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Evaluate at points, arrays of one shape or single numbers."""
         x, y = np.broadcast_arrays(x, y)
-        bx, by = self._bases(x.ravel(), y.ravel())
-        u, v = (np.einsum("ij,ij->i", by @ c, bx).reshape(x.shape) for c in self.coefficients)
-        return u, v
+        shape, x, y = x.shape, x.ravel(), y.ravel()
+        u, v = np.empty((2, x.size))
+        for k in range(0, x.size, CHUNK):
+            part = slice(k, k + CHUNK)
+            bx, by = self._bases(x[part], y[part])
+            for out, c in zip((u, v), self.coefficients, strict=True):
+                out[part] = np.einsum("ij,ij->i", by @ c, bx)
+        return u.reshape(shape), v.reshape(shape)
 
     def lattice(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Evaluate at all crossings of columns `xs` and rows `ys`: arrays of shape (len(ys), len(xs))."""

@@ -6,26 +6,26 @@ to 1e-8 pixels (Mason & Handscomb 2003, Chebyshev Polynomials). The series is ma
 the tangent plane of the exposure's own centre, and stored; the steps after that need no gwcs. Gnomonic planes
 are projections of one another from the centre of the sphere: going from the exposure's plane to that of a
 skycell is a 3x3 matrix, with no pole and no RA 0 to care for.
+
+Where no series follows the WCS (tabulated distortion, kinks), a table of small shifts of the detector pixels
+makes up for what it leaves. `pixmap_fit` makes the maps.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from .chebyshev import Chebyshev2D, Function
-from .errors import ExposureError
 from .grid import Grid, sky_position, unit_vector
+from .offset_table import OffsetTable
 
-#: Largest error of an accepted map, in detector pixels, at points that the fit has not seen.
+#: Largest error of a map, in detector pixels.
 TOLERANCE = 1e-4
-#: Degrees tried, in order: a whole Roman detector needs 9, cutouts of it fewer.
-DEGREES = (3, 5, 7, 9, 12, 16, 21)
-#: Error at which no higher degree is tried: sky positions in double precision are not better.
-PRECISION = 5e-9
-#: A map covers this much more than the detector on each side (fraction of its size).
-MARGIN = 0.02
-
-_CHECK = "check the distortion of meta.wcs"
+#: Error of a shorter way to the same positions, in pixels, from which on the longer way is taken.
+SHORT_CUT = 1e-7
+#: Part of the distance from the detector's centre by which a tame inverse may leave its linear part.
+WILD = 0.15
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ class PixelMap:
     backward : Chebyshev2D
         Plane (radians) -> detector pixel.
     error : float
-        Largest error in detector pixels, both ways, at points that the fit has not seen.
+        Largest error in detector pixels, both ways, at points that the fit has not seen; of a map with a
+        table, at the centres and corners of pixels.
+    table : OffsetTable or None
+        Shifts of detector pixels before the series applies; None for a map that is smooth.
     """
 
     frame: np.ndarray
@@ -52,97 +55,71 @@ class PixelMap:
     forward: Chebyshev2D
     backward: Chebyshev2D
     error: float
+    table: OffsetTable | None = None
 
     @classmethod
     def fit(cls, wcs: Function, shape: tuple[int, int]) -> "PixelMap":
-        """
-        Make the map of an exposure.
+        """Make the map of an exposure: see `pixmap_fit.fit`."""
+        from .pixmap_fit import fit
 
-        Parameters
-        ----------
-        wcs : callable
-            (x, y) in 0-based pixels -> (ra, dec) in degrees, defined a little beyond the detector.
-        shape : tuple of int
-            Detector (ny, nx).
+        return fit(wcs, shape)
 
-        Raises
-        ------
-        ExposureError
-            No series of the degrees tried follows the WCS to `TOLERANCE`.
-        """
-        frame = _frame(wcs, shape)
-        ny, nx = shape
-        mx, my = MARGIN * nx + 2, MARGIN * ny + 2
-        domain = (-0.5 - mx, nx - 0.5 + mx, -0.5 - my, ny - 0.5 + my)
-
-        def plane(x, y):
-            return _to_plane(frame, unit_vector(*wcs(x, y)))
-
-        best = None
-        for degree in DEGREES:
-            forward = Chebyshev2D.fit(plane, domain, degree)
-            if not np.all(np.isfinite(forward.coefficients)):
-                raise ExposureError("WCS", "gives no position for a part of the detector", _CHECK)
-            fitted = cls(frame, tuple(shape), forward, _invert(forward, degree), 0.0)
-            fitted = replace(fitted, error=float(fitted._largest_error(plane)))
-            if best is None or fitted.error < best.error:
-                best = fitted
-            if best.error <= PRECISION:
-                break
-        if best.error <= TOLERANCE:
-            return best
-        raise ExposureError(
-            "WCS", f"is not smooth: the pixel map is off by {best.error:.2g} pixels", _CHECK
-        )
-
-    def _largest_error(self, plane: Function) -> float:
-        """Largest forward and round-trip error, in pixels, on a lattice that shares no node with the fits."""
-        ny, nx = self.shape
-        x, y = np.meshgrid(np.linspace(-0.5, nx - 0.5, 23), np.linspace(-0.5, ny - 0.5, 23))
-        u, v = plane(x, y)
-        fu, fv = self.forward.points(x, y)
-        x1, y1 = self.forward.points(np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
-        pixel = min(np.hypot(x1[1:] - x1[0], y1[1:] - y1[0]))
-        bx, by = self.backward.points(u, v)
-        errors = np.hypot(fu - u, fv - v).max() / pixel, np.hypot(bx - x, by - y).max()
-        return max(errors) if np.all(np.isfinite(errors)) else np.inf
+    @property
+    def reach(self) -> float:
+        """Largest shift of a detector pixel before the series applies, pixels."""
+        return self.table.reach if self.table else 0.0
 
     def sky(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sky positions (ra, dec), degrees, of detector pixels (0-based)."""
+        if self.table:
+            x, y = self.table.straighten(x, y)
         u, v = self.forward.points(x, y)
         return sky_position(np.tensordot(self.frame.T, np.stack([u, v, np.ones_like(u)]), axes=1))
 
     def detector(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Detector pixels (x, y) of sky positions in degrees; NaN beyond the reach of the map."""
-        u, v = _to_plane(self.frame, unit_vector(ra, dec))
-        u_min, u_max, v_min, v_max = self.backward.domain
-        outside = ~((u >= u_min) & (u <= u_max) & (v >= v_min) & (v <= v_max))
+        u, v = to_plane(self.frame, unit_vector(ra, dec))
+        outside = ~self.holds(u, v)
         x, y = self.backward.points(np.where(outside, 0.0, u), np.where(outside, 0.0, v))
+        if self.table:
+            x, y = self.table.bend(x, y)
         return np.where(outside, np.nan, x), np.where(outside, np.nan, y)
+
+    def holds(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Whether positions in the plane (radians) lie where the inverse series is good."""
+        u_min, u_max, v_min, v_max = self.backward.domain
+        du, dv = (
+            self.reach * (u_max - u_min) / self.shape[1],
+            self.reach * (v_max - v_min) / self.shape[0],
+        )
+        return (u >= u_min - du) & (u <= u_max + du) & (v >= v_min - dv) & (v <= v_max + dv)
 
     def on_grid(self, grid: Grid) -> "GridMap":
         """Return the map between this detector and an output grid."""
         return GridMap(self, grid)
 
     def to_tree(self) -> dict:
-        """Return plain numbers for a file."""
+        """Return plain numbers for a file; a map with a table has one array besides."""
         return {
+            "kind": "table" if self.table else "series",
+            "error": float(self.error),
             "frame": self.frame.tolist(),
             "shape": [int(n) for n in self.shape],
             "forward": self.forward.to_tree(),
             "backward": self.backward.to_tree(),
-            "error": float(self.error),
+            **({"table": self.table.to_tree()} if self.table else {}),
         }
 
     @classmethod
-    def from_tree(cls, tree: dict) -> "PixelMap":
-        """Rebuild from `to_tree`."""
+    def from_tree(cls, tree: dict, array: Callable = np.asarray) -> "PixelMap":
+        """Rebuild from `to_tree`; `array` makes an array of what stands for one in the tree of a file."""
         return cls(
             np.array(tree["frame"], dtype=float),
             tuple(tree["shape"]),
             Chebyshev2D.from_tree(tree["forward"]),
             Chebyshev2D.from_tree(tree["backward"]),
             float(tree["error"]),
+            OffsetTable.from_tree(tree["table"], array) if "table" in tree else None,
         )
 
 
@@ -162,49 +139,106 @@ class GridMap:
         self.pixmap, self.grid = pixmap, grid
         self._matrix = grid.frame @ pixmap.frame.T
         degree = pixmap.forward.coefficients.shape[1] - 1
-        self._forward = Chebyshev2D.fit(self._to_grid, pixmap.forward.domain, degree)
+        # Short cuts: one series each way for the whole path. They and the windows are of the smooth part.
+        self._forward, self._backward = None, None
+        if not pixmap.table:
+            self._forward = Chebyshev2D.fit(self._smooth_to_grid, pixmap.forward.domain, degree)
+            if not self._forward_error() <= SHORT_CUT:
+                self._forward = None
         self._box = self._grid_box()
-        self._backward = None
-        if self._box is not None:
+        self._tame = self._box is not None and self._is_tame()
+        if self._tame:
             y0, y1, x0, x1 = self._box
             domain = (x0 - 1.0, x1 + 1.0, y0 - 1.0, y1 + 1.0)
-            self._backward = Chebyshev2D.fit(self._to_detector, domain, degree)
-            # A box turned against the detector reaches beyond it, where a map of high degree grows wild.
-            self._separable = self._backward_error() <= TOLERANCE
+            self._backward = Chebyshev2D.fit(self._smooth_to_detector, domain, degree)
+            if not self._backward_error() <= SHORT_CUT:
+                self._backward = None
 
-    def _to_grid(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u, v = self.pixmap.forward.points(x, y)
+    def _project(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Grid positions of positions in the exposure's plane; NaN behind the grid's tangent plane."""
         w = np.tensordot(self._matrix, np.stack([u, v, np.ones_like(u)]), axes=1)
         front = np.where(w[2] > 0, w[2], np.nan)
         scale = self.grid.scale
         return w[0] / front / scale + self.grid.x0, w[1] / front / scale + self.grid.y0
 
-    def _to_detector(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _to_plane(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the exposure's plane of grid positions."""
         xi = (x - self.grid.x0) * self.grid.scale
         eta = (y - self.grid.y0) * self.grid.scale
         w = np.tensordot(self._matrix.T, np.stack([xi, eta, np.ones_like(xi)]), axes=1)
-        return self.pixmap.backward.points(w[0] / w[2], w[1] / w[2])
+        return w[0] / w[2], w[1] / w[2]
+
+    def _smooth_to_grid(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._project(*self.pixmap.forward.points(x, y))
+
+    def _smooth_to_detector(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.pixmap.backward.points(*self._to_plane(x, y))
+
+    def _lattice(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and rows of n x n points from edge to edge of the detector, as far as the WCS goes."""
+        x_min, x_max, y_min, y_max = self.pixmap.forward.domain
+        ny, nx = self.pixmap.shape
+        return (
+            np.linspace(max(-0.5, x_min), min(nx - 0.5, x_max), n),
+            np.linspace(max(-0.5, y_min), min(ny - 0.5, y_max), n),
+        )
+
+    def _forward_error(self) -> float:
+        """Largest error of the short cut forward, grid pixels, at points within the detector."""
+        xs, ys = self._lattice(11)
+        x, y = self._project(*self.pixmap.forward.lattice(xs, ys))
+        fx, fy = self._forward.lattice(xs, ys)
+        return float(np.hypot(fx - x, fy - y).max())
 
     def _backward_error(self) -> float:
-        """Largest round-trip error of the separable inverse, detector pixels, at points within the grid."""
-        ny, nx = self.pixmap.shape
-        x, y = np.meshgrid(np.linspace(-0.5, nx - 0.5, 11), np.linspace(-0.5, ny - 0.5, 11))
-        gx, gy = self._to_grid(x, y)
+        """Largest error of the short cut back, detector pixels, at points of the detector within the grid."""
+        x, y = np.meshgrid(*self._lattice(11))
+        gx, gy = self._smooth_to_grid(x, y)
         y0, y1, x0, x1 = self._box
         inside = (gx >= x0 - 0.5) & (gx <= x1 - 0.5) & (gy >= y0 - 0.5) & (gy <= y1 - 0.5)
+        x, y = self._smooth_to_detector(gx[inside], gy[inside])
         bx, by = self._backward.points(gx[inside], gy[inside])
-        return float(np.hypot(bx - x[inside], by - y[inside]).max(initial=0.0))
+        return float(np.hypot(bx - x, by - y).max(initial=0.0))
+
+    def _is_tame(self) -> bool:
+        """
+        Whether the inverse series can be used all over the window in the grid.
+
+        The window of a turned detector reaches beyond it, where a series of high degree grows wild and may
+        lead back into the detector. A tame one stays near its own linear part.
+        """
+        y0, y1, x0, x1 = self._box
+        u, v = self._to_plane(*np.meshgrid(np.linspace(x0, x1, 17), np.linspace(y0, y1, 17)))
+        x, y = self.pixmap.backward.points(u, v)
+        h = 1e-3 * (self.pixmap.backward.domain[1] - self.pixmap.backward.domain[0])
+        cx, cy = self.pixmap.backward.points(np.array([0, h, 0]), np.array([0, 0, h]))
+        dx = cx[0] + ((cx[1] - cx[0]) * u + (cx[2] - cx[0]) * v) / h
+        dy = cy[0] + ((cy[1] - cy[0]) * u + (cy[2] - cy[0]) * v) / h
+        far = np.hypot(dx - cx[0], dy - cy[0]) + 8.0
+        return bool(np.all(np.hypot(x - dx, y - dy) <= WILD * far))
 
     def _grid_box(self) -> tuple[int, int, int, int] | None:
         """Rows and columns (y0, y1, x0, x1) of the grid within which the detector falls."""
         ny, nx = self.pixmap.shape
-        # Exact: near the horizon of the tangent plane the series is no longer good.
-        x, y = self._to_grid(*_outline(nx, ny))
+        # Not the short cut: near the horizon of the tangent plane it is no longer good.
+        x, y = self._smooth_to_grid(*outline(nx, ny))
         if not np.all(np.isfinite(x)):
             return None
-        x0, x1 = max(int(np.floor(x.min())) - 1, 0), min(int(np.ceil(x.max())) + 2, self.grid.nx)
-        y0, y1 = max(int(np.floor(y.min())) - 1, 0), min(int(np.ceil(y.max())) + 2, self.grid.ny)
+        rim = 1 + self.shift
+        x0, x1 = max(_floor(x.min()) - rim, 0), min(_floor(x.max()) + rim + 2, self.grid.nx)
+        y0, y1 = max(_floor(y.min()) - rim, 0), min(_floor(y.max()) + rim + 2, self.grid.ny)
         return (y0, y1, x0, x1) if x1 > x0 and y1 > y0 else None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the map is a polynomial: what follows it at a few points follows it between them."""
+        return self.pixmap.table is None
+
+    @property
+    def shift(self) -> int:
+        """Grid pixels by which the map may lie off its smooth part; 0 for a smooth map."""
+        ratio = 0.0 if self.smooth else self.pixel_ratio
+        return int(np.ceil(2 * self.pixmap.reach * np.sqrt(ratio))) if ratio < np.inf else 0
 
     def grid_window(self) -> tuple[int, int, int, int] | None:
         """Part of the grid, as (y0, y1, x0, x1) half-open, in which the detector falls; None if it misses."""
@@ -212,14 +246,15 @@ class GridMap:
 
     def window(self) -> tuple[int, int, int, int] | None:
         """Part of the detector, as (y0, y1, x0, x1) half-open, that falls in the grid; None if it misses."""
-        if self._box is None:
-            return None
         ny, nx = self.pixmap.shape
+        if not self._tame:
+            return None if self._box is None else (0, ny, 0, nx)
         gy0, gy1, gx0, gx1 = self._box
-        x, y = _outline(gx1 - gx0, gy1 - gy0)
-        x, y = self._to_detector(x + gx0, y + gy0)
-        x0, x1 = max(int(np.floor(x.min())) - 2, 0), min(int(np.ceil(x.max())) + 3, nx)
-        y0, y1 = max(int(np.floor(y.min())) - 2, 0), min(int(np.ceil(y.max())) + 3, ny)
+        x, y = outline(gx1 - gx0, gy1 - gy0)
+        x, y = self._smooth_to_detector(x + gx0, y + gy0)
+        rim = 2 + int(np.ceil(self.pixmap.reach))
+        x0, x1 = max(_floor(x.min()) - rim, 0), min(_floor(x.max()) + rim + 2, nx)
+        y0, y1 = max(_floor(y.min()) - rim, 0), min(_floor(y.max()) + rim + 2, ny)
         return (y0, y1, x0, x1) if x1 > x0 and y1 > y0 else None
 
     def forward(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +271,12 @@ class GridMap:
         x, y : (ny, nx) float64 arrays
             0-based grid pixels.
         """
-        return self._forward.lattice(xs, ys)
+        if self._forward:
+            return self._forward.lattice(xs, ys)
+        if not self.pixmap.table:
+            return self._project(*self.pixmap.forward.lattice(xs, ys))
+        xs, ys = np.asarray(xs, float)[None, :], np.asarray(ys, float)[:, None]
+        return self._smooth_to_grid(*self.pixmap.table.straighten(xs, ys))
 
     def inverse(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -250,56 +290,45 @@ class GridMap:
         Returns
         -------
         x, y : (ny, nx) float64 arrays
-            0-based detector pixels; NaN where the grid position is outside `grid_window`.
+            0-based detector pixels; NaN where the grid position is outside `grid_window`, and may be NaN off
+            the detector.
         """
         xs, ys = np.asarray(xs, float), np.asarray(ys, float)
-        if self._backward is None:
+        if self._box is None:
             empty = np.full((ys.size, xs.size), np.nan)
             return empty, empty.copy()
-        x_min, x_max, y_min, y_max = self._backward.domain
-        if self._separable:
+        if self._backward:
             x, y = self._backward.lattice(xs, ys)
         else:
-            x, y = self._to_detector(*np.meshgrid(xs, ys))
-        rows, columns = (ys < y_min) | (ys > y_max), (xs < x_min) | (xs > x_max)
+            u, v = self._to_plane(*np.meshgrid(xs, ys))
+            outside = ~self.pixmap.holds(u, v)
+            x, y = self.pixmap.backward.points(np.where(outside, 0, u), np.where(outside, 0, v))
+            x[outside], y[outside] = np.nan, np.nan
+        y0, y1, x0, x1 = self._box
+        rows, columns = (ys < y0 - 1) | (ys > y1 + 1), (xs < x0 - 1) | (xs > x1 + 1)
         for position in (x, y):
             position[rows] = np.nan
             position[:, columns] = np.nan
-        return x, y
+        return self.pixmap.table.bend(x, y) if self.pixmap.table else (x, y)
 
     @property
     def pixel_ratio(self) -> float:
         """Area of a detector pixel in grid pixels, at the middle of the detector."""
         ny, nx = self.pixmap.shape
-        x, y = self._forward.points(
+        x, y = self._smooth_to_grid(
             np.array([0.0, 1.0, 0.0]) + (nx - 1) / 2, np.array([0.0, 0.0, 1.0]) + (ny - 1) / 2
         )
         return float(abs((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])))
 
 
-def _frame(wcs: Function, shape: tuple[int, int]) -> np.ndarray:
-    """Tangent frame at the detector's centre, its first axis along detector x."""
-    cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-    sky = unit_vector(*wcs(np.array([cx, cx + 1.0, cx]), np.array([cy, cy, cy + 1.0])))
-    center, along, across = sky.T
-    if not np.all(np.isfinite(sky)):
-        raise ExposureError("WCS", "gives no position for the middle of the detector", _CHECK)
-    u, v = along - center, across - center
-    if not np.linalg.norm(np.cross(u, v)) > 1e-3 * np.linalg.norm(u) * np.linalg.norm(v):
-        raise ExposureError("WCS", "maps the detector to a point or a line", _CHECK)
-    for _ in range(2):  # twice: the first difference of two close vectors has lost half its digits
-        u -= center * (u @ center)
-        u /= np.linalg.norm(u)
-    return np.array([u, np.cross(center, u), center])
-
-
-def _to_plane(frame: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_plane(frame: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Plane positions (radians) of unit vectors (3, ...); NaN behind the plane."""
     w = np.tensordot(frame, v, axes=1)
     front = np.where(w[2] > 0, w[2], np.nan)
     return w[0] / front, w[1] / front
 
 
-def _outline(nx: int, ny: int, per_edge: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def outline(nx: int, ny: int, per_edge: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Points along the outer edges of an nx x ny raster."""
     x, y = np.linspace(-0.5, nx - 0.5, per_edge), np.linspace(-0.5, ny - 0.5, per_edge)
     return (
@@ -308,35 +337,5 @@ def _outline(nx: int, ny: int, per_edge: int = 32) -> tuple[np.ndarray, np.ndarr
     )
 
 
-def _invert(forward: Chebyshev2D, degree: int) -> Chebyshev2D:
-    """Series of the inverse map, on the bounding rectangle of the forward map's image."""
-    x_min, x_max, y_min, y_max = forward.domain
-    x, y = _outline(2, 2)
-    u, v = forward.points(
-        x_min + (x + 0.5) / 2 * (x_max - x_min), y_min + (y + 0.5) / 2 * (y_max - y_min)
-    )
-    domain = (u.min(), u.max(), v.min(), v.max())
-    width, height = x_max - x_min, y_max - y_min
-    x_mid, y_mid = x_min + width / 2, y_min + height / 2
-    middle = np.array(forward.points(x_mid, y_mid))
-    along = np.array(forward.points(x_mid + width / 4, y_mid)) - middle
-    across = np.array(forward.points(x_mid, y_mid + height / 4)) - middle
-    # The pseudo-inverse: a hopeless map shall fail by its error and not here.
-    step = np.linalg.pinv(np.transpose([along / (width / 4), across / (height / 4)]))
-
-    def inverse(u, v):
-        # Newton with a fixed Jacobian: the distortion is a few per cent, each turn gains two digits.
-        x, y = np.full_like(u, x_mid), np.full_like(v, y_mid)
-        fu, fv = np.full_like(u, middle[0]), np.full_like(v, middle[1])
-        for _ in range(40):
-            dx = step[0, 0] * (u - fu) + step[0, 1] * (v - fv)
-            dy = step[1, 0] * (u - fu) + step[1, 1] * (v - fv)
-            # Where it does not converge it stays near, and the map is refused by its error.
-            x = np.clip(x + dx, x_min - width, x_max + width)
-            y = np.clip(y + dy, y_min - height, y_max + height)
-            fu, fv = forward.points(x, y)
-            if max(np.abs(dx).max(), np.abs(dy).max()) < 1e-10:
-                break
-        return x, y
-
-    return Chebyshev2D.fit(inverse, domain, degree)
+def _floor(value: float) -> int:
+    return int(np.floor(value))
