@@ -20,7 +20,7 @@ with reported(snakemake.log[0]):
         snakemake.output[0],
         raw_file.blocks,
         calibrated,
-        exposure.pixel_map(record),
+        exposure.pixel_map(raw, record),
         name,
         product.provenance(parameters, [(name, record["fingerprint"])]),
     )

@@ -238,8 +238,8 @@ def test_polynomials_of_tiles_follow_the_map():
     pixmap = detector((4088, 4088), at=(1500.0, -800.0), roll=25.0, bend=30.0)
     output = skycell(0, 0)
     gridmap = pixmap.on_grid(output)
-    tiles, ratio = place_tiles(pixmap, output)
-    assert ratio == pytest.approx(gridmap.pixel_ratio, rel=1e-9)
+    tiles, of_plane = place_tiles(pixmap, output)
+    assert of_plane.pixel_ratio == pytest.approx(gridmap.pixel_ratio, rel=1e-9)
     for tile in tiles[::11]:
         y0, y1, x0, x1 = tile.box
         u, v = np.array([-0.77, 0.31, 0.9]), np.array([-0.95, 0.05, 0.6])

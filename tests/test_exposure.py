@@ -1,6 +1,7 @@
 """Level-2 files: records, and a clear line for every file that cannot be used."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_arrays_conversion_and_pixel_map(survey, simulated):
     for name, array in arrays.items():
         assert isinstance(array, np.ndarray)
         np.testing.assert_array_equal(array, np.asarray(simulated[0][name]))
-    pixmap = exposure.pixel_map(exposure.read_record(path))
+    pixmap = exposure.pixel_map(path, exposure.read_record(path))
     x, y = np.array([3.0, 250.0]), np.array([8.0, 100.0])
     sky = simulated[0].meta.wcs(x, y)
     np.testing.assert_allclose(pixmap.detector(*sky), [x, y], atol=1e-7)

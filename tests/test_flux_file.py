@@ -17,7 +17,7 @@ def parts(raw, name="a", conversion=None):
     record = exposure.read_record(raw)
     found = exposure.read_exposure(raw, record["fingerprint"])
     calibrated = flux.calibrate(found.arrays, conversion or found.conversion, where=name)
-    return found.blocks, calibrated, exposure.pixel_map(record), name
+    return found.blocks, calibrated, exposure.pixel_map(raw, record), name
 
 
 @pytest.fixture(scope="module")

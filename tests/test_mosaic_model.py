@@ -239,7 +239,7 @@ def members(survey, tmp_path_factory):
         calibrated = flux.calibrate(raw.arrays, raw.conversion, where=path, **config["flux"])
         made = product.provenance({}, [(name, record["fingerprint"])])
         target = folder / f"{name}_flux.asdf"
-        fitted = exposure.pixel_map(record)
+        fitted = exposure.pixel_map(path, record)
         flux_file.write_flux(target, raw.blocks, calibrated, fitted, name, made)
         opened.append(flux_file.open_flux(target))
     return opened

@@ -47,10 +47,14 @@ def sample_at(window, x, y, min_weight=0.7):
     coefficients[:, 0, 0] = x, y
     out = np.zeros((1, 1), np.float32)
     box = np.array([0, 1, 0, 1])
-    count = kernels.sample(
-        window, (0, 0), coefficients, np.ones(4), box, np.float32(min_weight), out, (0, 0)
-    )
-    assert count == np.isfinite(out).sum()
+    least, table, found = np.float32(min_weight), np.array([[[x]], [[y]]]), []
+    for where in (np.empty((2, 0, 0)), table):  # by the cubics, by the table
+        count = kernels.sample(
+            window, (0, 0), (coefficients, np.ones(4), where), box, least, out, (0, 0)
+        )
+        assert count == np.isfinite(out).sum()
+        found.append(out[0, 0])
+    np.testing.assert_array_equal(*found)
     return out[0, 0]
 
 

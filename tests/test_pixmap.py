@@ -274,11 +274,16 @@ def noise(x, y):
     return ra, dec + np.random.default_rng(1).normal(0, 1e-6, np.shape(dec))
 
 
-@pytest.mark.parametrize("wcs", [step, kink, noise])
-def test_a_wcs_that_is_not_smooth_is_refused(wcs):
-    with pytest.raises(
-        ExposureError, match=r"is not smooth: the pixel map is off by \S+ pixels"
-    ) as e:
+@pytest.mark.parametrize(
+    ("wcs", "what"),
+    [
+        (step, "jumps or folds by 3"),
+        (kink, "folds"),
+        (noise, "is not smooth: the pixel map is off"),
+    ],
+)
+def test_a_wcs_that_has_no_map_is_refused(wcs, what):
+    with pytest.raises(ExposureError, match=what) as e:
         PixelMap.fit(wcs, (200, 300))
     assert "\n" not in str(e.value)
 

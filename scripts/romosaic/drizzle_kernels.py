@@ -13,8 +13,13 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def _corner_line(cx, cy, v, width, first, last, x, y):
-    """Fill x, y with the tile positions of the corners `first` to `last` of the line at row coordinate v."""
+def _corner_line(cx, cy, corners, line, height, width, first, last, x, y):
+    """Fill x, y with the tile positions of the corners `first` to `last` of a line of the box."""
+    if corners.size:
+        for i in range(first, last + 1):
+            x[i], y[i] = corners[0, line, i], corners[1, line, i]
+        return
+    v = 2.0 * line / height - 1.0
     n = cx.shape[0]
     px, py = np.empty(n), np.empty(n)
     for d in range(n):
@@ -151,7 +156,7 @@ def _jumps_along(here, first, last, jumps):
 
 
 @njit(cache=True, nogil=True)
-def walk_edges(buffer, planes, offset, cx, cy, lo, hi, width, crop, weight_plane):
+def walk_edges(buffer, planes, offset, cx, cy, corners, lo, hi, width, crop, weight_plane):
     """
     Add the derivatives along x of all pixels that overlap a tile.
 
@@ -165,6 +170,8 @@ def walk_edges(buffer, planes, offset, cx, cy, lo, hi, width, crop, weight_plane
         First row and column of the window less those of the tile's detector box.
     cx, cy, lo, hi : arrays
         Of the tile: see `drizzle_tiles.Tile`.
+    corners : (2, rows + 1, columns + 1) or (2, 0, 0) float64 array
+        Tile positions x and y of the corners of the box's pixels; empty where the polynomials give them.
     width : int
         Columns of the tile's detector box.
     crop : tuple of float
@@ -188,10 +195,10 @@ def walk_edges(buffer, planes, offset, cx, cy, lo, hi, width, crop, weight_plane
         first, last = (lo[j], hi[j]) if j < height else (width, 0)
         first1, last1 = (lo[j + 1], hi[j + 1]) if j + 1 < height else (width, 0)
         if j == 0:
-            _corner_line(cx, cy, -1.0, width, first, last, x0, y0)
+            _corner_line(cx, cy, corners, 0, height, width, first, last, x0, y0)
         # line j + 1 of corners, as far as rows j and j + 1 need it
-        v = 2.0 * (j + 1) / height - 1.0
-        _corner_line(cx, cy, v, width, min(first, first1), max(last, last1), x1, y1)
+        a, b = min(first, first1), max(last, last1)
+        _corner_line(cx, cy, corners, j + 1, height, width, a, b, x1, y1)
         if first < last:
             row, shift = j - offset[0], offset[1]
             _brightness(planes, row, shift, x0, y0, x1, y1, first, last, here)

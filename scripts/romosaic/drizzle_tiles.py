@@ -22,6 +22,8 @@ PITCH, BORDER, OVERLAP, TILE = 4800, 2301, 200, 460
 BLOCK = 64
 #: Degrees tried for the polynomial that stands for the pixel map within a tile, and its largest error (pixels).
 DEGREES, ERROR = (5, 9, 15), 1e-7
+#: Where the polynomials are checked: in none of their nodes, and at the outermost corners.
+CHECKS = np.array([-1.0, -0.83, -0.57, -0.29, 0.03, 0.31, 0.59, 0.85, 1.0])
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Tile:
         (rows, columns).
     crop : tuple of int
         Its part (y0, y1, x0, x1) that lies in the grid.
+    origin : tuple of float
+        Position (x, y) of its lower left corner in the plane.
     box : tuple of int
         Detector (y0, y1, x0, x1) of the polynomials.
     cx, cy : (n, n) float64 arrays
         Tile position, in output pixels from the tile's lower left corner, of the corners of the box's pixels:
-        coefficients of powers of the row and column coordinates, which run from -1 to 1 over the box.
+        coefficients of powers of the row and column coordinates, which run from -1 to 1 over the box. Empty
+        where no polynomial follows the map: see `corners`.
     lo, hi : (rows of the box,) int64 arrays
         Columns [lo, hi) of the box that may overlap the tile; (columns, 0) for none.
     """
@@ -49,11 +54,32 @@ class Tile:
     corner: tuple[int, int]
     shape: tuple[int, int]
     crop: tuple[int, int, int, int]
+    origin: tuple[float, float]
     box: tuple[int, int, int, int]
     cx: np.ndarray
     cy: np.ndarray
     lo: np.ndarray
     hi: np.ndarray
+
+    def corners(self, gridmap: GridMap) -> np.ndarray:
+        """
+        Positions of the corners of the box's pixels, where there are no polynomials.
+
+        Parameters
+        ----------
+        gridmap : GridMap
+            Map to the plane's pixels that made the tile.
+
+        Returns
+        -------
+        (2, rows of the box + 1, columns + 1) or (2, 0, 0) float64 array
+            Tile positions x and y.
+        """
+        if self.cx.size:
+            return np.empty((2, 0, 0))
+        y0, y1, x0, x1 = self.box
+        position = gridmap.forward(np.arange(x0, x1 + 1) - 0.5, np.arange(y0, y1 + 1) - 0.5)
+        return np.stack(position) - np.reshape(self.origin, (2, 1, 1))
 
 
 def tile_edges(first: int, stop: int) -> list[int]:
@@ -69,7 +95,7 @@ def tile_edges(first: int, stop: int) -> list[int]:
     return [edge for edge in edges[start:] if edge < stop] + [next(e for e in edges if e >= stop)]
 
 
-def place_tiles(pixmap: PixelMap, grid: Grid) -> tuple[list[Tile], float]:
+def place_tiles(pixmap: PixelMap, grid: Grid) -> tuple[list[Tile], GridMap]:
     """
     Find the tiles of a grid that an exposure falls on.
 
@@ -84,8 +110,8 @@ def place_tiles(pixmap: PixelMap, grid: Grid) -> tuple[list[Tile], float]:
     -------
     tiles : list of Tile
         In rows.
-    pixel_ratio : float
-        Area of a detector pixel in output pixels, at the middle of the detector.
+    gridmap : GridMap
+        Map to the pixels of the plane, which the tiles were made of.
     """
     # Pixel lattice of the whole plane: neighbouring skycells compute with the same numbers.
     ox, oy = int(np.floor(grid.x0)), int(np.floor(grid.y0))
@@ -97,13 +123,15 @@ def place_tiles(pixmap: PixelMap, grid: Grid) -> tuple[list[Tile], float]:
             box = _detector_box(lines, extents, (y0, y1, x0, x1))
             if box is None:
                 continue
-            cx, cy = _polynomials(gridmap, box, (y0, x0))
+            origin = (x0 - 0.5, y0 - 0.5)
+            cx, cy = _polynomials(gridmap, box, origin)
             lo, hi = _columns(cx, cy, box, (y1 - y0, x1 - x0))
             if np.any(lo < hi):
                 corner = (y0 + oy, x0 + ox)
                 crop = (*_crop(corner[0], y1 - y0, grid.ny), *_crop(corner[1], x1 - x0, grid.nx))
-                tiles.append(Tile(corner, (y1 - y0, x1 - x0), crop, box, cx, cy, lo, hi))
-    return tiles, gridmap.pixel_ratio
+                shape = (y1 - y0, x1 - x0)
+                tiles.append(Tile(corner, shape, crop, origin, box, cx, cy, lo, hi))
+    return tiles, gridmap
 
 
 def window_of(tiles: list[Tile]) -> tuple[int, int, int, int]:
@@ -142,7 +170,7 @@ def _blocks(gridmap: GridMap) -> tuple[tuple[np.ndarray, np.ndarray], list[np.nd
         )
         low, high = four.min(axis=0), four.max(axis=0)
         # a block's outline bends by much less than a twentieth of its size
-        bulge = 0.05 * (high - low) + 1.0
+        bulge = 0.05 * (high - low) + 1.0 + 2 * gridmap.shift
         extents += [low - bulge, high + bulge]
     return lines, extents
 
@@ -163,33 +191,34 @@ def _detector_box(lines, extents, tile) -> tuple[int, int, int, int] | None:
     )
 
 
-def _polynomials(gridmap: GridMap, box, corner) -> tuple[np.ndarray, np.ndarray]:
-    """Polynomials of the tile positions of the corners of the pixels of `box`; see `Tile`."""
+def _polynomials(gridmap: GridMap, box, origin) -> tuple[np.ndarray, np.ndarray]:
+    """Polynomials of the tile positions of the corners of the pixels of `box`, or none; see `Tile`."""
     y0, y1, x0, x1 = box
     middle_y, middle_x = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
 
     def position(nodes):
         x, y = gridmap.forward(middle_x + nodes * (x1 - x0) / 2, middle_y + nodes * (y1 - y0) / 2)
-        return x - (corner[1] - 0.5), y - (corner[0] - 0.5)
+        return x - origin[0], y - origin[1]
 
-    checks = np.array([-1.0, 0.03, 1.0])
-    truth = position(checks)
-    for degree in DEGREES:
+    truth = position(CHECKS) if gridmap.smooth else ()
+    for degree in DEGREES if gridmap.smooth else ():
         nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
         powers = np.linalg.inv(np.vander(nodes, increasing=True))
         cx, cy = (powers @ p @ powers.T for p in position(nodes))
-        basis = np.vander(checks, degree + 1, increasing=True)
+        basis = np.vander(CHECKS, degree + 1, increasing=True)
         if all(
             np.abs(basis @ c @ basis.T - t).max() < ERROR
             for c, t in zip((cx, cy), truth, strict=True)
         ):
-            break
-    return cx, cy
+            return cx, cy
+    return np.empty((0, 0)), np.empty((0, 0))
 
 
 def _columns(cx, cy, box, shape) -> tuple[np.ndarray, np.ndarray]:
     """Columns of each row of a box whose pixels may overlap a tile: see `lo` and `hi` of `Tile`."""
     height, width = box[1] - box[0], box[3] - box[2]
+    if not cx.size:
+        return np.zeros(height, np.int64), np.full(height, width, np.int64)
     v = np.vander(np.linspace(-1.0, 1.0, height + 1), len(cx), increasing=True)
     u = np.vander(np.array([-1.0, 0.0, 1.0]), len(cx), increasing=True)
     low, high = np.full(height, -1.0), np.full(height, 1.0)

@@ -37,18 +37,18 @@ class Placement:
         Part (y0, y1, x0, x1) of the detector that is needed.
     pixel_ratio : float
         Area of a detector pixel in output pixels.
+    gridmap : GridMap
+        Engine `tiled`: map to the plane of the tiles. Engine `drizzle`: map to the padded grid.
     tiles : list of Tile
         Engine `tiled`.
-    gridmap : GridMap or None
-        Engine `drizzle`: map to the padded grid.
     pad : int
         Engine `drizzle`: pixels added on every side of the grid.
     """
 
     window: tuple[int, int, int, int]
     pixel_ratio: float
+    gridmap: GridMap
     tiles: list[Tile] = field(default_factory=list)
-    gridmap: GridMap | None = None
     pad: int = 0
 
 
@@ -142,15 +142,17 @@ class Drizzle:
     def place(self, pixmap: PixelMap) -> Placement | None:
         """Find the part of an exposure that falls in the grid; None when there is none."""
         if self.engine == "tiled":
-            tiles, pixel_ratio = place_tiles(pixmap, self.grid)
-            return Placement(window_of(tiles), pixel_ratio, tiles) if tiles else None
+            tiles, gridmap = place_tiles(pixmap, self.grid)
+            if not tiles:
+                return None
+            return Placement(window_of(tiles), gridmap.pixel_ratio, gridmap, tiles)
         pixel_ratio = pixmap.on_grid(self.grid).pixel_ratio
         if not np.isfinite(pixel_ratio):  # behind the tangent plane
             return None
         pad = 8 + 4 * int(np.ceil(np.sqrt(pixel_ratio)))  # lanczos3 reaches 3 detector pixels
         gridmap = pixmap.on_grid(self.grid.padded(pad))
         window = gridmap.window()
-        return window and Placement(window, pixel_ratio, gridmap=gridmap, pad=pad)
+        return window and Placement(window, pixel_ratio, gridmap, pad=pad)
 
     def add(
         self, member: int, placement: Placement, planes: np.ndarray, weight: float
@@ -184,12 +186,12 @@ class Drizzle:
             return self._add_library(placement, planes, context, bit, threshold)
 
         def one(tile: Tile) -> tuple[int, int]:
-            return self._add_tile(tile, placement.window, planes, context, bit, threshold)
+            return self._add_tile(tile, placement, planes, context, bit, threshold)
 
         counts = in_threads(one, placement.tiles, self.threads)
         return sum(n for n, _ in counts), sum(n for _, n in counts)
 
-    def _add_tile(self, tile, window, planes, context, bit, threshold) -> tuple[int, int]:
+    def _add_tile(self, tile, placement, planes, context, bit, threshold) -> tuple[int, int]:
         rows, columns = tile.shape
         n_planes = planes.shape[2]
         size = rows * (columns + 1) * n_planes
@@ -204,9 +206,10 @@ class Drizzle:
         n_used = walk_edges(
             buffer,
             planes,
-            (window[0] - y0, window[2] - x0),
+            (placement.window[0] - y0, placement.window[2] - x0),
             tile.cx,
             tile.cy,
+            tile.corners(placement.gridmap),
             tile.lo,
             tile.hi,
             x1 - x0,

@@ -61,7 +61,7 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     dict
         exposure, fingerprint, detector, optical_element, visit_id, exposure_time (s), start_time, end_time
         (ISO, UTC), shape [ny, nx], footprint {ra, dec} (degrees), pixel_scale (arcsec, at the middle of the
-        detector), pixmap (see `pixel_map`); plain types, no time stamp of the run.
+        detector), pixmap (of `pixel_map`, as text, or None); plain types, no time stamp of the run.
 
     Raises
     ------
@@ -98,7 +98,9 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
         raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
     with _opened(path) as wcs:
         record |= _on_sky(path, wcs, record["shape"], vertices_per_edge)
-        record["pixmap"] = json.dumps(_pixel_map(path, wcs, record["shape"]).to_tree())
+        pixmap = _pixel_map(path, wcs, record["shape"])
+    # A map with a table is too large for a record.
+    record["pixmap"] = None if pixmap.table else json.dumps(pixmap.to_tree())
     return record
 
 
@@ -172,7 +174,7 @@ def _on_sky(path: Path, wcs, shape: list[int], vertices_per_edge: int) -> dict:
     x = np.append(x, middle_x + np.array([0.0, 1.0, 0.0]))
     y = np.append(y, middle_y + np.array([0.0, 0.0, 1.0]))
     try:
-        ra, dec = wcs(x, y)
+        ra, dec = _outermost(wcs, x, y, shape)
     except Exception as error:  # a damaged WCS may raise anything
         raise _unreadable_wcs(path, error) from error
     if not (np.all(np.isfinite(ra)) and np.all(np.isfinite(dec))):
@@ -199,11 +201,27 @@ def _pixel_map(path: Path, wcs, shape: list[int]) -> PixelMap:
         raise _unreadable_wcs(path, error) from error
 
 
+def _outermost(wcs, x, y, shape) -> tuple[np.ndarray, np.ndarray]:
+    """Sky positions of an outline, or of the outermost pixel centres where the WCS goes no further."""
+    try:
+        sky = wcs(x, y)
+    except ValueError:  # a table that is asked for what lies beyond it
+        sky = (np.nan, np.nan)
+    if np.all(np.isfinite(sky)):
+        return sky
+    return wcs(np.clip(x, 0, shape[1] - 1), np.clip(y, 0, shape[0] - 1))
+
+
 def wcs_function(wcs):
     """Return (x, y) -> (ra, dec) of a gwcs, 0-based pixels to degrees, also beyond its bounding box."""
 
     def function(x, y):
-        ra, dec = wcs(x, y, with_bounding_box=False)
+        if wcs.forward_transform.uses_quantity:
+            from astropy import units
+
+            x, y = x * units.pix, y * units.pix
+        sky = wcs(x, y, with_bounding_box=False)
+        ra, dec = (a.to_value("deg") if hasattr(a, "to_value") else a for a in sky)
         return np.asarray(ra, float), np.asarray(dec, float)
 
     return function
@@ -314,6 +332,23 @@ def _arrays(path: Path, blocks: AsdfBlocks, roman: dict) -> dict[str, np.ndarray
     return found
 
 
-def pixel_map(record: dict) -> PixelMap:
-    """Pixel map of an exposure, from its record."""
-    return PixelMap.from_tree(json.loads(record["pixmap"]))
+def pixel_map(path: str | Path, record: dict) -> PixelMap:
+    """
+    Pixel map of an exposure: from its record or, where that has none, made anew from the WCS.
+
+    Parameters
+    ----------
+    path : str or path
+        Level-2 file of the record.
+    record : dict
+        From `read_record`.
+
+    Raises
+    ------
+    ExposureError
+        As `read_record`.
+    """
+    if record["pixmap"] is not None:
+        return PixelMap.from_tree(json.loads(record["pixmap"]))
+    with _opened(Path(path)) as wcs:
+        return _pixel_map(Path(path), wcs, record["shape"])

@@ -169,7 +169,7 @@ class FluxExposure:
     @cached_property
     def pixmap(self) -> PixelMap:
         """Detector pixels <-> sky."""
-        return PixelMap.from_tree(self._own["pixmap"])
+        return PixelMap.from_tree(self._own["pixmap"], self.blocks.array)
 
 
 def open_flux(path: str | Path) -> FluxExposure:

@@ -178,13 +178,13 @@ class _View:
         rows = cut(box[0], box[1], GRID_PATCH, origin[0])
         columns = cut(box[2], box[3], GRID_PATCH, origin[1])
         self.first_patch = tuple((box[2 * k] - origin[k]) // GRID_PATCH for k in range(2))
-        self.on_grid = Patches.fit(self.gridmap.inverse, rows, columns)
+        self.on_grid = Patches.fit(self.gridmap.inverse, rows, columns, self.gridmap.smooth)
 
     def on_detector(self) -> Patches:
         """Grid positions of the pixels of the window: of use for one member at a time."""
         rows = cut(self.window[0], self.window[1], DETECTOR_PATCH)
         columns = cut(self.window[2], self.window[3], DETECTOR_PATCH)
-        return Patches.fit(self.gridmap.forward, rows, columns)
+        return Patches.fit(self.gridmap.forward, rows, columns, self.gridmap.smooth, kernels.HALO)
 
     def images(self) -> Images:
         """Data and DQ: maps that the caller is to drop."""
@@ -197,14 +197,15 @@ class _View:
         return [np.asarray(plane) for plane in planes if plane is not None]
 
     def patch(self, key: tuple[int, int]) -> tuple | None:
-        """Coefficients, place and grid limits (y0, y1, x0, x1) within the patch `key`; None off the member."""
+        """Positions in the patch `key` and its grid limits (y0, y1, x0, x1); None off the member."""
         if self.window is None:
             return None
         row, column = (k - first for k, first in zip(key, self.first_patch, strict=True))
         p = self.on_grid
         if not (0 <= row < len(p.rows) and 0 <= column < len(p.columns)):
             return None
-        return p.coefficients[row, column], p.place[row, column], (*p.rows[row], *p.columns[column])
+        limits = (*p.rows[row], *p.columns[column])
+        return p.positions(row, column, limits), limits
 
     def pixels(self, images: Images, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Level-subtracted copy of a piece of the detector, bad pixels NaN."""
@@ -281,19 +282,20 @@ def _combine_patch(
         bottom = min(top + height, y1)
         stack = np.full((len(found), bottom - top, x1 - x0), np.nan, np.float32)
         n = 0
-        for view, (coefficients, place, (py0, py1, px0, px1)) in found:
+        for view, ((*cubic, table), (py0, py1, px0, px1)) in found:
             box = np.array([max(py0, top), min(py1, bottom), px0, px1], np.int64)
             if box[1] <= box[0]:
                 continue
-            window = kernels.detector_window(coefficients, place, box, view.shape)
+            rows = np.ascontiguousarray(table[:, box[0] - py0 : box[1] - py0])
+            positions = (*cubic, rows)
+            window = kernels.detector_window(positions, box, view.shape)
             if window[1] <= window[0] or window[3] <= window[2]:
                 continue
             # A member that leaves only NaN here leaves its layer to the next one.
             valid = kernels.sample(
                 view.pixels(images.of(view, window[1] - window[0]), *window),
                 (window[0], window[2]),
-                coefficients,
-                place,
+                positions,
                 box,
                 maskpt,
                 stack[n],
@@ -354,8 +356,7 @@ def _judge_row(
             data,
             variance,
             *reference,
-            patches.coefficients[row, column],
-            patches.place[row, column],
+            patches.positions(row, column, box),
             box,
             view.zone,
             view.noise,

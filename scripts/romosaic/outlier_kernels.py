@@ -1,8 +1,9 @@
 """
 Compiled loops of outlier detection: sampling members on the grid, and the test.
 
-Positions come as cubic polynomials on small rectangles, see `patches.Patches`. All loops are serial
-and free of the interpreter lock; callers run them in threads on separate rectangles.
+Positions come as cubic polynomials on small rectangles or, where those do not follow the map, as tables of all
+pixels: see `patches.Patches`. All loops are serial and free of the interpreter lock; callers run them in
+threads on separate rectangles.
 """
 
 import numpy as np
@@ -27,13 +28,30 @@ def _row_cubic(coefficients, v):
 
 
 @njit(cache=True, nogil=True)
-def detector_window(coefficients, place, box, shape):
+def _fill(positions, row, y, first, xs, ys):
+    """Fill xs, ys with the positions of the pixels from `first` on of row y, the given one of the box."""
+    coefficients, place, table = positions
+    if table.size:
+        for i in range(xs.size):
+            xs[i], ys[i] = table[0, row, i], table[1, row, i]
+        return
+    v = (y - place[2]) * place[3]
+    x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
+    y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+    for i in range(xs.size):
+        u = (first + i - place[0]) * place[1]
+        xs[i] = x0 + u * (x1 + u * (x2 + u * x3))
+        ys[i] = y0 + u * (y1 + u * (y2 + u * y3))
+
+
+@njit(cache=True, nogil=True)
+def detector_window(positions, box, shape):
     """
     Detector pixels that a piece of the grid needs, one pixel more on each side.
 
     Parameters
     ----------
-    coefficients, place :
+    positions : tuple of arrays
         As in `sample`.
     box : (4,) int64 array
         Grid rows and columns (y0, y1, x0, x1), half-open.
@@ -45,18 +63,28 @@ def detector_window(coefficients, place, box, shape):
     y0, y1, x0, x1 : int
         Half-open, within the detector; empty where the piece misses it.
     """
+    coefficients, place, table = positions
     x_min = y_min = np.inf
     x_max = y_max = -np.inf
-    for j in range(3):
+    n = 0 if table.size else 3
+    for j in range(n):
         v = (box[0] + 0.5 * j * (box[1] - 1 - box[0]) - place[2]) * place[3]
         x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
         y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
-        for i in range(3):
+        for i in range(n):
             u = (box[2] + 0.5 * i * (box[3] - 1 - box[2]) - place[0]) * place[1]
             x = x0 + u * (x1 + u * (x2 + u * x3))
             y = y0 + u * (y1 + u * (y2 + u * y3))
             x_min, x_max = min(x_min, x), max(x_max, x)
             y_min, y_max = min(y_min, y), max(y_max, y)
+    for j in range(table.shape[1]):
+        for i in range(table.shape[2]):
+            x, y = table[0, j, i], table[1, j, i]
+            if x == x and y == y:
+                x_min, x_max = min(x_min, x), max(x_max, x)
+                y_min, y_max = min(y_min, y), max(y_max, y)
+    if x_min > x_max:
+        return 0, 0, 0, 0
     ny, nx = shape
     # The outline between the nine points bulges by far less than a pixel.
     return (
@@ -91,7 +119,7 @@ def clean(data, dq, bad_bits, level):
 
 
 @njit(cache=True, nogil=True)
-def sample(window, corner, coefficients, place, box, min_weight, out, origin):
+def sample(window, corner, positions, box, min_weight, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
 
@@ -104,10 +132,10 @@ def sample(window, corner, coefficients, place, box, min_weight, out, origin):
         Detector pixels, bad ones NaN.
     corner : tuple of int
         Detector row and column of the window's first pixel.
-    coefficients : (2, 4, 4) float64 array
-        Detector x and y as cubics: [axis, power of v, power of u].
-    place : (4,) float64 array
-        (x0, sx, y0, sy): u = (grid x - x0) sx, v = (grid y - y0) sy.
+    positions : tuple of float64 arrays
+        Coefficients, (2, 4, 4): detector x and y as cubics, [axis, power of v, power of u]. Place, (4,):
+        x0, sx, y0, sy of u = (grid x - x0) sx, v = (grid y - y0) sy. Table, (2, rows, columns): detector x
+        and y of the pixels of `box`, in place of the cubics; (2, 0, 0) for these.
     box : (4,) int64 array
         Grid rows and columns (y0, y1, x0, x1), half-open.
     min_weight : float32
@@ -124,15 +152,17 @@ def sample(window, corner, coefficients, place, box, min_weight, out, origin):
     """
     ny, nx = window.shape
     count = 0
+    xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
     for j in range(box[1] - box[0]):
         line = out[box[0] + j - origin[0], box[2] - origin[1] :]
-        v = (box[0] + j - place[2]) * place[3]
-        x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
-        y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+        _fill(positions, j, box[0] + j, box[2], xs, ys)
         for i in range(box[3] - box[2]):
-            u = (box[2] + i - place[0]) * place[1]
-            x = x0 + u * (x1 + u * (x2 + u * x3))
-            y = y0 + u * (y1 + u * (y2 + u * y3))
+            x, y = xs[i], ys[i]
+            if not (
+                x > -2.0 and y > -2.0
+            ):  # NaN off the detector, and no number for the way to integers
+                line[i] = np.float32(np.nan)
+                continue
             # The fractions are taken before the window's offset: they must not depend on the window.
             ix, iy = int(np.floor(x)), int(np.floor(y))
             fx, fy = np.float32(x - ix), np.float32(y - iy)
@@ -166,7 +196,7 @@ def _renormalised(window, iy, ix, fy, fx, min_weight):
 
 
 @njit(cache=True, nogil=True)
-def _blot(reference, depth, coefficients, place, box, zone, blot, members):
+def _blot(reference, depth, positions, box, zone, blot, members):
     """
     Interpolate the reference linearly at detector pixels.
 
@@ -174,14 +204,11 @@ def _blot(reference, depth, coefficients, place, box, zone, blot, members):
     of the judged `zone` (those pixels serve as neighbours only).
     """
     gy, gx = reference.shape
+    xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
     for j in range(box[1] - box[0]):
-        v = (box[0] + j - place[2]) * place[3]
-        x0, x1, x2, x3 = _row_cubic(coefficients[0], v)
-        y0, y1, y2, y3 = _row_cubic(coefficients[1], v)
+        _fill(positions, j, box[0] + j, box[2], xs, ys)
         for i in range(box[3] - box[2]):
-            u = (box[2] + i - place[0]) * place[1]
-            x = x0 + u * (x1 + u * (x2 + u * x3))
-            y = y0 + u * (y1 + u * (y2 + u * y3))
+            x, y = xs[i], ys[i]
             blot[j, i] = np.float32(np.nan)
             members[j, i] = 0
             if not (x >= 0 and y >= 0 and x < gx - 1 and y < gy - 1):
@@ -215,17 +242,26 @@ def _derivative(blot, j, i):
 
 
 @njit(cache=True, nogil=True)
-def _slope(reference, coefficients, place, y, x):
-    """Steepest change of the reference over one detector pixel, within the grid cell of detector (y, x)."""
-    u, v = (x - place[0]) * place[1], (y - place[2]) * place[3]
-    a0, a1, a2, a3 = _row_cubic(coefficients[0], v)
-    b0, b1, b2, b3 = _row_cubic(coefficients[1], v)
-    ix = int(a0 + u * (a1 + u * (a2 + u * a3)))
-    iy = int(b0 + u * (b1 + u * (b2 + u * b3)))
+def _slope(reference, positions, box, j, i):
+    """Steepest change of the reference over one detector pixel, in the grid cell of pixel (j, i) of `box`."""
+    coefficients, place, table = positions
+    xs, ys = np.empty(1), np.empty(1)
+    if table.size:
+        xs[0], ys[0] = table[0, j, i], table[1, j, i]
+        step = 0.5 * np.hypot(
+            table[0, j, i + 1] - table[0, j, i - 1], table[1, j, i + 1] - table[1, j, i - 1]
+        )
+    else:
+        _fill(positions, j, box[0] + j, box[2] + i, xs, ys)
+        v = (box[0] + j - place[2]) * place[3]
+        _, a1, _, _ = _row_cubic(coefficients[0], v)
+        _, b1, _, _ = _row_cubic(coefficients[1], v)
+        step = place[1] * np.hypot(a1, b1)
+    ix, iy = int(xs[0]), int(ys[0])
     r00, r01 = reference[iy, ix], reference[iy, ix + 1]
     r10, r11 = reference[iy + 1, ix], reference[iy + 1, ix + 1]
     steepest = max(max(abs(r01 - r00), abs(r11 - r10)), max(abs(r10 - r00), abs(r11 - r01)))
-    return steepest * place[1] * np.hypot(a1, b1)
+    return steepest * step
 
 
 @njit(cache=True, nogil=True)
@@ -243,9 +279,7 @@ def _reasons(data, blot, members, first, second, backg, why):
 
 
 @njit(cache=True, nogil=True)
-def judge(
-    data, variance, reference, depth, coefficients, place, box, zone, noise, limits, factors, why
-):
+def judge(data, variance, reference, depth, positions, box, zone, noise, limits, factors, why):
     """
     Compare a rectangle of detector pixels with the reference, in romancal's two passes.
 
@@ -262,8 +296,8 @@ def judge(
         Variance of each pixel; empty selects the noise model.
     reference, depth : (gy, gx) float32, uint8 arrays
         From `medians.combine`.
-    coefficients, place :
-        Grid position as cubics of the detector position, as in `sample`.
+    positions : tuple of float64 arrays
+        Grid positions of detector positions, as in `sample`.
     box : (4,) int64 array
         Detector rows and columns (y0, y1, x0, x1) of `data`, half-open.
     zone : (4,) float64 array
@@ -281,7 +315,7 @@ def judge(
     ny, nx = data.shape
     blot = np.empty((ny, nx), np.float32)
     members = np.empty((ny, nx), np.int16)
-    _blot(reference, depth, coefficients, place, box, zone, blot, members)
+    _blot(reference, depth, positions, box, zone, blot, members)
     first = np.zeros((ny, nx), np.bool_)
     second = np.zeros((ny, nx), np.bool_)
     for j in range(1, ny - 1):
@@ -296,7 +330,7 @@ def judge(
             v *= factors[abs(members[j, i]), 0]
             steepest, rim = _derivative(blot, j, i)
             if rim:
-                slope = _slope(reference, coefficients, place, box[0] + j, box[2] + i)
+                slope = _slope(reference, positions, box, j, i)
                 steepest = max(steepest, slope)
             derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
             first[j, i] = difference > limits[0] * derivative + limits[1] * np.sqrt(v)

@@ -88,10 +88,9 @@ class PixelMap:
     def holds(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Whether positions in the plane (radians) lie where the inverse series is good."""
         u_min, u_max, v_min, v_max = self.backward.domain
-        du, dv = (
-            self.reach * (u_max - u_min) / self.shape[1],
-            self.reach * (v_max - v_min) / self.shape[0],
-        )
+        # The outer half of the last pixels counts where the WCS ends with their centres.
+        rim = 0.5 + self.reach
+        du, dv = rim * (u_max - u_min) / self.shape[1], rim * (v_max - v_min) / self.shape[0]
         return (u >= u_min - du) & (u <= u_max + du) & (v >= v_min - dv) & (v <= v_max + dv)
 
     def on_grid(self, grid: Grid) -> "GridMap":

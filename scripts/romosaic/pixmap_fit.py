@@ -103,14 +103,15 @@ def fit_series(wcs: Function, shape: tuple[int, int]) -> tuple[PixelMap, Functio
         best = replace(best, error=max(best.error, error))
     if best.error <= TOLERANCE:
         return best, plane
-    return _smooth_part(tried, plane), plane
+    linear = replace(best, forward=Chebyshev2D.fit(plane, domain, 1))
+    return _smooth_part([replace(linear, error=np.inf), *tried]), plane
 
 
-def _smooth_part(tried: list[PixelMap], plane: Function) -> PixelMap:
+def _smooth_part(tried: list[PixelMap]) -> PixelMap:
     """Simplest of the series that is about as good as the best one, and has an inverse."""
     sound = [found for fitted in tried if (found := _with_inverse(fitted)) is not None]
     if not sound:
-        raise ExposureError("WCS", "folds the detector or tears it apart", _CHECK)
+        raise ExposureError("WCS", "folds the detector", _CHECK)
     least = min(fitted.error for fitted in sound)
     return next(fitted for fitted in sound if fitted.error <= 1.5 * least)
 
@@ -194,8 +195,10 @@ def tabulate(series: PixelMap, plane: Function) -> PixelMap:
         for band in _bands(table.values)
         for axis in (1, 2)
     )
-    if jump > 1:
-        raise ExposureError("WCS", f"jumps by {jump:.2g} pixels within the detector", _CHECK)
+    # Shifts as large as the distance of the nodes turn the order of the pixels round.
+    if jump > max(table.step, 1.0):
+        what = f"jumps or folds by {jump:.2g} pixels within {table.step:g}"
+        raise ExposureError("WCS", what, _CHECK)
     made = replace(series, table=table)
     made = replace(made, error=_table_error(made, plane))
     if not made.error <= TOLERANCE:
