@@ -164,7 +164,7 @@ def test_both_engines_drizzle_with_exact_corners(rough):
         np.testing.assert_allclose(
             drizzle.sums.sum(axis=(1, 2), dtype=float),
             planes.sum(axis=(0, 1), dtype=float),
-            rtol=5e-3,
+            rtol=1e-4,
         )
     # The library makes each pixel of its centre and its neighbours', which is no quadrilateral at a jump.
     assert np.quantile(np.abs(made[0] - made[1]), 0.9) < 2e-3

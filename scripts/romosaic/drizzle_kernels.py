@@ -168,10 +168,12 @@ def walk_edges(buffer, planes, offset, cx, cy, corners, lo, hi, width, crop, wei
         Planes of a window of the detector, finite.
     offset : tuple of int
         First row and column of the window less those of the tile's detector box.
-    cx, cy, lo, hi : arrays
-        Of the tile: see `drizzle_tiles.Tile`.
+    cx, cy : (n, n) float64 arrays
+        Polynomials of the tile: see `drizzle_tiles.Tile`.
     corners : (2, rows + 1, columns + 1) or (2, 0, 0) float64 array
         Tile positions x and y of the corners of the box's pixels; empty where the polynomials give them.
+    lo, hi : (rows,) int64 arrays
+        Of the tile.
     width : int
         Columns of the tile's detector box.
     crop : tuple of float

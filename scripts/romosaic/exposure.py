@@ -214,14 +214,17 @@ def _outermost(wcs, x, y, shape) -> tuple[np.ndarray, np.ndarray]:
 
 def wcs_function(wcs):
     """Return (x, y) -> (ra, dec) of a gwcs, 0-based pixels to degrees, also beyond its bounding box."""
+    # Asked for once: gwcs puts it together anew at every call.
+    transform = wcs.forward_transform
+    with_units = transform.uses_quantity
 
     def function(x, y):
-        if wcs.forward_transform.uses_quantity:
+        if with_units:
             from astropy import units
 
             x, y = x * units.pix, y * units.pix
-        sky = wcs(x, y, with_bounding_box=False)
-        ra, dec = (a.to_value("deg") if hasattr(a, "to_value") else a for a in sky)
+        sky = transform(x, y, with_bounding_box=False)
+        ra, dec = (a.to_value("deg") if with_units else a for a in sky)
         return np.asarray(ra, float), np.asarray(dec, float)
 
     return function

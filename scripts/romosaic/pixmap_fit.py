@@ -23,7 +23,7 @@ PRECISION = 5e-9
 #: where the WCS does; else as much as the WCS does, to the pixels' outer edges or their centres.
 MARGINS = ((0.02, 2.0), (0.0, 2.0), (0.0, 0.0), (0.0, -0.5))
 #: Points along each side of the detector at which an accepted series is checked.
-CHECKS = 128
+CHECKS = 96
 #: Largest error, in pixels, of the inverse of a series that a table goes with.
 ROUND_TRIP = 1e-6
 #: Distances of the nodes of tables that are tried, detector pixels.
