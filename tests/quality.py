@@ -5,17 +5,47 @@ from romosaic.flux_file import FluxExposure
 from romosaic.grid import Grid
 
 
-def coverage(member: FluxExposure, members: list[FluxExposure]) -> np.ndarray:
-    """Number of members whose detector holds the sky position of each pixel of a member, itself included."""
+def coverage(
+    member: FluxExposure, members: list[FluxExposure], grids: list[Grid] = (), step: int = 1
+) -> np.ndarray:
+    """
+    Number of members whose detector holds the sky position of each pixel of a member, itself included.
+
+    Parameters
+    ----------
+    grids : list of Grid
+        Pixels on none of these count 0; an empty list counts everywhere.
+    step : int
+        Pixels in squares of this side are taken as the middle one.
+
+    Returns
+    -------
+    (ny, nx) int array
+    """
     ny, nx = member.shape
-    x, y = np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float))
-    ra, dec = member.pixmap.sky(x, y)
-    count = np.zeros(member.shape, int)
+    middles = [np.arange((step - 1) / 2, size, step) for size in (nx, ny)]
+    ra, dec = member.pixmap.sky(*np.meshgrid(*middles))
+    count = np.zeros(ra.shape, int)
     for other in members:
-        ox, oy = other.pixmap.detector(ra, dec)
-        oy_max, ox_max = other.shape[0] - 0.5, other.shape[1] - 0.5
-        count += (ox > -0.5) & (ox < ox_max) & (oy > -0.5) & (oy < oy_max)
-    return count
+        count += _inside(*other.pixmap.detector(ra, dec), *other.shape)
+    if grids:
+        count *= np.any([_inside(*g.to_pixel(ra, dec), *g.shape) for g in grids], axis=0)
+    return np.repeat(np.repeat(count, step, 0), step, 1)[:ny, :nx]
+
+
+def _inside(x: np.ndarray, y: np.ndarray, ny: int, nx: int) -> np.ndarray:
+    return (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
+
+
+def discs(shape: tuple[int, int], x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Mask of the pixels within a radius (pixels) of some places on an image."""
+    mask = np.zeros(shape, bool)
+    reach = int(np.ceil(radius))
+    for dy, dx in np.ndindex(2 * reach + 1, 2 * reach + 1):
+        px, py = np.rint(x).astype(int) + dx - reach, np.rint(y).astype(int) + dy - reach
+        near = (np.hypot(px - x, py - y) <= radius) & _inside(px, py, *shape)
+        mask[py[near], px[near]] = True
+    return mask
 
 
 def outlier_scores(
@@ -25,9 +55,11 @@ def outlier_scores(
     cr_amplitude: np.ndarray,
     defects: np.ndarray,
     judged: np.ndarray,
+    hot: np.ndarray = (),
+    cores: np.ndarray | None = None,
 ) -> dict[str, tuple[int, int]]:
     """
-    Flagged and all pixels by cosmic-ray amplitude over the sky noise, and of clean pixels.
+    Flagged and all pixels by cosmic-ray amplitude over the sky noise, of hot and of clean pixels.
 
     Parameters
     ----------
@@ -37,21 +69,29 @@ def outlier_scores(
         MJy/sr.
     judged : (ny, nx) bool array
         Pixels that count.
+    hot : flat indices
+        Of the defects, those to be found.
+    cores : (ny, nx) bool array, optional
+        Where clean pixels are counted apart, too.
     """
     found = np.zeros(member.data.size, bool)
     found[flagged] = True
     amplitude = np.zeros(found.size)
     np.add.at(amplitude, cr_index, cr_amplitude)
-    ok = judged.ravel() & ((np.asarray(member.dq) & 1) == 0).ravel()
+    usable = judged.ravel() & ((np.asarray(member.dq) & 1) == 0).ravel()
+    ok = usable.copy()
     ok[defects] = False
     snr = amplitude / np.sqrt(member.sky_variance)
-    scores = {}
-    for low, high in ((5, 10), (10, 30), (30, 100), (100, np.inf)):
-        here = ok & (snr >= low) & (snr < high)
-        scores[f"{low}-{high}"] = int(found[here].sum()), int(here.sum())
-    clean = ok & (amplitude == 0)
-    scores["clean"] = int(found[clean].sum()), int(clean.sum())
-    return scores
+    sets = {}
+    for low, high in ((0, 5), (5, 10), (10, 30), (30, 100), (100, np.inf)):
+        sets[f"{low}-{high}"] = ok & (amplitude > 0) & (snr >= low) & (snr < high)
+    sets["hot"] = np.zeros(found.size, bool)
+    sets["hot"][np.asarray(hot, int)] = True
+    sets["hot"] &= usable
+    sets["clean"] = ok & (amplitude == 0)
+    if cores is not None:
+        sets["cores"] = sets["clean"] & cores.ravel()
+    return {name: (int(found[here].sum()), int(here.sum())) for name, here in sets.items()}
 
 
 def aperture_flux(
@@ -93,3 +133,72 @@ def isolated(ra: np.ndarray, dec: np.ndarray, of: np.ndarray, flux: np.ndarray) 
         near[i] = False
         alone.append(not np.any(flux[near] > 0.01 * flux[i]))
     return np.array(alone, bool)
+
+
+def empty_places(
+    grid: Grid, ra: np.ndarray, dec: np.ndarray, magnitude: np.ndarray, number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Random pixel positions without light of a source: the brighter, the farther away.
+
+    Parameters
+    ----------
+    grid : Grid
+        They are on it, 150 pixels or more from its border.
+    ra, dec, magnitude : float arrays
+        All sources.
+    number : int
+        Positions tried.
+
+    Returns
+    -------
+    x, y : (n,) float arrays
+    """
+    from scipy.spatial import KDTree
+
+    generator = np.random.default_rng(1)
+    places = generator.uniform(150, (grid.nx - 150, grid.ny - 150), (number, 2))
+    empty = np.ones(number, bool)
+    for faintest, arcsec in ((np.inf, 1.2), (25, 2.5), (23, 5.0), (20, 10.0)):
+        here = magnitude < faintest
+        sources = np.stack(grid.to_pixel(ra[here], dec[here]), axis=-1)
+        reach = arcsec / (grid.pixel_scale * 3600)
+        if len(sources):
+            empty &= KDTree(sources).query(places, distance_upper_bound=reach)[0] > reach
+    return places[empty].T
+
+
+def empty_apertures(
+    data: np.ndarray, variance: np.ndarray, grid: Grid, x: np.ndarray, y: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Sums of an image in apertures above their surroundings, and of the variance plane.
+
+    Parameters
+    ----------
+    data, variance : (ny, nx) float arrays
+    x, y : (n,) float arrays
+        Centres, pixels.
+    radius : float
+        Arcseconds.
+
+    Returns
+    -------
+    total, sum_of_variance : (n,) float arrays
+        The second with the noise of the surroundings (median of 3 to 4.5 arcsec); NaN where not all is covered.
+    """
+    from photutils.aperture import ApertureStats, CircularAnnulus, CircularAperture
+
+    scale, places = grid.pixel_scale * 3600, np.stack([x, y], axis=-1)
+    circle = CircularAperture(places, radius / scale)
+    ring = CircularAnnulus(places, 3 / scale, 4.5 / scale)
+    sky = ApertureStats(data, ring, sum_method="center").median
+    sums = [circle.do_photometry(plane)[0] for plane in (data, variance)]
+    # A median is pi/2 times as noisy as a mean.
+    return sums[0] - sky * circle.area, sums[1] * (1 + np.pi / 2 * circle.area / ring.area)
+
+
+def half_width(values: np.ndarray) -> float:
+    """Standard deviation of a Gaussian with the same 16 and 84 percentiles."""
+    values = values[np.isfinite(values)]
+    return float(np.diff(np.percentile(values, [15.865, 84.135]))[0] / 2)

@@ -1,0 +1,232 @@
+"""Runs of romosaic and of romancal on the same exposures, with what each step cost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from benchmark_data import ROOT
+
+HERE = Path(__file__).parent
+ROMANCAL = "romancal==1.1.0"
+STEPS = ("flux", "skymatch", "outlier_detection", "resample", "source_catalog")
+FROM_FLUX_TO_COADD = STEPS[:4]
+
+
+@dataclass
+class Cost:
+    """
+    What something cost.
+
+    Attributes
+    ----------
+    core : float
+        User and system seconds.
+    wall : float
+        Seconds, added up over processes.
+    memory : float
+        Largest resident size of a process, MB.
+    written : float
+        Size of the files it left, MB.
+    jobs : int
+        Processes, or runs of a step in one.
+    """
+
+    core: float = 0.0
+    wall: float = 0.0
+    memory: float = 0.0
+    written: float = 0.0
+    jobs: int = 0
+
+    def add(self, core: float, wall: float, memory: float, written: float = 0.0) -> None:
+        """Count another process."""
+        self.core, self.wall, self.written = (
+            self.core + core,
+            self.wall + wall,
+            self.written + written,
+        )
+        self.memory, self.jobs = max(self.memory, memory), self.jobs + 1
+
+
+@dataclass
+class Run:
+    """
+    A run of a program on a set of exposures.
+
+    Attributes
+    ----------
+    folder : Path
+        Its results.
+    steps : dict of Cost
+        By row of the table.
+    total : Cost
+        Of all its processes; wall from the start of the first to the end of the last.
+    """
+
+    folder: Path
+    steps: dict[str, Cost] = field(default_factory=dict)
+    total: Cost = field(default_factory=Cost)
+
+
+def megabytes(paths) -> float:
+    """Size of files."""
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def finish(process: subprocess.Popen) -> tuple[int, float, float]:
+    """Wait for a process; exit code, core seconds and peak memory (MB) of it and its children."""
+    _, status, use = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, use.ru_utime + use.ru_stime, use.ru_maxrss * 1024 / 1e6
+
+
+def read_once(paths: list[Path]) -> None:
+    """Read files, so that both programs find them in the system's cache."""
+    for path in paths:
+        with path.open("rb") as file:
+            while file.read(1 << 24):
+                pass
+
+
+def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) -> Run:
+    """
+    Run the workflow from nothing to the catalogs, each job measured from outside.
+
+    Parameters
+    ----------
+    data : benchmark_data.Simulated or Romanisim
+    folder : Path
+        Results; what is there is removed.
+    cores : int
+        For Snakemake; the pixel steps get as many threads.
+    references : dict of Path
+        Of `benchmark_data.write_references`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    shims = folder / "shims"
+    shims.mkdir(parents=True)
+    (shims / "bash").write_text(f'#!/bin/sh\nexec {sys.executable} -S {HERE}/account.py "$@"\n')
+    (shims / "bash").chmod(0o755)
+    config = {
+        "exposures": [str(path) for path in data.exposures],
+        "output_dir": str(folder / "results"),
+        "threads": cores,
+        "associate": {"skycells": data.skycells},
+        "source_catalog": {f"{name}_file": str(references[name]) for name in ("epsf", "apcorr")},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    jobs, bash = folder / "jobs.jsonl", shutil.which("bash")
+    environment = os.environ | {
+        "PATH": f"{shims}:{os.environ['PATH']}",
+        "ROMOSAIC_BENCHMARK_LOG": str(jobs),
+        "ROMOSAIC_BENCHMARK_BASH": bash,
+    }
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder]
+    command += ["-q", "all", "--cores", cores, "--omit-from", "preview"]
+    command += ["--configfile", folder / "config.yaml"]
+    read_once(data.exposures)
+    start = time.perf_counter()
+    with (folder / "snakemake.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command], env=environment, stdout=log, stderr=log
+        )
+        code, core, memory = finish(process)
+    wall = time.perf_counter() - start
+    if code:
+        sys.exit(f"benchmark: romosaic failed -> {folder / 'snakemake.log'}")
+    run = Run(folder / "results")
+    rows = [json.loads(line) for line in jobs.read_text().splitlines()]
+    for row in rows:
+        run.steps.setdefault(row["step"], Cost()).add(row["core"], row["wall"], row["memory"])
+    for step, cost in run.steps.items():
+        cost.written = megabytes((run.folder / step).rglob("*"))
+    # Its own program in the place of bash is not the workflow's.
+    core -= sum(row["own"] for row in rows)
+    run.steps["Snakemake"] = Cost(core - sum(row["core"] for row in rows), jobs=1)
+    written = sum(cost.written for cost in run.steps.values())
+    run.total = Cost(core, wall, memory, written, len(rows))
+    return run
+
+
+def make_romancal(folder: Path) -> Path:
+    """Python of an environment with romancal, made when it is not there yet."""
+    python = folder / "bin" / "python"
+    ready = folder / ROMANCAL
+    if not ready.exists():
+        print(f"benchmark: installing {ROMANCAL} into {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*command, ROMANCAL], check=True)
+        ready.touch()
+    return python
+
+
+def run_romancal(
+    data, python: Path, associations: Path, folder: Path, side_by_side: int, references
+) -> Run:
+    """
+    Run romancal's MosaicPipeline, a process per skycell.
+
+    Parameters
+    ----------
+    data : benchmark_data.Simulated or Romanisim
+    python : Path
+        Of `make_romancal`.
+    associations : Path
+        Folder of the associations that `associate` wrote.
+    folder : Path
+        Results; what is there is removed.
+    side_by_side : int
+        Processes at a time.
+    references : dict of Path
+        Of `benchmark_data.write_references`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    inputs = folder / "inputs"
+    inputs.mkdir(parents=True)
+    for path in data.exposures:
+        (inputs / path.name).symlink_to(path)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["SKYMAP_PATH"] = str(references["skymap"])
+    read_once(data.exposures)
+    start, run, waiting, working = time.perf_counter(), Run(folder), [], []
+    for path in sorted(associations.glob("*_asn.json")):
+        shutil.copy(path, inputs)
+        waiting.append(inputs / path.name)
+    while waiting or working:
+        while waiting and len(working) < side_by_side:
+            working.append(start_romancal(python, waiting.pop(0), folder, references, environment))
+        end_romancal(run, *working.pop(0))
+    run.total.wall = time.perf_counter() - start
+    return run
+
+
+def start_romancal(python, association: Path, folder: Path, references, environment):
+    """Start the process of a skycell."""
+    own = folder / association.name.removesuffix("_asn.json")
+    own.mkdir()
+    command = [python, HERE / "romancal_process.py", association, own]
+    command += [references["epsf"], references["apcorr"]]
+    with (own / "log.txt").open("w") as log:
+        command = [str(part) for part in command]
+        return subprocess.Popen(command, env=environment, cwd=own, stdout=log, stderr=log), own
+
+
+def end_romancal(run: Run, process: subprocess.Popen, own: Path) -> None:
+    """Wait for the process of a skycell and count it."""
+    code, core, memory = finish(process)
+    if code:
+        sys.exit(f"benchmark: romancal failed -> {own / 'log.txt'}")
+    rows = json.loads((own / "steps.json").read_text())
+    core -= rows.pop("looking")["core"]
+    written = {"resample": "*_coadd.asdf", "source_catalog": "*_[cs]*[tm].*"}
+    for name, row in rows.items():
+        size = megabytes(own.glob(written[name])) if name in written else 0.0
+        cost = run.steps.setdefault(name, Cost())
+        cost.add(row["core"], row["wall"], row["memory"], size)
+    run.total.add(core, 0.0, memory, sum(megabytes(own.glob(g)) for g in written.values()))

@@ -1,0 +1,235 @@
+"""The markdown of `pixel_steps`."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmark_data import ROOT
+from programs import FROM_FLUX_TO_COADD, Cost, Run
+from scores import BINS, RADII
+
+OURS = ("snakemake", "numpy", "numba", "asdf", "roman_datamodels", "photutils")
+THEIRS = ("romancal", "stcal", "stpipe", "drizzle", "numpy", "asdf", "roman_datamodels", "photutils")
+
+COMPARED = """
+## What is compared
+
+Both programs read the same Level-2 files (version 2.1.0 of the data model, lz4), one after the other on the same
+machine, from the associations that romosaic's `associate` writes, with their default parameters; both catalogs get the
+same ePSF and aperture corrections. Files are read once before each run, so that none waits for the disk.
+
+- **romosaic** runs as its users run it: a job is a process of its own, started by Snakemake. What a job costs is the
+  system's accounting of that process from start to end (a program in the place of `bash` asks for it), its own start and
+  imports included. The kernels are compiled: a small run comes before. `Snakemake` is all else: planning, starting jobs,
+  watching them. `preview` is left out; romancal makes no pictures.
+- **romancal** runs as `strun roman_mos` does: a process per association, its steps one after the other in memory. Steps
+  are measured within the process, `start` is what comes before them (imports), `read and write` what is in none of
+  them. Its inputs are opened there and read by its first step; its coadd and its catalog are written there.
+- Core seconds are user and system time. Memory is the largest resident size of one process. Written is the size of
+  the files that a step leaves.
+
+romancal is installed as released and not changed. So that it runs without its network service for reference files
+(CRDS): the sky map is a reference file of romosaic's own tessellation (`SKYMAP_PATH`), ePSF and aperture corrections are
+given as overrides, parameter files are not asked for (the defaults of the code hold), and the call that tells the name of
+the CRDS context, which is only recorded, is replaced (`tests/benchmarks/romancal_process.py`). Levels and flags of the
+members are taken out of its memory after outlier_detection; that time is not counted.
+
+SWarp is no replacement for either: it resamples and coadds data and weight and makes no variances, context, sky levels,
+flags or catalogs. It gets romosaic's calibrated members as FITS, levels subtracted, flagged pixels with weight 0, one
+weight per exposure and TPV polynomials for the distortion; its time to read and write them is counted, that to prepare
+them is not. It is not installed by the benchmark: `apt-get install swarp` (Debian, Ubuntu) gives it a column.
+"""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table, its first column text and the others numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def number(value: float) -> str:
+    """Three digits, nothing for nothing."""
+    if not value:
+        return ""
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def numbers(cost: Cost | None) -> list[str]:
+    """Cells of a cost: core and wall seconds, memory (GB), written (MB)."""
+    if cost is None:
+        return [""] * 4
+    memory = f"{cost.memory / 1e3:.2f}" if cost.memory else ""
+    return [number(cost.core), number(cost.wall), memory, number(cost.written)]
+
+
+def together(run: Run, names: tuple[str, ...]) -> Cost:
+    """Sum of rows."""
+    rows = [run.steps[name] for name in names if name in run.steps]
+    keys = ("core", "wall", "written")
+    sums = [sum(getattr(row, key) for row in rows) for key in keys]
+    return Cost(sums[0], sums[1], max(row.memory for row in rows), sums[2])
+
+
+def costs(ours: Run, theirs: Run) -> str:
+    """Table of the steps of two runs."""
+    rows = []
+
+    def row(name: str, a: Cost | None, b: Cost | None, bold: bool = False) -> None:
+        ratio = f"{b.core / a.core:.1f}" if a and b and a.core else ""
+        cells = [f"{name} ({a.jobs} jobs)" if a and a.jobs > 1 and not bold else name]
+        cells += [*numbers(a), *numbers(b), ratio]
+        rows.append([f"**{cell}**" if bold and cell else cell for cell in cells])
+
+    row("associate", ours.steps.get("associate"), None)
+    row("start", None, theirs.steps["start"])
+    for name in FROM_FLUX_TO_COADD:
+        row(name, ours.steps[name], theirs.steps[name])
+    row("read and write", None, theirs.steps["read and write"])
+    coadd = together(theirs, ("start", *FROM_FLUX_TO_COADD, "read and write"))
+    row("flux to coadd", together(ours, FROM_FLUX_TO_COADD), coadd, True)
+    row("source_catalog", *(run.steps["source_catalog"] for run in (ours, theirs)))
+    row("Snakemake", ours.steps["Snakemake"], None)
+    row("all, with Snakemake and catalog", ours.total, theirs.total, True)
+    columns = ("core s", "wall s", "GB", "MB written")
+    head = ["", *(f"romosaic {c}" for c in columns), *(f"romancal {c}" for c in columns)]
+    return table([*head, "ratio of core s"], rows)
+
+
+def cell(found: dict) -> str:
+    """Costs of one skycell."""
+    ours, theirs, threaded = (found[key] for key in ("romosaic", "romancal", "threaded"))
+    text = "## One skycell\n\nSix exposures of 4088 x 4088 pixels, a third of each on the skycell of 5000 x 5000. One "
+    text += "process and one thread at a time.\n\n" + costs(ours, theirs)
+    text += "\nThreads are romosaic's only; romancal has none. With two, wall seconds:\n\n"
+    names = ("outlier_detection", "resample")
+    rows = [
+        [name, *(number(r.steps[name].wall) for r in (ours, threaded, theirs))] for name in names
+    ]
+    all_ = [number(run.total.wall) for run in (ours, threaded, theirs)]
+    rows.append(["all, on 1 and on 2 cores", *all_])
+    text += table(["", "1 thread", "2 threads", "romancal"], rows)
+    if "SWarp" in found:
+        text += "\nSWarp, one thread, resampling and coaddition of data and weight alone:\n\n"
+        rows = [[kernel, *numbers(cost)] for kernel, (cost, _) in found["SWarp"].items()]
+        rows.append(["romosaic `resample`", *numbers(ours.steps["resample"])])
+        text += table(["", "core s", "wall s", "GB", "MB written"], rows)
+    return text
+
+
+def survey(found: dict) -> str:
+    """Costs of the survey."""
+    cores, processes = found["cores"], found["processes"]
+    text = "## Survey\n\nTwelve exposures on the four skycells around the corner where these meet, eight on each "
+    text += f"skycell. romosaic with {cores} cores, romancal with {processes} processes at a time; the wall seconds "
+    text += "of a step are added up over its jobs, those of the last row are a clock's.\n\n"
+    return text + costs(found["romosaic"], found["romancal"])
+
+
+def quality(title: str, found: dict) -> str:
+    """Scores of the programs side by side."""
+    scores = found["scores"]
+    full = [name for name in scores if "sky" in scores[name]]
+    text = f"## Quality: {title}\n\nPixels flagged by `outlier_detection`, of those that three or more exposures "
+    text += "see, by the amplitude of the cosmic ray over the sky noise (sigma); false ones are of clean pixels, star "
+    text += "cores are those within 3 pixels of stars brighter than 23 mag:\n\n"
+    keys = list(scores[full[0]]["outliers"])
+    names = [key.replace("100-inf", "> 100").replace("clean", "false") for key in keys]
+    names = [name.replace("cores", "false on star cores") for name in names]
+    rows = [["all pixels", *(f"{scores[full[0]]['outliers'][key][1]}" for key in keys)]]
+    rows += [[name, *(f"{scores[name]['outliers'][key][0]}" for key in keys)] for name in full]
+    text += table(["", *names], rows) + "\nErrors of the sky levels less their mean, MJy/sr:\n\n"
+    rows = [[name, *(f"{value:.5f}" for value in scores[name]["sky"])] for name in full]
+    text += table(["", "largest", "rms"], rows)
+    text += f"\nFlux of isolated stars within 0.4 arcsec over the truth, median ± half of the 16 to 84 % range; "
+    text += f"{found['right']:.3f} is right:\n\n"
+    count = [entry[2] for entry in scores[full[0]]["stars"]]
+    head = [f"{low}-{high} mag ({n})" for (low, high), n in zip(BINS, count, strict=True)]
+    rows = [
+        [name, *(f"{median:.4f} ± {scatter:.4f}" for median, scatter, _ in score["stars"])]
+        for name, score in scores.items()
+    ]
+    text += table(["", *head], rows)
+    text += "\nNoise of single sky pixels (MJy/sr), and spread of the fluxes of empty apertures over their errors, "
+    text += "error² = (1 - 0.40 · 0.11″ / radius) · sum of err² (SWarp: of 1 / weight); 1 is right:\n\n"
+    rows = [
+        [name, f"{score['noise']:.5f}", *(f"{pull:.2f}" for pull in score["pulls"])]
+        for name, score in scores.items()
+    ]
+    return text + table(["", "pixel noise", *(f"{radius}″" for radius in RADII)], rows)
+
+
+def machine() -> str:
+    """Processor, memory and kernel."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        model = next(line.split(":")[1] for line in text.splitlines() if "model name" in line)
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    kernel = f"{platform.system()} {platform.release()}"
+    return f"{model.strip()}, {os.cpu_count()} cores, {memory:.0f} GB, {kernel}"
+
+
+def their_versions(python: Path) -> dict[str, str]:
+    """Versions of packages in romancal's environment, and of its Python."""
+    code = f"import json, platform; from importlib.metadata import version; names = {THEIRS!r}; "
+    code += "print(json.dumps({'Python': platform.python_version()} | {n: version(n) for n in names}))"
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(told.stdout)
+
+
+def listed(versions: dict[str, str]) -> str:
+    """Names and versions in a line."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def write(results: dict[str, dict], python: Path, swarp: str | None) -> str:
+    """
+    Markdown of the results.
+
+    Parameters
+    ----------
+    results : dict
+        Of `pixel_steps.Benchmark`.
+    python : Path
+        Python of romancal.
+    swarp : str, optional
+        Version of SWarp.
+    """
+    ours = {"Python": platform.python_version()} | {name: version(name) for name in OURS}
+    command = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    started = shlex.join(["tests/benchmarks/pixel_steps.py", *shown(sys.argv[1:])])
+    text = "# Benchmark of the pixel steps\n\nWritten by `make benchmark`; do not edit.\n\n"
+    lines = {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine(),
+        "load at the end": f"{os.getloadavg()[2]:.1f} (15 minutes)",
+        "command": f"`{started}`",
+        "romosaic": f"commit {commit or 'unknown'}; {listed(ours)}",
+        "romancal": listed(their_versions(python)),
+        "SWarp": swarp or "not installed",
+    }
+    text += table(["", ""], [list(line) for line in lines.items()]).replace("---:", "---")
+    text += COMPARED
+    if "cell" in results:
+        text += "\n" + cell(results["cell"])
+    if "survey" in results:
+        text += "\n" + survey(results["survey"])
+    if "cell" in results:
+        text += "\n" + quality("the six exposures of one skycell", results["cell"])
+    if "romanisim" in results:
+        title = "four exposures (1000 x 1000) of the real simulator, romanisim"
+        text += "\n" + quality(title, results["romanisim"])
+    return text
+
+
+def shown(arguments: list[str]) -> list[str]:
+    """Arguments without the folders of this machine."""
+    return [Path(text).name if Path(text).is_absolute() else text for text in arguments]

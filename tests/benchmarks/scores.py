@@ -1,0 +1,192 @@
+"""What the products of a program are worth, against the truth of the exposures."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import quality
+from romosaic.association_file import read_grid
+from romosaic.flux_file import open_flux
+from romosaic.product import read_step
+
+BINS = ((18.5, 20), (20, 22), (22, 23.5), (23.5, 25))
+RADII = (0.1, 0.2, 0.4, 0.8)
+DETECTOR_PIXEL = 0.11
+#: Detector pixels around the bright stars' middles that count as star cores, and what is bright.
+CORE, BRIGHT = 3.0, 23.0
+
+
+@dataclass
+class Products:
+    """
+    Products of one program on a set of exposures.
+
+    Attributes
+    ----------
+    levels : dict
+        Product -> exposure -> sky level, MJy/sr.
+    flagged : dict
+        Exposure -> flat indices of the pixels flagged as outliers, in any product.
+    coadds : dict of Path
+        Product -> file.
+    """
+
+    levels: dict[str, dict[str, float]]
+    flagged: dict[str, np.ndarray]
+    coadds: dict[str, Path]
+
+    @classmethod
+    def of_romosaic(cls, folder: Path) -> "Products":
+        """Read the results of a run of the workflow."""
+        levels, flagged = {}, {}
+        for path in sorted((folder / "skymatch").glob("*.asdf")):
+            rows = read_step(path)["members"]
+            product = path.name.removesuffix("_skymatch.asdf")
+            levels[product] = {row["exposure"]: row["level"] for row in rows}
+        for path in (folder / "outlier_detection").glob("*.asdf"):
+            for row in read_step(path)["members"]:
+                flagged.setdefault(row["exposure"], []).append(row["flagged"])
+        return cls(levels, union(flagged), coadds(folder / "resample"))
+
+    @classmethod
+    def of_romancal(cls, folder: Path) -> "Products":
+        """Read the results of `romancal_process`, a folder per product."""
+        levels, flagged, files = {}, {}, {}
+        for path in sorted(folder.glob("*/members.npz")):
+            files |= coadds(path.parent)
+            with np.load(path) as kept:
+                names = {key.rpartition(":")[0] for key in kept}
+                levels[path.parent.name] = {name: float(kept[f"{name}:level"]) for name in names}
+                for name in names:
+                    flagged.setdefault(name, []).append(kept[f"{name}:flagged"])
+        return cls(levels, union(flagged), files)
+
+    def images(self, product: str) -> tuple[np.ndarray, np.ndarray]:
+        """Data and variance of a coadd."""
+        import asdf
+
+        with asdf.open(self.coadds[product]) as file:
+            roman = file["roman"]
+            return np.array(roman["data"], np.float32), np.array(roman["err"], np.float32) ** 2
+
+
+def union(flagged: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """Indices of any of the lists, by exposure."""
+    return {name: np.unique(np.concatenate(parts)).astype(int) for name, parts in flagged.items()}
+
+
+def coadds(folder: Path) -> dict[str, Path]:
+    """Coadd files by product."""
+    return {path.name.removesuffix("_coadd.asdf"): path for path in folder.glob("*_coadd.asdf")}
+
+
+class Judge:
+    """
+    The truth of a set of exposures, on the members and grids of a run of the workflow.
+
+    Parameters
+    ----------
+    data : benchmark_data.Simulated or Romanisim
+    folder : Path
+        Results of the workflow.
+    """
+
+    def __init__(self, data, folder: Path):
+        self.data, self.scene = data, data.scene()
+        self.members = [open_flux(path) for path in sorted((folder / "flux").glob("*.asdf"))]
+        self.grids = {
+            path.name.removesuffix("_asn.json"): read_grid(path)
+            for path in sorted((folder / "associate" / "associations").glob("*.json"))
+        }
+
+    @cached_property
+    def depth(self) -> list[np.ndarray]:
+        """Members at each pixel of each member; 0 off the grids. In steps of 4 pixels."""
+        grids = list(self.grids.values())
+        return [quality.coverage(m, self.members, grids, 4) for m in self.members]
+
+    @cached_property
+    def empty(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Places without sources, pixels."""
+        scene = (self.scene.ra, self.scene.dec, self.scene.magnitude)
+        return {name: quality.empty_places(grid, *scene, 2500) for name, grid in self.grids.items()}
+
+    def outliers(self, products: Products, least: int = 3) -> dict[str, tuple[int, int]]:
+        """Pixels flagged and all, where so many exposures see: see `quality.outlier_scores`."""
+        total: dict[str, tuple[int, int]] = {}
+        bright = self.scene.star & (self.scene.magnitude < BRIGHT)
+        for member, depth in zip(self.members, self.depth, strict=True):
+            truth = self.data.truth(member.name)
+            place = member.pixmap.detector(self.scene.ra[bright], self.scene.dec[bright])
+            scores = quality.outlier_scores(
+                member,
+                products.flagged[member.name],
+                truth["rays"],
+                truth["amplitude"],
+                np.r_[truth["hot"], truth["bad"]].astype(int),
+                depth >= least,
+                truth["hot"],
+                quality.discs(member.shape, *place, CORE),
+            )
+            for key, score in scores.items():
+                total[key] = tuple(np.add(total.get(key, (0, 0)), score).tolist())
+        return total
+
+    def sky(self, products: Products) -> tuple[float, float]:
+        """Largest and rms error of the levels of a product, less their mean, MJy/sr."""
+        errors = []
+        for levels in products.levels.values():
+            error = [level - self.data.truth(name)["sky"] for name, level in levels.items()]
+            errors.append(np.array(error) - np.mean(error))
+        errors = np.concatenate(errors)
+        return float(np.abs(errors).max()), float(np.sqrt((errors**2).mean()))
+
+    def stars(self, images) -> list[tuple[float, float, int]]:
+        """
+        Flux within 0.4 arcsec over truth, of isolated stars: median, scatter and number by magnitude.
+
+        Parameters
+        ----------
+        images : callable
+            Data and variance of a product.
+        """
+        scene = self.scene
+        stars = np.flatnonzero(scene.star)
+        near = np.zeros(len(stars), bool)
+        for grid in self.grids.values():
+            x, y = grid.to_pixel(scene.ra[stars], scene.dec[stars])
+            near |= (x > 0) & (x < grid.nx) & (y > 0) & (y < grid.ny)
+        stars = stars[near & (scene.magnitude[stars] < BINS[-1][1])]
+        stars = stars[quality.isolated(scene.ra, scene.dec, stars, scene.flux)]
+        ratio = np.full(len(stars), np.nan)
+        for product, grid in self.grids.items():
+            data = images(product)[0]
+            measured = quality.aperture_flux(data, grid, scene.ra[stars], scene.dec[stars])
+            ratio = np.where(np.isfinite(measured), measured / scene.flux[stars], ratio)
+        magnitude, rows = scene.magnitude[stars], []
+        for low, high in BINS:
+            here = ratio[(magnitude >= low) & (magnitude < high) & np.isfinite(ratio)]
+            rows.append((float(np.median(here)), quality.half_width(here), len(here)))
+        return rows
+
+    def noise(self, images) -> tuple[float, list[float]]:
+        """
+        Noise of single sky pixels (MJy/sr), and the pulls of empty apertures of `RADII`.
+
+        The variance of an aperture is f times the sum of the variances of its pixels with f = 1 - 0.40 p / r, p the
+        side of a detector pixel and r the radius: drizzled neighbours share noise.
+        """
+        pixels, pulls = [], {radius: [] for radius in RADII}
+        for product, (x, y) in self.empty.items():
+            data, variance = images(product)
+            grid, at = self.grids[product], (np.rint(y).astype(int), np.rint(x).astype(int))
+            local = [data[at[0], at[1] + shift] for shift in (-8, 0, 8)]
+            # The middle one against the mean of two that share no noise with it, 1.5 times its variance.
+            pixels.append((local[1] - (local[0] + local[2]) / 2) / np.sqrt(1.5))
+            for radius in RADII:
+                total, summed = quality.empty_apertures(data, variance, grid, x, y, radius)
+                share = 1 - 0.40 * DETECTOR_PIXEL / radius
+                pulls[radius].append(total / np.sqrt(share * summed))
+        widths = [quality.half_width(np.concatenate(pulls[radius])) for radius in RADII]
+        return quality.half_width(np.concatenate(pixels)), widths
