@@ -40,6 +40,8 @@ def _inside(x: np.ndarray, y: np.ndarray, ny: int, nx: int) -> np.ndarray:
 def discs(shape: tuple[int, int], x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
     """Mask of the pixels within a radius (pixels) of some places on an image."""
     mask = np.zeros(shape, bool)
+    on_it = _inside(x, y, *shape)  # and not NaN
+    x, y = x[on_it], y[on_it]
     reach = int(np.ceil(radius))
     for dy, dx in np.ndindex(2 * reach + 1, 2 * reach + 1):
         px, py = np.rint(x).astype(int) + dx - reach, np.rint(y).astype(int) + dy - reach

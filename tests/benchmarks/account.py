@@ -1,10 +1,10 @@
 """
 Stands in the place of bash while Snakemake runs: runs the real bash and notes what each job's process cost.
 
-Snakemake starts the script of a job as `bash -c "... python .snakemake/scripts/tmp<random>.<step>.py"`. What the
-system's own accounting says at the end of that bash (wait4) is its and its children's time, from start to end.
-A line per job goes to the file ROMOSAIC_BENCHMARK_LOG: step, seconds, core seconds, peak memory (MB), core seconds
-of this program itself. ROMOSAIC_BENCHMARK_BASH is the real bash.
+Snakemake starts the script of a job as `bash -c "... python .snakemake/scripts/tmp<random>.<step>.py"`.
+What the system's own accounting says at the end of that bash (wait4) is its and its children's time, from
+start to end. A line per job goes to the file ROMOSAIC_BENCHMARK_LOG: step, seconds, core seconds, peak
+memory (MB), core seconds of this program itself. ROMOSAIC_BENCHMARK_BASH is the real bash.
 """
 
 import json

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from romosaic import simulate, skymap, skymap_file
-from romosaic.psf import encircled_energy, psf_image
+from romosaic.psf import JITTER, encircled_energy, psf_image
 
 ROOT = Path(__file__).parent.parent.parent
 FILTER = "F158"
@@ -102,7 +102,7 @@ class Simulated:
         return [self.folder / "exposures" / f"{name}_cal.asdf" for name in self.names]
 
     def make(self, cores: int) -> None:
-        """Simulate what is missing or of other parameters (the workflow knows), and write it for both programs."""
+        """Simulate what is missing or of other parameters (the workflow knows); write it for both."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "simulate.yaml"
         config.write_text(
@@ -225,7 +225,8 @@ def write_references(folder: Path) -> dict[str, Path]:
     model = rdm.datamodels.EpsfRefModel.create_fake_data()
     stamp = psf_image(FILTER, 0.11, 361, 4).astype(np.float32)
     model.psf = np.broadcast_to(stamp, (1, 3, 9, *stamp.shape)).copy()
-    model.meta.oversample = 4
+    model.meta.oversample, model.meta.jitter_position_angle = 4, 0.0
+    model.meta.jitter_major = model.meta.jitter_minor = JITTER
     model.meta.defocus, model.meta.spectral_type = [0], ["A0V", "G2V", "M5V"]
     model.meta.pixel_x = np.tile([4.0, 2044.0, 4084.0], 3).tolist()
     model.meta.pixel_y = np.repeat([4.0, 2044.0, 4084.0], 3).tolist()

@@ -5,8 +5,8 @@ The pixel steps beside romancal's, and SWarp's: what they cost and what the prod
     make benchmark ARGS="--only cell"    # one skycell only
     make benchmark ARGS="--help"
 
-simulates full-size exposures (once), installs romancal in an environment of its own (once), runs both programs on
-the same files in turn and writes docs/benchmark.md. SWarp has a column where it is installed.
+simulates full-size exposures (once), installs romancal in an environment of its own (once), runs both
+programs on the same files in turn and writes docs/benchmark.md. SWarp has a column where it is installed.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from pathlib import Path
 import programs
 import report
 import swarp
-from astropy.io import fits
 from benchmark_data import ROOT, Romanisim, Simulated, write_references
 from scores import Judge, Products
 
@@ -106,7 +105,9 @@ class Benchmark:
             runs = swarp.run_swarp(ours.folder, self.folder / "swarp")
             self.results["cell"]["SWarp"] = runs
             for kernel, (_, path) in runs.items():
-                scores[f"SWarp, {kernel}"] = self.worth(lambda product, path=path: fits_pair(path))
+                scores[f"SWarp, {kernel}"] = self.worth(
+                    lambda product, path=path: swarp.images(path)
+                )
 
     def survey(self) -> None:
         """Four skycells: both programs as fast as the cores allow."""
@@ -129,16 +130,6 @@ class Benchmark:
         scores = self.judge(data, ours, theirs)
         self.results["romanisim"] = {"data": data, "scores": scores}
         self.results["romanisim"]["right"] = self.judging.scene.right
-
-
-def fits_pair(path: Path):
-    """Data and variance (1 / weight) of a coadd of SWarp, NaN where nothing is."""
-    import numpy as np
-
-    data, weight = fits.getdata(path), fits.getdata(path.with_suffix(".weight.fits"))
-    empty = weight <= 0
-    variance = 1 / np.where(empty, np.nan, weight)
-    return np.where(empty, np.nan, data).astype(np.float32), variance.astype(np.float32)
 
 
 def main() -> None:

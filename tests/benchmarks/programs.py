@@ -45,12 +45,11 @@ class Cost:
 
     def add(self, core: float, wall: float, memory: float, written: float = 0.0) -> None:
         """Count another process."""
-        self.core, self.wall, self.written = (
-            self.core + core,
-            self.wall + wall,
-            self.written + written,
-        )
-        self.memory, self.jobs = max(self.memory, memory), self.jobs + 1
+        self.core += core
+        self.wall += wall
+        self.written += written
+        self.memory = max(self.memory, memory)
+        self.jobs += 1
 
 
 @dataclass
@@ -66,11 +65,14 @@ class Run:
         By row of the table.
     total : Cost
         Of all its processes; wall from the start of the first to the end of the last.
+    looking : float
+        Seconds in which the benchmark took results out of its memory.
     """
 
     folder: Path
     steps: dict[str, Cost] = field(default_factory=dict)
     total: Cost = field(default_factory=Cost)
+    looking: float = 0.0
 
 
 def megabytes(paths) -> float:
@@ -202,7 +204,7 @@ def run_romancal(
         while waiting and len(working) < side_by_side:
             working.append(start_romancal(python, waiting.pop(0), folder, references, environment))
         end_romancal(run, *working.pop(0))
-    run.total.wall = time.perf_counter() - start
+    run.total.wall = time.perf_counter() - start - run.looking / side_by_side
     return run
 
 
@@ -221,9 +223,12 @@ def end_romancal(run: Run, process: subprocess.Popen, own: Path) -> None:
     """Wait for the process of a skycell and count it."""
     code, core, memory = finish(process)
     if code:
-        sys.exit(f"benchmark: romancal failed -> {own / 'log.txt'}")
+        why = "was killed: is there memory for it?" if code < 0 else "failed"
+        sys.exit(f"benchmark: romancal {why} -> {own / 'log.txt'}")
     rows = json.loads((own / "steps.json").read_text())
-    core -= rows.pop("looking")["core"]
+    looking = rows.pop("looking")
+    core -= looking["core"]
+    run.looking += looking["wall"]
     written = {"resample": "*_coadd.asdf", "source_catalog": "*_[cs]*[tm].*"}
     for name, row in rows.items():
         size = megabytes(own.glob(written[name])) if name in written else 0.0

@@ -15,35 +15,91 @@ from programs import FROM_FLUX_TO_COADD, Cost, Run
 from scores import BINS, RADII
 
 OURS = ("snakemake", "numpy", "numba", "asdf", "roman_datamodels", "photutils")
-THEIRS = ("romancal", "stcal", "stpipe", "drizzle", "numpy", "asdf", "roman_datamodels", "photutils")
+THEIRS = (
+    "romancal",
+    "stcal",
+    "stpipe",
+    "drizzle",
+    "numpy",
+    "asdf",
+    "roman_datamodels",
+    "photutils",
+)
 
 COMPARED = """
 ## What is compared
 
-Both programs read the same Level-2 files (version 2.1.0 of the data model, lz4), one after the other on the same
-machine, from the associations that romosaic's `associate` writes, with their default parameters; both catalogs get the
-same ePSF and aperture corrections. Files are read once before each run, so that none waits for the disk.
+Both programs read the same Level-2 files (version 2.1.0 of the data model, lz4), one after the other on the
+same machine, from the associations that romosaic's `associate` writes, with their default parameters; both
+catalogs get the same ePSF and aperture corrections. Files are read once before each run, so that none waits
+for the disk.
 
-- **romosaic** runs as its users run it: a job is a process of its own, started by Snakemake. What a job costs is the
-  system's accounting of that process from start to end (a program in the place of `bash` asks for it), its own start and
-  imports included. The kernels are compiled: a small run comes before. `Snakemake` is all else: planning, starting jobs,
-  watching them. `preview` is left out; romancal makes no pictures.
-- **romancal** runs as `strun roman_mos` does: a process per association, its steps one after the other in memory. Steps
-  are measured within the process, `start` is what comes before them (imports), `read and write` what is in none of
-  them. Its inputs are opened there and read by its first step; its coadd and its catalog are written there.
-- Core seconds are user and system time. Memory is the largest resident size of one process. Written is the size of
-  the files that a step leaves.
+- **romosaic** runs as its users run it: a job is a process of its own, started by Snakemake. What a job
+  costs is the system's accounting of that process from start to end (a program in the place of `bash` asks
+  for it), its own start and imports included. The kernels are compiled: a small run comes before.
+  `Snakemake` is all else: planning, starting jobs, watching them. `preview` is left out; romancal makes no
+  pictures.
+- **romancal** runs as `strun roman_mos` does: a process per association, its steps one after the other in
+  memory. Steps are measured within the process, `start` is what comes before them (imports), `read and
+  write` what is in none of them. Its inputs are opened there and read by its first step; its coadd and its
+  catalog are written there.
+- Core seconds are user and system time. Memory is the largest resident size of one process. Written is the
+  size of the files that a step leaves.
 
-romancal is installed as released and not changed. So that it runs without its network service for reference files
-(CRDS): the sky map is a reference file of romosaic's own tessellation (`SKYMAP_PATH`), ePSF and aperture corrections are
-given as overrides, parameter files are not asked for (the defaults of the code hold), and the call that tells the name of
-the CRDS context, which is only recorded, is replaced (`tests/benchmarks/romancal_process.py`). Levels and flags of the
-members are taken out of its memory after outlier_detection; that time is not counted.
+romancal is installed as released and not changed. So that it runs without its network service for reference
+files (CRDS): the sky map is a reference file of romosaic's own tessellation (`SKYMAP_PATH`), ePSF and
+aperture corrections are given as overrides, parameter files are not asked for (the defaults of the code
+hold), and the call that tells the name of the CRDS context, which is only recorded, is replaced
+(`tests/benchmarks/romancal_process.py`). Levels and flags of the members are taken out of its memory after
+outlier_detection; that time is not counted.
 
-SWarp is no replacement for either: it resamples and coadds data and weight and makes no variances, context, sky levels,
-flags or catalogs. It gets romosaic's calibrated members as FITS, levels subtracted, flagged pixels with weight 0, one
-weight per exposure and TPV polynomials for the distortion; its time to read and write them is counted, that to prepare
-them is not. It is not installed by the benchmark: `apt-get install swarp` (Debian, Ubuntu) gives it a column.
+SWarp is no replacement for either: it resamples and coadds data and weight and makes no variances, context,
+sky levels, flags or catalogs. It gets romosaic's calibrated members as FITS, levels subtracted, flagged
+pixels with weight 0, one weight per exposure and TPV polynomials for the distortion; its time to read and
+write them is counted, that to prepare them is not. It is not installed by the benchmark: `apt-get install
+swarp` (Debian, Ubuntu) gives it a column.
+"""
+
+ONE_SKYCELL = """## One skycell
+
+Six exposures of 4088 x 4088 pixels, a third of each on the skycell of 5000 x 5000. One process and one
+thread at a time.
+
+"""
+THREADS = """
+Wall seconds with one and with two threads, which romancal has not:
+
+"""
+SWARP = """
+SWarp, one thread, resampling and coaddition of data and weight alone:
+
+"""
+SURVEY = """## Survey
+
+Twelve exposures on the four skycells around the corner where these meet, eight on each skycell. romosaic
+with {cores} cores, romancal with {processes} processes at a time; the wall seconds of a step are added up
+over its jobs, those of the last row are a clock's.
+
+"""
+FLAGGED = """
+Pixels flagged by `outlier_detection`, of those that three or more exposures see, by the amplitude of the
+cosmic ray over the sky noise (sigma); false ones are of clean pixels, star cores are those within 3 pixels
+of stars brighter than 23 mag:
+
+"""
+LEVELS = """
+Errors of the sky levels less their mean, MJy/sr:
+
+"""
+STARS = """
+Flux of isolated stars within 0.4 arcsec over the truth, median ± half of the 16 to 84 % range; {right:.3f}
+is right:
+
+"""
+NOISE = """
+Noise of single sky pixels (MJy/sr), and spread of the fluxes of empty apertures over their errors; 1 is right.
+Error² = (1 - 0.40 · 0.11″ / radius) · sum of err² (SWarp: of 4 / weight, four output pixels to an input pixel):
+
 """
 
 
@@ -104,9 +160,7 @@ def costs(ours: Run, theirs: Run) -> str:
 def cell(found: dict) -> str:
     """Costs of one skycell."""
     ours, theirs, threaded = (found[key] for key in ("romosaic", "romancal", "threaded"))
-    text = "## One skycell\n\nSix exposures of 4088 x 4088 pixels, a third of each on the skycell of 5000 x 5000. One "
-    text += "process and one thread at a time.\n\n" + costs(ours, theirs)
-    text += "\nThreads are romosaic's only; romancal has none. With two, wall seconds:\n\n"
+    text = ONE_SKYCELL + costs(ours, theirs) + THREADS
     names = ("outlier_detection", "resample")
     rows = [
         [name, *(number(r.steps[name].wall) for r in (ours, threaded, theirs))] for name in names
@@ -115,7 +169,7 @@ def cell(found: dict) -> str:
     rows.append(["all, on 1 and on 2 cores", *all_])
     text += table(["", "1 thread", "2 threads", "romancal"], rows)
     if "SWarp" in found:
-        text += "\nSWarp, one thread, resampling and coaddition of data and weight alone:\n\n"
+        text += SWARP
         rows = [[kernel, *numbers(cost)] for kernel, (cost, _) in found["SWarp"].items()]
         rows.append(["romosaic `resample`", *numbers(ours.steps["resample"])])
         text += table(["", "core s", "wall s", "GB", "MB written"], rows)
@@ -124,10 +178,7 @@ def cell(found: dict) -> str:
 
 def survey(found: dict) -> str:
     """Costs of the survey."""
-    cores, processes = found["cores"], found["processes"]
-    text = "## Survey\n\nTwelve exposures on the four skycells around the corner where these meet, eight on each "
-    text += f"skycell. romosaic with {cores} cores, romancal with {processes} processes at a time; the wall seconds "
-    text += "of a step are added up over its jobs, those of the last row are a clock's.\n\n"
+    text = SURVEY.format(**found)
     return text + costs(found["romosaic"], found["romancal"])
 
 
@@ -135,19 +186,16 @@ def quality(title: str, found: dict) -> str:
     """Scores of the programs side by side."""
     scores = found["scores"]
     full = [name for name in scores if "sky" in scores[name]]
-    text = f"## Quality: {title}\n\nPixels flagged by `outlier_detection`, of those that three or more exposures "
-    text += "see, by the amplitude of the cosmic ray over the sky noise (sigma); false ones are of clean pixels, star "
-    text += "cores are those within 3 pixels of stars brighter than 23 mag:\n\n"
+    text = f"## Quality: {title}\n" + FLAGGED
     keys = list(scores[full[0]]["outliers"])
     names = [key.replace("100-inf", "> 100").replace("clean", "false") for key in keys]
     names = [name.replace("cores", "false on star cores") for name in names]
     rows = [["all pixels", *(f"{scores[full[0]]['outliers'][key][1]}" for key in keys)]]
     rows += [[name, *(f"{scores[name]['outliers'][key][0]}" for key in keys)] for name in full]
-    text += table(["", *names], rows) + "\nErrors of the sky levels less their mean, MJy/sr:\n\n"
+    text += table(["", *names], rows) + LEVELS
     rows = [[name, *(f"{value:.5f}" for value in scores[name]["sky"])] for name in full]
     text += table(["", "largest", "rms"], rows)
-    text += f"\nFlux of isolated stars within 0.4 arcsec over the truth, median ± half of the 16 to 84 % range; "
-    text += f"{found['right']:.3f} is right:\n\n"
+    text += STARS.format(**found)
     count = [entry[2] for entry in scores[full[0]]["stars"]]
     head = [f"{low}-{high} mag ({n})" for (low, high), n in zip(BINS, count, strict=True)]
     rows = [
@@ -155,8 +203,7 @@ def quality(title: str, found: dict) -> str:
         for name, score in scores.items()
     ]
     text += table(["", *head], rows)
-    text += "\nNoise of single sky pixels (MJy/sr), and spread of the fluxes of empty apertures over their errors, "
-    text += "error² = (1 - 0.40 · 0.11″ / radius) · sum of err² (SWarp: of 1 / weight); 1 is right:\n\n"
+    text += NOISE
     rows = [
         [name, f"{score['noise']:.5f}", *(f"{pull:.2f}" for pull in score["pulls"])]
         for name, score in scores.items()
@@ -179,7 +226,9 @@ def machine() -> str:
 def their_versions(python: Path) -> dict[str, str]:
     """Versions of packages in romancal's environment, and of its Python."""
     code = f"import json, platform; from importlib.metadata import version; names = {THEIRS!r}; "
-    code += "print(json.dumps({'Python': platform.python_version()} | {n: version(n) for n in names}))"
+    code += (
+        "print(json.dumps({'Python': platform.python_version()} | {n: version(n) for n in names}))"
+    )
     told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(told.stdout)
 

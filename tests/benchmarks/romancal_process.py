@@ -3,13 +3,14 @@ One process of romancal's MosaicPipeline, as `strun roman_mos` runs it, that not
 
     python romancal_process.py <association> <output folder> <references: epsf, apcorr>
 
-runs under romancal's own Python, with the sky map in the environment variable SKYMAP_PATH. Beside the products it
-writes `steps.json` (seconds, core seconds and peak memory of each step) and `members.npz` (sky levels and pixels
-flagged as outliers). These two need time, which is counted for no step and subtracted from the total.
+runs under romancal's own Python, with the sky map in the environment variable SKYMAP_PATH. Beside the
+products it writes `steps.json` (seconds, core seconds and peak memory of each step) and `members.npz` (sky
+levels and pixels flagged as outliers). These two need time, which is counted for no step and subtracted
+from the total.
 
-What is not romancal as it comes, because CRDS is its network service for reference files:
-the sky map, the ePSF and the aperture corrections are files that the benchmark wrote; parameter files of CRDS are not
-asked for (the defaults of the code hold); the name of the CRDS context, which is only recorded, is replaced.
+What is not romancal as it comes, because CRDS is its network service for reference files: the sky map, the
+ePSF and the aperture corrections are files that the benchmark wrote; parameter files of CRDS are not asked
+for (the defaults of the code hold); the name of the CRDS context, which is only recorded, is replaced.
 """
 
 import json

@@ -102,9 +102,12 @@ class Judge:
 
     @cached_property
     def depth(self) -> list[np.ndarray]:
-        """Members at each pixel of each member; 0 off the grids. In steps of 4 pixels."""
+        """Members at each pixel of each member, 0 off the grids; steps of 4 pixels in full-size ones."""
         grids = list(self.grids.values())
-        return [quality.coverage(m, self.members, grids, 4) for m in self.members]
+        return [
+            quality.coverage(m, self.members, grids, max(1, m.shape[0] // 1000))
+            for m in self.members
+        ]
 
     @cached_property
     def empty(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -174,8 +177,8 @@ class Judge:
         """
         Noise of single sky pixels (MJy/sr), and the pulls of empty apertures of `RADII`.
 
-        The variance of an aperture is f times the sum of the variances of its pixels with f = 1 - 0.40 p / r, p the
-        side of a detector pixel and r the radius: drizzled neighbours share noise.
+        The variance of an aperture is f times the sum of the variances of its pixels with f = 1 - 0.40 p /
+        r, p the side of a detector pixel and r the radius: drizzled neighbours share noise.
         """
         pixels, pulls = [], {radius: [] for radius in RADII}
         for product, (x, y) in self.empty.items():

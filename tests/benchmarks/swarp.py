@@ -14,6 +14,7 @@ from romosaic.grid import Grid
 from romosaic.product import read_step
 
 KERNELS = ("BILINEAR", "LANCZOS3")
+DETECTOR_PIXEL = 0.11  # arcsec
 #: Exponents of x and y of the PV coefficients of the first axis (those of odd powers of r are left out).
 TERMS = {
     **{0: (0, 0), 1: (1, 0), 2: (0, 1), 4: (2, 0), 5: (1, 1), 6: (0, 2)},
@@ -49,7 +50,7 @@ def header(member: FluxExposure) -> fits.Header:
         powers = np.stack([u**i * v**j for i, j in TERMS.values()], axis=-1)
         size = np.abs(powers).max(axis=0)
         found = np.linalg.lstsq(powers / size, plane[:, axis], rcond=None)[0] / size
-        error = np.abs(powers @ found - plane[:, axis]).max() * 3600 / 0.11
+        error = np.abs(powers @ found - plane[:, axis]).max() * 3600 / DETECTOR_PIXEL
         if error > 1e-3:
             raise ValueError(f"{member.name}: TPV polynomials are wrong by {error:.1e} pixel")
         cards |= {
@@ -127,3 +128,17 @@ def run_swarp(results: Path, folder: Path) -> dict[str, tuple[Cost, Path]]:
         wall = time.perf_counter() - start
         runs[kernel] = Cost(core, wall, memory, megabytes([coadd, weight]), 1), coadd
     return runs
+
+
+def images(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Data and variance of a coadd, NaN where nothing is.
+
+    The variance is that of large areas, as romosaic's and romancal's: 1 / weight is what an input pixel
+    has, and as many output pixels as lie in one share its noise.
+    """
+    data, weight = fits.getdata(path), fits.getdata(path.with_suffix(".weight.fits"))
+    scale = abs(fits.getheader(path)["CD2_2"]) * 3600
+    empty = weight <= 0
+    variance = (DETECTOR_PIXEL / scale) ** 2 / np.where(empty, np.nan, weight)
+    return np.where(empty, np.nan, data).astype(np.float32), variance.astype(np.float32)
