@@ -163,7 +163,10 @@ def make_romancal(folder: Path) -> Path:
         print(f"benchmark: installing {ROMANCAL} into {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*command, ROMANCAL], check=True)
+        if subprocess.run([*command, ROMANCAL]).returncode:
+            sys.exit(
+                "benchmark: romancal is not installed -> --romancal-python names a Python that has it"
+            )
         ready.touch()
     return python
 

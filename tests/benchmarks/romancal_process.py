@@ -10,13 +10,15 @@ from the total.
 
 What is not romancal as it comes, because CRDS is its network service for reference files: the sky map, the
 ePSF and the aperture corrections are files that the benchmark wrote; parameter files of CRDS are not asked
-for (the defaults of the code hold); the name of the CRDS context, which is only recorded, is replaced.
+for (the defaults of the code hold); the name of the CRDS context, which is only recorded, is replaced; dust
+maps are refused, so that the catalog's dust_ebv is NaN, as in romosaic.
 """
 
 import json
 import resource
 import sys
 import time
+import traceback
 from pathlib import Path
 
 ENTERED = time.perf_counter()
@@ -81,12 +83,19 @@ class Steps:
         self.looking["core"] += core_seconds() - core
 
 
+def refuse(*args, **options):
+    """Stand in the place of a question to CRDS; the catalog takes no answer for one."""
+    raise OSError("offline")
+
+
 def main(association: str, folder: Path, references: list[str]) -> None:
     from romancal.pipeline import MosaicPipeline
+    from romancal.source_catalog import _source_catalog
     from stpipe import crds_client
 
     steps = Steps(folder)
     crds_client.get_context_used = lambda observatory: "none: offline"
+    _source_catalog.getreferences = refuse
     pipeline = MosaicPipeline()
     pipeline.save_results, pipeline.output_dir = True, str(folder)
     catalog = pipeline.source_catalog
@@ -95,7 +104,11 @@ def main(association: str, folder: Path, references: list[str]) -> None:
         steps.watch(name, getattr(pipeline, name))
     steps.note("start", time.perf_counter() - ENTERED, core_seconds())
     wall, core = time.perf_counter(), core_seconds()
-    pipeline.run(association)
+    try:
+        pipeline.run(association)
+    except SystemExit:
+        traceback.print_exc()  # CRDS exits without a word
+        raise
     in_steps = [steps.rows[name] for name in STEPS]
     rest = {
         "wall": time.perf_counter() - wall - sum(row["wall"] for row in in_steps),
