@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 ROMANCAL = "romancal==1.1.0"
 STEPS = ("flux", "skymatch", "outlier_detection", "resample", "source_catalog")
 FROM_FLUX_TO_COADD = STEPS[:4]
+#: Ends of the names of the files that romancal leaves.
+WRITTEN = {"resample": ("_coadd.asdf",), "source_catalog": ("_cat.parquet", "_segm.asdf")}
 
 
 @dataclass
@@ -224,17 +226,19 @@ def start_romancal(python, association: Path, folder: Path, references, environm
 
 def end_romancal(run: Run, process: subprocess.Popen, own: Path) -> None:
     """Wait for the process of a skycell and count it."""
-    code, core, memory = finish(process)
+    code, core, _ = finish(process)
     if code:
         why = "was killed: is there memory for it?" if code < 0 else "failed"
         sys.exit(f"benchmark: romancal {why} -> {own / 'log.txt'}")
     rows = json.loads((own / "steps.json").read_text())
     looking = rows.pop("looking")
-    core -= looking["core"]
     run.looking += looking["wall"]
-    written = {"resample": "*_coadd.asdf", "source_catalog": "*_[cs]*[tm].*"}
     for name, row in rows.items():
-        size = megabytes(own.glob(written[name])) if name in written else 0.0
-        cost = run.steps.setdefault(name, Cost())
-        cost.add(row["core"], row["wall"], row["memory"], size)
-    run.total.add(core, 0.0, memory, sum(megabytes(own.glob(g)) for g in written.values()))
+        written = megabytes(
+            path for path in own.iterdir() if path.name.endswith(WRITTEN.get(name, ()))
+        )
+        run.steps.setdefault(name, Cost()).add(row["core"], row["wall"], row["memory"], written)
+        run.total.written += written
+    # Asking for the peak of each step resets the one that the system tells at the end.
+    memory = max(row["memory"] for row in rows.values())
+    run.total.add(core - looking["core"], 0.0, memory)

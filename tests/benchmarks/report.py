@@ -52,11 +52,11 @@ that either program took, Snakemake and the catalog included.
 romancal is installed as released and not changed. So that it runs without its network service for reference
 files (CRDS), `tests/benchmarks/romancal_process.py` sets or replaces at run time: the sky map is a reference
 file of romosaic's own tessellation (`SKYMAP_PATH`); ePSF and aperture corrections are given as overrides;
-parameter files are not asked for (the defaults of the code hold); the call that tells the name of the CRDS context,
-which is only recorded, is replaced; dust maps are refused (`dust_ebv` is NaN, as in romosaic). Levels and
-flags of the members are taken out of its memory after outlier_detection; that time is not counted. The
-exposures are written by a later version of the data model: the numbers of the version in their headers are
-set back to 2.1.0, the last that romancal 1.1.0 reads.
+parameter files are not asked for (the defaults of the code hold); the call that tells the name of the CRDS
+context, which is only recorded, is replaced; dust maps are refused (`dust_ebv` is NaN, as in romosaic).
+Levels and flags of the members are taken out of its memory after outlier_detection; that time is not counted.
+The exposures are written by a later version of the data model: the numbers of the version in their headers
+are set back to 2.1.0, the last that romancal 1.1.0 reads.
 
 SWarp is no replacement for either: it resamples and coadds data and weight and makes no variances, context,
 sky levels, flags or catalogs. It gets romosaic's calibrated members as FITS, levels subtracted, flagged
