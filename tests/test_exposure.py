@@ -1,7 +1,6 @@
 """Level-2 files: records, and a clear line for every file that cannot be used."""
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest

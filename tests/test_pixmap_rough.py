@@ -9,7 +9,7 @@ from romosaic import product
 from romosaic.drizzle_tiles import place_tiles
 from romosaic.drizzling import Drizzle
 from romosaic.errors import ExposureError
-from romosaic.exposure import wcs_function
+from romosaic.exposure import pixel_map, read_exposure, read_record, wcs_function
 from romosaic.flux import calibrate
 from romosaic.flux_file import open_flux, write_flux
 from romosaic.grid import Grid, unit_vector
@@ -213,15 +213,42 @@ def test_outliers_of_rough_and_smooth_members(rough):
     assert sum(len(f) for f in flagged[1:]) <= 1
 
 
-def test_flux_file_keeps_the_table(rough, tmp_path, image_model):
-    arrays = {name: image_model[name] for name in ("data", "err", "dq", "var_poisson")}
+def test_flux_file_keeps_the_table(rough, tmp_path, survey):
+    raw = read_exposure(survey.paths[survey.names[0]])
     made_of = product.provenance({}, [("a", "b")])
     path = tmp_path / "a_flux.asdf"
-    write_flux(path, image_model, calibrate(arrays, 1.0, where="a"), rough.pixmap, "a", made_of)
+    calibrated = calibrate(raw.arrays, 1.0, where="a")
+    write_flux(path, raw.blocks, calibrated, rough.pixmap, "a", made_of)
     again = open_flux(path).pixmap
     assert again.error == rough.pixmap.error
     x, y = np.meshgrid(*lattices()[1])
     np.testing.assert_array_equal(again.sky(x, y), rough.pixmap.sky(x, y))
+
+
+def test_wcs_that_no_series_follows_is_followed_by_flux(tmp_path, image_model):
+    import asdf
+    from astropy.modeling import models
+    from gwcs import WCS
+
+    knots = np.linspace(-8.0, 264.0, 18)
+    shift = models.Tabular2D(
+        points=[knots, knots],
+        lookup_table=knots[:, None] + np.random.default_rng(3).normal(0, 0.03, (18, 18)),
+    )
+    steps = image_model.meta.wcs.pipeline
+    table = models.Mapping((0, 1, 1)) | shift & models.Identity(1)
+    first = (steps[0].frame, table | steps[0].transform)
+    image_model.meta["wcs"] = WCS([first, *[(s.frame, s.transform) for s in steps[1:]]])
+    path = tmp_path / "a_cal.asdf"
+    asdf.AsdfFile({"roman": image_model._instance}).write_to(path)
+    record = read_record(path)
+    assert record["pixmap"] is None  # too large for a record
+    pixmap = pixel_map(path, record)
+    assert pixmap.table is not None
+    x, y = np.random.default_rng(4).integers(0, 256, (2, 500)).astype(float)
+    np.testing.assert_allclose(
+        pixmap.detector(*wcs_function(image_model.meta.wcs)(x, y)), [x, y], rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("raises", [False, True])

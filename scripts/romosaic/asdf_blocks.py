@@ -128,8 +128,8 @@ class AsdfBlocks:
         Returns
         -------
         array
-            A read-only memory map where the block is not compressed; unpacked, or inlined, otherwise. A map holds
-            its file open, and its pages count as the process's memory, until it is dropped.
+            A read-only memory map where the block is not compressed; unpacked, or inlined, otherwise. A map
+            holds its file open, and its pages count as the process's memory, until it is dropped.
 
         Raises
         ------

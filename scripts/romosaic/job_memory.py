@@ -37,7 +37,9 @@ DETECTOR = 16.8
 def settings(config: dict) -> dict[str, float]:
     """What of a configuration (see `config.load`) the memory of jobs depends on: see `job_memory`."""
     chosen = config["resample"]
-    tiled = chosen["kernel"] == "square" and chosen["pixfrac"] == 1 and chosen["engine"] != "drizzle"
+    tiled = (
+        chosen["kernel"] == "square" and chosen["pixfrac"] == 1 and chosen["engine"] != "drizzle"
+    )
     return {
         "budget_mb": config["outlier_detection"]["memory_mb"],
         "flat": int(chosen["include_var_flat"]),

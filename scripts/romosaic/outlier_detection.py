@@ -138,7 +138,7 @@ def detect_outliers(
 
 
 def to_tree(members: list, flags: list[tuple[np.ndarray, np.ndarray]]) -> dict:
-    """Result of `detect_outliers`, for files: its `status`, `reasons` that explain the bits, a row per member."""
+    """Result of `detect_outliers` for files: its status, what its bits mean, a row per member."""
     rows = [
         {"exposure": member.name, "shape": list(member.shape), "flagged": flagged, "why": why}
         for member, (flagged, why) in zip(members, flags, strict=True)

@@ -176,8 +176,8 @@ def make_table(
         A row per product: product, skycell, optical_element, ra, dec (degrees, of the middle), members,
         covered_arcmin2, covered_fraction, mean_depth (over the covered part), max_depth, depth_arcmin2
         (text: depth:area for each number of exposures), nearly_empty, disk_mb, memory_mb (that the
-        largest job asks for), core_s of its own steps; flux_disk_mb, flux_core_s: its share of the exposures' own step,
-        shared out evenly among the products of an exposure, so that columns add up to the whole run.
+        largest job asks for), core_s of its own steps; flux_disk_mb, flux_core_s: its share of the exposures'
+        own step, shared out evenly among the products of an exposure, so that columns add up to the whole run.
     """
     import pandas as pd
 
