@@ -1,5 +1,6 @@
 """Level-2 files: records, and a clear line for every file that cannot be used."""
 
+import json
 import shutil
 
 import numpy as np
@@ -71,8 +72,6 @@ def test_record(survey):
     assert record["start_time"].startswith("2027-06-01T00:00:00") and record["end_time"] > "2027"
     assert record["fingerprint"] == exposure.fingerprint(path)
     assert record == exposure.read_record(str(path))
-    import json
-
     assert json.loads(json.dumps(record)) == record
 
 
