@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from romosaic.sky import block_statistics, sky_noise
+from romosaic.sky import block_statistics, block_variances, sky_noise
 
 SKY, NOISE = 0.3, 0.03
 STATISTICS = ["mean", "median", "midpt", "mode"]
@@ -269,3 +269,36 @@ def test_noise_of_the_simulator(simulated):
     assert noise["sky_variance"] == pytest.approx(variance, rel=0.05)
     # Cosmic rays, whose charge is not all light, are among the bright pixels.
     assert noise["poisson_slope"] == pytest.approx(1 / electrons, rel=0.1)
+
+
+# ---- variances of blocks ----
+
+
+def planes_of_noise(data):
+    """Read noise in three quarters, and Poisson noise that follows the pixel's own signal."""
+    read = np.full(data.shape, 0.75 * NOISE**2, np.float32)
+    return read, (0.25 * NOISE**2 / SKY * data).astype(np.float32)
+
+
+def test_block_variances_are_those_of_the_sky_pixels():
+    data = field()
+    read, poisson = planes_of_noise(data)
+    read[:, 512:] *= 4
+    found = block_variances(data, no_bad(data), read, poisson)
+    assert found.dtype == np.float32 and found.shape == (16, 16)
+    np.testing.assert_allclose(found[:, :8], NOISE**2, rtol=5e-3)
+    np.testing.assert_allclose(found[:, 8:], 3.25 * NOISE**2, rtol=5e-3)
+
+
+def test_blocks_with_few_good_pixels_have_no_variance():
+    data = noise((150, 130))
+    bad = no_bad(data)
+    bad[:64, :64] = True
+    bad[:1, :63] = False
+    bad[100:110, 70:80] = True
+    data[100:110, 70:80] = np.nan
+    found = block_variances(data, bad, *planes_of_noise(np.nan_to_num(data)))
+    # 63 good pixels in the first block, 22 x 2 in the last one
+    expected = [[False, True, True], [True, True, True], [True, True, False]]
+    np.testing.assert_array_equal(np.isfinite(found), expected)
+    np.testing.assert_allclose(found[np.isfinite(found)], NOISE**2, rtol=0.02)

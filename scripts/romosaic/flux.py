@@ -15,7 +15,7 @@ import numpy as np
 from . import dq as dq_flags
 from .errors import ExposureError
 from .halves import from_half, to_half
-from .sky import block_statistics, sky_noise
+from .sky import block_statistics, block_variances, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 #: Below this sky variance (MJy^2/sr^2) the schema's float16 loses digits: its normal numbers end at 6e-5.
@@ -36,7 +36,7 @@ class Calibrated:
     variances : dict of (ny, nx) float32 arrays
         var_poisson, var_rnoise and, where the exposure has it, var_flat; MJy^2/sr^2.
     sky_blocks : dict
-        See `sky.block_statistics`.
+        See `sky.block_statistics`; besides `variance`, see `sky.block_variances`.
     noise : dict
         See `sky.sky_noise`.
     unusable : dict of int
@@ -117,13 +117,14 @@ def calibrate(
     unusable = _mark_unusable(data, err, dq, scaled, given)
     _check_share(where, dq, unusable, max_unusable_fraction)
     bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
+    planes = data, bad, scaled["var_rnoise"], scaled["var_poisson"]
     return Calibrated(
         data=data,
         err=err,
         dq=dq,
         variances=scaled,
-        sky_blocks=block_statistics(data, bad, **sky),
-        noise=sky_noise(data, bad, scaled["var_rnoise"], scaled["var_poisson"]),
+        sky_blocks={**block_statistics(data, bad, **sky), "variance": block_variances(*planes)},
+        noise=sky_noise(*planes),
         unusable=unusable,
     )
 

@@ -48,6 +48,7 @@ def write_flux(
     provenance : dict
         See `product.provenance`.
     """
+    dated = source.tree()["roman"]["meta"]["file_date"]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
     planes = {"data": calibrated.data, "dq": calibrated.dq, **calibrated.halves()}
@@ -55,6 +56,8 @@ def write_flux(
     changes |= {("roman", name): plane for name, plane in planes.items()}
     own = {
         "exposure": exposure,
+        # Some write a time as a text, some as a mapping with its form.
+        "file_date": str(dated["value"] if isinstance(dated, dict) else dated),
         "noise": calibrated.noise,
         "unusable": calibrated.unusable,
         "sky_blocks": calibrated.sky_blocks,
@@ -99,6 +102,11 @@ class FluxExposure:
         return self._own["exposure"]
 
     @property
+    def file_date(self) -> str:
+        """When the Level-2 file was made."""
+        return self._own["file_date"]
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the Level-2 file."""
         return self._own["provenance"]["inputs"][0]["fingerprint"]
@@ -110,8 +118,14 @@ class FluxExposure:
 
     @property
     def exposure_time(self) -> float:
-        """Seconds."""
+        """Seconds from the first reset to the last read."""
         return float(self.meta["exposure"]["exposure_time"])
+
+    @property
+    def effective_exposure_time(self) -> float:
+        """Seconds between the midpoints of the first and the last resultant; `exposure_time` where unknown."""
+        seconds = self.meta["exposure"].get("effective_exposure_time") or 0.0
+        return float(seconds) if seconds > 0 else self.exposure_time
 
     @property
     def data(self) -> np.ndarray:
@@ -144,9 +158,9 @@ class FluxExposure:
 
     @cached_property
     def sky_blocks(self) -> dict:
-        """Sky statistics: see `sky.block_statistics`."""
+        """Sky statistics: see `sky.block_statistics` and `sky.block_variances`."""
         blocks = dict(self._own["sky_blocks"])
-        dtypes = {"x": "f8", "y": "f8", "value": "f4", "error": "f4", "n_good": "i4"}
+        dtypes = dict(x="f8", y="f8", value="f4", error="f4", n_good="i4", variance="f4")
         for key, dtype in dtypes.items():
             blocks[key] = np.array(self.blocks.array(blocks[key]), dtype=dtype)
         return blocks
