@@ -71,12 +71,17 @@ class Exposure:
     var_poisson: np.ndarray
     sky_variance: float
     exposure_time: float = 139.15
+    pedestal: float = 1.0
     var_flat: np.ndarray | None = None
     truth: dict = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.data.shape
+
+    @property
+    def effective_exposure_time(self) -> float:
+        return self.exposure_time
 
 
 def exposure(name="e", data=1.0, *, variance=0.01, dtype=np.float16, **where) -> Exposure:
@@ -112,6 +117,7 @@ def parameters(**changes) -> dict:
         "weight_type": "ivm",
         "good_bits": "~DO_NOT_USE",
         "include_var_flat": False,
+        "propagate_dq": False,
         "engine": "auto",
     } | changes
 
@@ -128,3 +134,39 @@ def coadd(members, output, *, levels=None, flagged=None, threads=1, **changes) -
 def planes_of_coadd(made: Coadd) -> list[np.ndarray]:
     """All arrays of a coadd, the context last."""
     return [made.data, made.err, made.weight, made.var_rnoise, made.var_poisson, made.context]
+
+
+def clip(polygon, axis, limit, keep_above):
+    """Part of a polygon on one side of an axis-parallel line (Sutherland & Hodgman 1974)."""
+    out = []
+    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        inside = [(p[axis] >= limit) == keep_above or p[axis] == limit for p in (a, b)]
+        if inside[0]:
+            out.append(a)
+        if inside[0] != inside[1]:
+            t = (limit - a[axis]) / (b[axis] - a[axis])
+            out.append(a + t * (b - a))
+    return np.array(out).reshape(-1, 2)
+
+
+def area(polygon) -> float:
+    x, y = polygon.T
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) if len(polygon) else 0.0
+
+
+def exact_sums(pixmap, planes, output, power=1) -> np.ndarray:
+    """Sum of (overlap / pixel area)^power * plane by clipping detector pixels with every output pixel."""
+    ny, nx = pixmap.shape
+    x, y = pixmap.on_grid(output).forward(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
+    corners = np.stack([x, y], axis=-1)
+    sums = np.zeros((planes.shape[2], output.ny, output.nx))
+    for j, i in np.ndindex(ny, nx):
+        quad = corners[[j, j, j + 1, j + 1], [i, i + 1, i + 1, i]]
+        low = np.maximum(np.floor(quad.min(axis=0) + 0.5).astype(int), 0)
+        high = np.minimum(np.ceil(quad.max(axis=0) + 0.5).astype(int), (output.nx, output.ny))
+        for row in range(low[1], high[1]):
+            band = clip(clip(quad, 1, row - 0.5, True), 1, row + 0.5, False)
+            for column in range(low[0], high[0]):
+                part = clip(clip(band, 0, column - 0.5, True), 0, column + 0.5, False)
+                sums[:, row, column] += (area(part) / area(quad)) ** power * planes[j, i]
+    return sums

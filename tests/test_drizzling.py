@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drizzle_scene import detector, grid, skycell
+from drizzle_scene import detector, exact_sums, grid, skycell
 from romosaic import drizzling
 from romosaic.drizzle_tiles import PITCH, TILE, place_tiles, tile_edges
 from romosaic.drizzling import KERNELS, Drizzle, choose_engine
@@ -39,42 +39,6 @@ def drizzled(pixmap, planes, output, **options) -> Drizzle:
     made = Drizzle(output, planes.shape[2], 1, **options)
     add(made, pixmap, planes)
     return made
-
-
-def clip(polygon, axis, limit, keep_above):
-    """Part of a polygon on one side of an axis-parallel line (Sutherland & Hodgman 1974)."""
-    out = []
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        inside = [(p[axis] >= limit) == keep_above or p[axis] == limit for p in (a, b)]
-        if inside[0]:
-            out.append(a)
-        if inside[0] != inside[1]:
-            t = (limit - a[axis]) / (b[axis] - a[axis])
-            out.append(a + t * (b - a))
-    return np.array(out).reshape(-1, 2)
-
-
-def area(polygon) -> float:
-    x, y = polygon.T
-    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) if len(polygon) else 0.0
-
-
-def exact_sums(pixmap, planes, output) -> np.ndarray:
-    """Sum of overlap / pixel area * plane by clipping every detector pixel with every output pixel."""
-    ny, nx = pixmap.shape
-    x, y = pixmap.on_grid(output).forward(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
-    corners = np.stack([x, y], axis=-1)
-    sums = np.zeros((planes.shape[2], output.ny, output.nx))
-    for j, i in np.ndindex(ny, nx):
-        quad = corners[[j, j, j + 1, j + 1], [i, i + 1, i + 1, i]]
-        low = np.maximum(np.floor(quad.min(axis=0) + 0.5).astype(int), 0)
-        high = np.minimum(np.ceil(quad.max(axis=0) + 0.5).astype(int), (output.nx, output.ny))
-        for row in range(low[1], high[1]):
-            band = clip(clip(quad, 1, row - 0.5, True), 1, row + 0.5, False)
-            for column in range(low[0], high[0]):
-                part = clip(clip(band, 0, column - 0.5, True), 0, column + 0.5, False)
-                sums[:, row, column] += area(part) / area(quad) * planes[j, i]
-    return sums
 
 
 @pytest.mark.parametrize("mirror", [False, True])

@@ -6,7 +6,6 @@ Two engines add the same sums. `tiled` walks pixel edges over tiles of the outpu
 runs on a padded grid, because it leaves out or misweights pixels near a border that the input crosses.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from .drizzle_kernels import accumulate, walk_edges
+from .drizzle_library import RIM, add_image, padding
 from .drizzle_tiles import Tile, place_tiles, window_of
 from .grid import Grid
 from .pixmap import GridMap, PixelMap
@@ -22,8 +22,6 @@ from .pixmap import GridMap, PixelMap
 KERNELS = ("square", "point", "turbo", "gaussian", "lanczos2", "lanczos3")
 #: Output pixels with less weight than this part of a fully covered one count as not covered.
 SLIVER = 1e-6
-#: Pixels of no weight round the input of the drizzle library, which loses the outermost two at times.
-LIBRARY_RIM = 4
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Drizzle:
         pixel_ratio = pixmap.on_grid(self.grid).pixel_ratio
         if not np.isfinite(pixel_ratio):  # behind the tangent plane
             return None
-        pad = 8 + 4 * int(np.ceil(np.sqrt(pixel_ratio)))  # lanczos3 reaches 3 detector pixels
+        pad = padding(pixel_ratio)
         gridmap = pixmap.on_grid(self.grid.padded(pad))
         window = gridmap.window()
         return window and Placement(window, pixel_ratio, gridmap, pad=pad)
@@ -224,10 +222,8 @@ class Drizzle:
 
     def _add_library(self, placement, planes, context, bit, threshold) -> tuple[int, int]:
         """Add one exposure by the drizzle library, within the part of the padded grid it falls in."""
-        from drizzle.resample import Drizzle as Library
-
         y0, y1, x0, x1 = placement.window
-        pad, padded, rim = placement.pad, placement.gridmap.grid, LIBRARY_RIM
+        pad, padded, rim = placement.pad, placement.gridmap.grid, RIM
         x, y = placement.gridmap.forward(
             np.arange(x0 - rim, x1 + rim), np.arange(y0 - rim, y1 + rim)
         )
@@ -249,18 +245,15 @@ class Drizzle:
         for p in range(len(self.sums)):
             if p == self.weight_plane and covered is not None:
                 continue
-            library = Library(self.kernel, out_shape=(gy1 - gy0, gx1 - gx0), disable_ctx=True)
-            with warnings.catch_warnings():
-                # "does not conserve flux": means over weights are no fluxes
-                warnings.filterwarnings("ignore", message="Kernel")
-                library.add_image(
-                    _ratio(np.pad(planes[..., p], rim), weights),
-                    exptime=1.0,
-                    pixmap=pixmap,
-                    weight_map=weights,
-                    pixfrac=1.0 if self.kernel.startswith("lanczos") else self.pixfrac,
-                    pixel_scale_ratio=placement.pixel_ratio**-0.5,
-                )
+            library = add_image(
+                _ratio(np.pad(planes[..., p], rim), weights),
+                weights,
+                pixmap,
+                (gy1 - gy0, gx1 - gx0),
+                placement.pixel_ratio,
+                kernel=self.kernel,
+                pixfrac=self.pixfrac,
+            )
             total = library.out_wht[ty0:ty1, tx0:tx1]
             if covered is None:
                 covered = total > threshold

@@ -1,0 +1,77 @@
+"""One call of the STScI drizzle library, for every kernel and pixfrac, in the conventions of `drizzling`."""
+
+import warnings
+
+import numpy as np
+
+#: Pixels of no weight round the input of the library, which loses the outermost two at times.
+RIM = 4
+
+
+def padding(pixel_ratio: float) -> int:
+    """Pixels to add round an output grid: near a border that the input crosses the library misweights."""
+    return 8 + 4 * int(np.ceil(np.sqrt(pixel_ratio)))  # lanczos3 reaches 3 detector pixels
+
+
+def add_image(
+    data: np.ndarray,
+    weights: np.ndarray,
+    pixmap: np.ndarray,
+    shape: tuple[int, int],
+    pixel_ratio: float,
+    *,
+    kernel: str,
+    pixfrac: float,
+    variance: np.ndarray | None = None,
+    dq: np.ndarray | None = None,
+):
+    """
+    Drizzle one image on an empty output.
+
+    Parameters
+    ----------
+    data, weights : (ny, nx) float32 arrays
+        Image and weights, with a rim of no weight.
+    pixmap : (ny, nx, 2) float64 array
+        Output positions (x, y) of the pixels.
+    shape : tuple of int
+        (rows, columns) of the output.
+    pixel_ratio : float
+        Area of a detector pixel in output pixels.
+    kernel : str
+        One of `drizzling.KERNELS`.
+    pixfrac : float
+        Linear size of the drop over that of the detector pixel; the lanczos kernels do without.
+    variance : (ny, nx) float32 array, optional
+        Drizzled with the squares of the weights.
+    dq : (ny, nx) uint32 array, optional
+        Flags of the pixels.
+
+    Returns
+    -------
+    drizzle.resample.Drizzle
+        With a = the kernel's share, which sums to 1 over the output: `out_wht` = sum(a w), `out_img` =
+        sum(a w d) / sum(a w), `out_img2` = sum(a^2 w^2 v) / sum(a w)^2, and `out_dq`, the flags of all
+        pixels of positive weight in it.
+    """
+    from drizzle.resample import Drizzle
+
+    lanczos = kernel.startswith("lanczos")
+    squares = {} if variance is None else {"data2": variance}
+    made = Drizzle(kernel, out_shape=shape, disable_ctx=True)
+    with warnings.catch_warnings():
+        # "does not conserve flux": means over weights are no fluxes
+        warnings.filterwarnings("ignore", message="Kernel")
+        made.add_image(
+            data,
+            exptime=1.0,
+            pixmap=pixmap,
+            weight_map=weights,
+            # the library's lanczos shares sum to the area of a detector pixel
+            wht_scale=1 / pixel_ratio if lanczos else 1.0,
+            pixfrac=1.0 if lanczos else pixfrac,
+            pixel_scale_ratio=pixel_ratio**-0.5,
+            dq=dq,
+            **squares,
+        )
+    return made
