@@ -24,7 +24,8 @@ with reported(snakemake.log[0]):
     steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
     provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
-    uses = {"members": [use.to_tree() for use in coadd.members], "sky_groups": sky["groups"]}
+    uses = {"members": [use.to_tree() for use in coadd.members], "noise": coadd.noise}
+    uses["sky_groups"] = sky["groups"]
     product.write_model(snakemake.output[0], model, provenance, uses)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

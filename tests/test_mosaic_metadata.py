@@ -9,11 +9,20 @@ from romosaic import mosaic_model as mosaic
 from romosaic import product
 from romosaic.config import load
 from romosaic.grid import Grid
+from romosaic.pixel_noise import describe
 from romosaic.pixmap import PixelMap
 from romosaic.resample import Coadd
 
 DETECTOR = Grid(30.0, -20.0, 19.5, 19.5, 0.11 / 3600, 40, 40, 25.0)
 GRID = Grid(30.0, -20.0, 30.0, 25.0, 0.055 / 3600, 61, 51)
+NOISE = {
+    "var": "one",
+    "pixel_var": "other",
+    "pixel_factor": 0.18,
+    "pixel_factor_range": [0.17, 0.19],
+    "aperture_factor": "1 - 0.40 p / r",
+    "detector_pixel": 0.11,
+}
 
 
 def member(number=1, **changes):
@@ -57,7 +66,10 @@ def member(number=1, **changes):
             node = node[section]
         node[last] = value
     return SimpleNamespace(
-        name=f"exposure{number}", meta=meta, pixmap=PixelMap.fit(DETECTOR.to_sky, (40, 40))
+        name=f"exposure{number}",
+        meta=meta,
+        file_date="2027-06-02 10:00:00.000",
+        pixmap=PixelMap.fit(DETECTOR.to_sky, (40, 40)),
     )
 
 
@@ -67,7 +79,8 @@ def coadd(weight=1.0, fill=np.nan):
     data = np.where(weights > 0, np.linspace(0, 1, weights.size).reshape(shape), fill)
     planes = dict.fromkeys(("data", "err", "var_rnoise", "var_poisson"), data.astype(np.float32))
     context = np.ones((1, *shape), np.uint32)
-    return Coadd(**planes, weight=weights, context=context, exposure_time=9, max_exposure_time=20)
+    times = {"exposure_time": 9, "max_exposure_time": 20}
+    return Coadd(**planes, weight=weights, context=context, noise=NOISE, **times)
 
 
 def built(
@@ -150,8 +163,8 @@ def test_exposures_of_one_pointing_count_once(pair):
     [
         ("r00001_r7_full_135p90x51y67_f158", {"data_release_id": "r7"}, "r7_full_coadd", "full"),
         ("r00001_p_p01001_x_f158", {"data_release_id": "p"}, "p_pass_coadd", "p01001"),
-        ("my_finest_field", {}, "p_user_coadd", None),
-        ("my_view", {"data_release_id": None}, "p_user_coadd", None),
+        ("my_finest_field", {}, "p_user_coadd", "v01001001001001"),
+        ("my_view", {"data_release_id": None}, "p_user_coadd", "v01001001001001"),
     ],
 )
 def test_product_type_and_grouping(pair, name, header, product_type, grouping):
@@ -180,15 +193,58 @@ def test_pixel_scale_ratio_is_output_over_input(pair):
 
 def test_tables_have_a_row_per_member(pair):
     tables = built(*pair).meta.individual_image_meta
-    sections = {"basic", "exposure", "instrument", "observation", "program", "wcsinfo"}
+    sections = {"basic", "cal_step", "exposure", "instrument", "observation", "program", "wcsinfo"}
     assert set(tables) == {*sections, "background"}
     assert {len(table) for table in tables.values()} == {2}
     basic = tables["basic"]
-    assert basic.colnames == ["origin", "prd_version", "filename"]
+    assert basic.colnames == ["origin", "prd_version", "filename", "file_date"]
     assert basic["filename"].tolist() == ["exposure1_cal.asdf", "exposure2_cal.asdf"]
     assert tables["exposure"]["nresultants"].tolist() == [6, 7]
     assert tables["exposure"]["read_pattern"][0] == "[[1], [2, 3]]"
     assert tables["wcsinfo"]["v2_ref"].tolist() == [11.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("r00001_p_v01002003004005_135p90x51y67_f158", ("visit", "v01002003004005")),
+        ("r00001_r2_d01002003_135p90x51y67_f158", ("daily", "d01002003")),
+        ("r00001_p_p01002_135p90x51y67_f158", ("pass", "p01002")),
+        ("r00001_p_full_135p90x51y67_f158", ("full", "full")),
+        ("r00001_p_user_135p90x51y67_f158", ("user", "user")),
+        ("my_nice_field", ("user", None)),
+        ("a_b_vision", ("user", None)),
+        ("mosaic", ("user", None)),
+    ],
+)
+def test_group_of_a_name(name, expected):
+    assert mosaic.group_of(name) == expected
+
+
+def test_grouping_of_members_of_several_visits_is_unknown(pair):
+    other = member(2, observation__visit=2)
+    assert built(pair[0], other).meta.observation.exposure_grouping is None
+
+
+def test_steps_of_members_are_those_of_the_image_and_those_taken_since(pair):
+    steps = {"photom": "COMPLETE", "skymatch": "INCOMPLETE", "outlier_detection": "INCOMPLETE"}
+    members = [member(n, cal_step=steps) for n in (1, 2)]
+    sky = [
+        {"level": 0.3, "status": "COMPLETE", "subtracted": False},
+        {"level": 0.0, "status": "SKIPPED", "subtracted": False},
+    ]
+    table = built(*members, sky=sky).meta.individual_image_meta["cal_step"]
+    assert set(table.colnames) == {*steps, "flux"}
+    assert table["photom"].tolist() == table["flux"].tolist() == ["COMPLETE"] * 2
+    assert table["skymatch"].tolist() == ["COMPLETE", "SKIPPED"]
+    assert table["outlier_detection"].tolist() == ["COMPLETE"] * 2
+
+
+def test_logs_tell_the_variances_and_those_of_the_members_are_kept(pair):
+    model = built(*pair)
+    assert list(model.meta.cal_logs) == describe(NOISE)
+    assert len(model.meta.cal_logs) == 3
+    assert model["individual_image_cal_logs"] == [["a line"], ["a line"]]
 
 
 def test_background_has_the_levels_and_how_they_were_found(pair):

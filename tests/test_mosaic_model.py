@@ -208,23 +208,6 @@ def test_member_table_of_values_that_some_or_all_members_lack():
     assert mosaic.member_table([{"a": None}, {}]).colnames == []
 
 
-@pytest.mark.parametrize(
-    "name, expected",
-    [
-        ("r00001_p_v01002003004005_135p90x51y67_f158", ("visit", "v01002003004005")),
-        ("r00001_r2_d01002003_135p90x51y67_f158", ("daily", "d01002003")),
-        ("r00001_p_p01002_135p90x51y67_f158", ("pass", "p01002")),
-        ("r00001_p_full_135p90x51y67_f158", ("full", "full")),
-        ("r00001_p_user_135p90x51y67_f158", ("user", "user")),
-        ("my_nice_field", ("user", None)),
-        ("a_b_vision", ("user", None)),
-        ("mosaic", ("user", None)),
-    ],
-)
-def test_group_of_a_name(name, expected):
-    assert mosaic.group_of(name) == expected
-
-
 # ---- the whole model ----
 
 
@@ -259,7 +242,14 @@ def fake_coadd(shape=(50, 70), covered=0.5, **changes):
         plane = np.abs(rng.normal(1, 0.1, shape)).astype(np.float32)
         planes[name] = np.where(weight > 0, plane, np.float32(np.nan))
     context = np.where(weight > 0, 7, 0).astype(np.uint32)[None]
-    fields = {**planes, "weight": weight, "context": context, "exposure_time": 200.5}
+    noise = dict.fromkeys(("var", "pixel_var", "pixel_factor", "aperture_factor"))
+    fields = {
+        **planes,
+        "weight": weight,
+        "context": context,
+        "exposure_time": 200.5,
+        "noise": noise,
+    }
     return Coadd(**fields | {"max_exposure_time": 417.45} | changes)
 
 
@@ -339,6 +329,7 @@ def test_metadata(written, members):
     assert resample == {
         "good_bits": "~DO_NOT_USE",
         "pixfrac": 1.0,
+        "pixmap_stepsize": 1,
         "pointings": 3,
         "members": [f"{member.name}_cal.asdf" for member in members],
         "weight_type": "ivm",
@@ -363,3 +354,37 @@ def test_equal_values_are_kept_and_others_are_none(written):
 
 def test_one_member_keeps_its_exposure_number(members):
     assert build(members[1:2], levels=[0.0]).meta.observation.exposure == 2
+
+
+@pytest.fixture(scope="module")
+def given(survey):
+    """Metadata of the members' Level-2 files."""
+    opened = [rdm.open(survey.paths[name]) for name in survey.names[:3]]
+    yield [model.meta for model in opened]
+    for model in opened:
+        model.close()
+
+
+def test_tables_have_every_value_of_the_members(written, given):
+    sections = rdm.get_latest_schema(
+        "asdf://stsci.edu/datamodels/roman/schemas/meta/individual_image_meta"
+    )[1]["properties"]
+    tables = written.meta.individual_image_meta
+    for section in set(sections) & set(given[0]):
+        known = {key for meta in given for key, value in meta[section].items() if value is not None}
+        assert known <= set(tables[section].colnames), section
+    basic = tables["basic"]
+    plain = {key for key, value in given[0].items() if isinstance(value, str)}
+    assert set(basic.colnames) == plain | {"file_date"}
+    assert basic["file_date"].tolist() == [str(meta.file_date) for meta in given]
+
+
+def test_what_members_agree_on_is_known(written, given):
+    n_common = 0
+    for section in ("observation", "program", "instrument"):
+        for key, value in written.meta[section].items():
+            values = [meta[section].get(key) for meta in given]
+            if values[0] not in (None, "?", -999999) and values.count(values[0]) == 3:
+                assert str(value).lstrip("0") == str(values[0]).lstrip("0"), key
+                n_common += 1
+    assert n_common > 8

@@ -17,7 +17,8 @@ from drizzle_scene import (
 )
 from romosaic.dq import FLAGS
 from romosaic.errors import ExposureError
-from romosaic.resample import MemberUse, exposure_time_map, exposure_weights, resample
+from romosaic.resample import MemberUse, exposure_time_map, resample
+from romosaic.weights import exposure_weights
 
 VARIANCE = 0.01
 
@@ -129,7 +130,7 @@ def test_an_exposure_without_a_weight_is_named(kind, what, value):
 
 
 def test_unknown_weight_type_is_refused():
-    with pytest.raises(ValueError, match="ivm, exptime, none"):
+    with pytest.raises(ValueError, match="ivm, ivm-block, exptime"):
         coadd([exposure()], grid(50), weight_type="error")
 
 

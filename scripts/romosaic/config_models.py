@@ -215,7 +215,7 @@ class Flux(Section):
 
 
 class Resample(RegularGrids):
-    """The mosaic: data, weights, variances and context on the output grid."""
+    """The mosaic: data, weights, variances and context. Pixel maps are exact: no pixmap_stepsize, no _order."""
 
     kernel: Literal["square", "point", "turbo", "gaussian", "lanczos2", "lanczos3"] = key(
         "square",
@@ -225,13 +225,18 @@ class Resample(RegularGrids):
         1.0, "Side of a drop as a fraction of the input pixel; 1 with the lanczos kernels."
     )
     fillval: Fill = key("NaN", "Value of pixels that no member covers.", unit="MJy/sr")
-    weight_type: Literal["ivm", "exptime", "none"] = key(
+    weight_type: Literal["ivm", "ivm-block", "exptime", "none", "ivm-sky", "ivm-pixel"] = key(
         "ivm",
-        "Weight of a member: ivm: inverse variance of its sky; exptime: its exposure time; "
-        "none: 1.",
+        "Weight of a member: ivm: inverse variance of its sky; ivm-block: the same by blocks of its "
+        "detector; exptime: its exposure time; none: 1. Of each pixel: ivm-sky: inverse variance "
+        "scaled to the sky, as in romancal; ivm-pixel: 1 / var_rnoise, romancal's ivm, which makes "
+        "stars up to 8 % fainter.",
     )
     good_bits: Bits = key("~DO_NOT_USE", "DQ bits that a good pixel may have.", allowed=BITS)
     include_var_flat: Flag = key(False, "Write the variance of the flat field, too.")
+    propagate_dq: Flag = key(
+        False, "Write dq, too: the flags of all pixels that contribute, joined bit by bit."
+    )
     engine: Literal["auto", "tiled", "drizzle"] = key(
         "auto",
         "tiled: this project's kernel (square, pixfrac 1 only); drizzle: the drizzle library; auto: "

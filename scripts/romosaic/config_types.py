@@ -243,6 +243,8 @@ def _fill(value: Any) -> float | str:
         return "NaN"
     if isinstance(value, float) and math.isnan(value):
         return "NaN"  # not a JSON number, and not equal to itself: Snakemake would rerun for ever
+    if isinstance(value, str) and value.strip().lower() == "indef":
+        return 0.0  # as romancal reads it
     return _real(value)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from . import __version__
 from .grid import Grid, east_north
 from .names import SUFFIX
+from .pixel_noise import describe
 
 if TYPE_CHECKING:
     from .flux_file import FluxExposure
@@ -44,6 +45,7 @@ _TABLES = (
     "program",
     "rcs",
     "ref_file",
+    "source_catalog",
     "velocity_aberration",
     "visit",
     "wcsinfo",
@@ -227,20 +229,24 @@ def mosaic_model(
     import roman_datamodels.datamodels as rdm
 
     model = rdm.MosaicModel.create_minimal()
-    for name in ("data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat"):
+    for name in ("data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat", "dq"):
         if (array := getattr(coadd, name)) is not None:
             model[name] = array
     meta, metas = model.meta, [member.meta for member in members]
     _blend(meta, metas)
     _name(meta, association)
     meta.coadd_info.update(_times(metas, coadd))
-    meta.cal_step = _steps(sky, outliers)
+    meta.cal_step = _steps(sky, outliers["status"])
+    meta.cal_logs = describe(coadd.noise)
     meta.resample = _resample(members, metas, grid, parameters)
     meta.statistics = _statistics(coadd)
     meta.wcs = grid_wcs(grid)
     meta.wcsinfo = wcsinfo(grid)
-    meta.individual_image_meta = _tables(members, metas)
+    steps = [_steps([row], outliers["status"]) for row in sky]
+    meta.individual_image_meta = _tables(members, metas, steps)
     meta.individual_image_meta["background"] = _background(sky, skymethod)
+    if logs := [list(m["cal_logs"]) for m in metas if m.get("cal_logs")]:
+        model["individual_image_cal_logs"] = logs
     return model
 
 
@@ -251,19 +257,28 @@ def _name(meta, association: dict) -> None:
     meta.calibration_software_name = "romosaic"
     meta.calibration_software_version = __version__
     meta.product_type = f"{release or 'p'}_{kind}_coadd"
-    meta.observation["exposure_grouping"] = label
+    meta.observation["exposure_grouping"] = label or _visit(meta.observation)
     meta.association = {"name": f"{product}_asn.json"}
     if release:
         meta.data_release_id = str(release)
-    meta.cal_logs = []
 
 
-def _steps(sky: Sequence[dict], outliers: dict) -> dict:
+def _visit(observation) -> str | None:
+    """Label of the one visit of all members, as in the names of visit products; None if there are several."""
+    widths = {"execution_plan": 2, "pass": 3, "segment": 3, "observation": 3, "visit": 3}
+    numbers = [observation[key] for key in widths]
+    if None in numbers:
+        return None
+    parts = (f"{n:0{width}d}" for n, width in zip(numbers, widths.values(), strict=True))
+    return "v" + "".join(parts)
+
+
+def _steps(sky: Sequence[dict], outlier_detection: str) -> dict:
     matched = any(row["status"] == "COMPLETE" for row in sky)
     return {
         "flux": "COMPLETE",
         "skymatch": "COMPLETE" if matched else "SKIPPED",
-        "outlier_detection": outliers["status"],
+        "outlier_detection": outlier_detection,
         "resample": "COMPLETE",
     }
 
@@ -276,6 +291,7 @@ def _resample(
         "good_bits": str(parameters["good_bits"]),
         "pixel_scale_ratio": float(1 / np.sqrt(np.median(areas))),
         "pixfrac": float(parameters["pixfrac"]),
+        "pixmap_stepsize": 1,  # the map holds at every pixel
         "pointings": len({m["observation"].get("observation_id") for m in metas}),
         "members": [member.name + SUFFIX for member in members],
         "weight_type": str(parameters["weight_type"]),
@@ -340,17 +356,22 @@ def _statistics(coadd: "Coadd") -> dict:
     }
 
 
-def _tables(members: Sequence["FluxExposure"], metas: list[dict]) -> dict:
-    """One table per section of the members' metadata, one row per member."""
+def _tables(members: Sequence["FluxExposure"], metas: list[dict], steps: list[dict]) -> dict:
+    """One table per section of the members' metadata, one row per member; `steps` taken since count, too."""
     basic = [
         {key: value for key, value in m.items() if not isinstance(value, dict | list)}
         for m in metas
     ]
     for row, member in zip(basic, members, strict=True):
-        row["filename"] = member.name + SUFFIX
+        row |= {"filename": member.name + SUFFIX, "file_date": member.file_date}
     tables = {"basic": member_table(basic)}
     for section in _TABLES:
         rows = [m.get(section) if isinstance(m.get(section), dict) else {} for m in metas]
+        if section == "cal_step":
+            rows = [
+                row | {step: state for step, state in taken.items() if step != "resample"}
+                for row, taken in zip(rows, steps, strict=True)
+            ]
         table = member_table(rows)
         if table.colnames:
             tables[section] = table

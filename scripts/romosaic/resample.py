@@ -6,10 +6,10 @@ area over the area of the detector pixel, each detector pixel's a sum to 1 over 
 
     weight = sum(a w)        data = sum(a w d) / sum(a w)        var_* = sum(a w^2 v_*) / sum(a w)^2
 
-The weight w is one number per exposure: it never follows the signal, so that star cores keep their weight.
-Neighbouring output pixels share detector pixels and are correlated; `var_*` and `err` are scaled such that
-variances of the pixels of a large area add up to the variance of its sum. The scatter of single
-pixels is smaller.
+The weight w does not follow the signal, so that star cores keep their weight (`weights` tells the types, and
+the exceptions). Neighbouring output pixels share detector pixels and are correlated; `var_*` and `err` are
+scaled such that variances of the pixels of a large area add up to the variance of its sum. The scatter of
+single pixels is smaller: `pixel_noise` says by how much.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .dq import bad_mask
+from .drizzle_dq import DqSum
 from .drizzling import Drizzle, in_threads
 from .errors import ExposureError
 from .grid import Grid
 from .halves import from_half
+from .pixel_noise import noise_factors
 from .resample_kernels import exposure_times, fill_planes, finish_rows
+from .weights import exposure_weights, pixel_weights
 
-WEIGHT_TYPES = ("ivm", "exptime", "none")
 #: Rows that are prepared or finished in one go.
 BAND = 256
 
@@ -43,7 +45,7 @@ class MemberUse:
     level : float
         Sky level subtracted, MJy/sr.
     weight : float
-        Weight of its good pixels.
+        Weight of its good pixels; of ordinary ones, where they differ.
     window : tuple of int or None
         Part (y0, y1, x0, x1) of the detector that was read.
     n_bad, n_flagged : int
@@ -91,10 +93,14 @@ class Coadd:
         MJy^2/sr^2, scaled for sums over areas; NaN where nothing is covered.
     var_flat : array or None
         The same of the flat field, if asked for.
+    dq : (ny, nx) uint32 array or None
+        Flags of all detector pixels that contribute, if asked for.
     exposure_time, max_exposure_time : float
         Mean over the covered pixels, and largest, s; 0 if nothing is covered.
     members : list of MemberUse
         In the order of the context bits.
+    noise : dict
+        Noise of single pixels and apertures over that of large areas: see `pixel_noise.noise_factors`.
     """
 
     data: np.ndarray
@@ -104,9 +110,11 @@ class Coadd:
     var_rnoise: np.ndarray
     var_poisson: np.ndarray
     var_flat: np.ndarray | None = None
+    dq: np.ndarray | None = None
     exposure_time: float = 0.0
     max_exposure_time: float = 0.0
     members: list[MemberUse] = field(default_factory=list)
+    noise: dict = field(default_factory=dict)
 
 
 def resample(
@@ -123,8 +131,9 @@ def resample(
     Parameters
     ----------
     members : sequence of FluxExposure
-        Or anything with name, shape, data, dq, var_rnoise, var_poisson, var_flat, sky_variance,
-        exposure_time and pixmap. Only the windows that fall in the grid are read.
+        Or anything with name, shape, data, dq, var_rnoise, var_poisson, var_flat, sky_variance, exposure_time,
+        effective_exposure_time and pixmap, and what its weights need (see `weights.pixel_weights`). Only the
+        windows that fall in the grid are read.
     levels : sequence of float
         Sky level of each exposure, MJy/sr, subtracted.
     flagged : sequence of integer arrays or None
@@ -154,58 +163,19 @@ def resample(
     # A power of two: scaling keeps every digit, so that cells with other members get the same bits.
     unit = 2.0 ** np.round(np.median(np.log2(weights))) if len(weights) else 1.0
     names = ["var_rnoise", "var_poisson"] + ["var_flat"] * bool(parameters["include_var_flat"])
+    kernel = {key: parameters[key] for key in ("kernel", "pixfrac")}
     drizzle = Drizzle(
-        grid,
-        2 + len(names),
-        len(members),
-        threads=threads,
-        **{key: parameters[key] for key in ("kernel", "pixfrac", "engine")},
+        grid, 2 + len(names), len(members), threads=threads, engine=parameters["engine"], **kernel
     )
-    reader = _Reader(names, parameters["good_bits"], threads)
+    dq = DqSum(grid, **kernel) if parameters["propagate_dq"] else None
+    reader = _Reader(names, parameters, unit, threads)
     given = enumerate(zip(members, weights, levels, flagged, strict=True))
-    uses = [_add(drizzle, reader, number, *member, unit) for number, member in given]
+    uses = [_add(drizzle, dq, reader, number, *member) for number, member in given]
     del reader  # and its planes, before the arrays of the result are made
-    return _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
-
-
-def exposure_weights(members: Sequence, weight_type: str) -> np.ndarray:
-    """
-    Weight of each exposure: one number, whatever the signal of its pixels.
-
-    Parameters
-    ----------
-    members : sequence of FluxExposure
-        Their `sky_variance` and `exposure_time` are looked at.
-    weight_type : {"ivm", "exptime", "none"}
-        ivm: 1 / variance of the sky pixels (sr^2/MJy^2); exptime: exposure time (s); none: 1.
-
-    Returns
-    -------
-    (n,) float64 array
-
-    Raises
-    ------
-    ExposureError
-        The variance or the exposure time is not a positive number.
-    ValueError
-        Unknown weight type.
-    """
-    if weight_type not in WEIGHT_TYPES:
-        raise ValueError(f"weight_type is one of {', '.join(WEIGHT_TYPES)}, not {weight_type!r}")
-    weights = np.ones(len(members))
-    if weight_type == "none":
-        return weights
-    what = "sky_variance" if weight_type == "ivm" else "exposure_time"
-    for i, member in enumerate(members):
-        value = float(getattr(member, what))
-        if not (np.isfinite(value) and value > 0):
-            raise ExposureError(
-                member.name,
-                f"cannot be weighted by {weight_type}: its {what.replace('_', ' ')} is {value}",
-                "leave it out, or choose another weight_type",
-            )
-        weights[i] = 1 / value if weight_type == "ivm" else value
-    return weights
+    coadd = _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
+    coadd.noise = noise_factors(members, weights, coadd.context, grid, parameters)
+    coadd.dq = None if dq is None else dq.dq
+    return coadd
 
 
 def exposure_time_map(context: np.ndarray, times: Sequence[float]) -> np.ndarray:
@@ -231,8 +201,9 @@ def exposure_time_map(context: np.ndarray, times: Sequence[float]) -> np.ndarray
 class _Reader:
     """Reads windows of exposures into one array that is used again for the next exposure."""
 
-    def __init__(self, names: list[str], good_bits: str | int | None, threads: int) -> None:
-        self.names, self.good_bits, self.threads = names, good_bits, threads
+    def __init__(self, names: list[str], parameters: Mapping, unit: float, threads: int) -> None:
+        self.names, self.unit, self.threads = names, unit, threads
+        self.good_bits, self.weight_type = parameters["good_bits"], parameters["weight_type"]
         self.scratch = np.empty(0, np.float32)
 
     def planes(self, member, window, level, flags, weight) -> tuple[np.ndarray, int, int]:
@@ -255,6 +226,7 @@ class _Reader:
         # Maps of this call alone: its pages and its open files end with it.
         data, dq = member.data, member.dq
         variances = [getattr(member, name) for name in self.names]
+        weigh = pixel_weights(member, self.weight_type, weight, self.unit)
 
         def band(start: int) -> tuple[int, int]:
             rows = slice(y0 + start, min(y0 + start + BAND, y1))
@@ -265,14 +237,10 @@ class _Reader:
             bad[outliers[0][low:high] - rows.start, outliers[1][low:high] - x0] = True
             n_flagged = np.count_nonzero(bad) - n_before
             pixels = np.array(data[part], np.float32)
-            n_good = fill_planes(
-                pixels,
-                bad,
-                tuple(_variance(plane, part, bad.shape) for plane in variances),
-                level,
-                weight,
-                planes[start : start + BAND],
-            )
+            parts = tuple(_variance(plane, part, bad.shape) for plane in variances)
+            weights = weigh(part, pixels, *parts[:2])
+            out = planes[start : start + BAND]
+            n_good = fill_planes(pixels, bad, parts, level, weights, out)
             return bad.size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
@@ -305,18 +273,23 @@ def _outliers(member, flags, window) -> tuple[np.ndarray, np.ndarray]:
     return y[inside], x[inside]
 
 
-def _add(drizzle: Drizzle, reader: _Reader, number: int, member, weight, level, flags, unit):
+def _add(drizzle: Drizzle, dq: DqSum | None, reader, number: int, member, weight, level, flags):
     """Add one exposure; return its `MemberUse`."""
     use = {"exposure": member.name, "level": float(level), "weight": float(weight)}
     placement = drizzle.place(member.pixmap)
     if placement is None:
         return MemberUse(status="OUTSIDE", **use)
-    planes, n_bad, n_flagged = reader.planes(member, placement.window, level, flags, weight / unit)
-    n_used, n_covered = drizzle.add(number, placement, planes, weight / unit)
-    status = "USED" if n_covered else "OUTSIDE" if planes[..., 1].any() else "NO_GOOD_PIXELS"
+    y0, y1, x0, x1 = window = placement.window
+    planes, n_bad, n_flagged = reader.planes(member, window, level, flags, weight)
+    n_used, n_covered = drizzle.add(number, placement, planes, weight / reader.unit)
+    good = planes[..., 1] > 0
+    status = "USED" if n_covered else "OUTSIDE" if good.any() else "NO_GOOD_PIXELS"
+    if dq is not None and n_covered:
+        covered = drizzle.context[number // 32] & np.uint32(1 << (number % 32)) != 0
+        dq.add(member.pixmap, window, np.array(member.dq[y0:y1, x0:x1], np.uint32), good, covered)
     return MemberUse(
         status=status,
-        window=placement.window,
+        window=window,
         n_bad=n_bad,
         n_flagged=n_flagged,
         n_used=n_used,
@@ -329,9 +302,9 @@ def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int)
     """Turn the sums into means, variances and weights, in place."""
     data, weight, *variances = drizzle.sums
     err = np.empty_like(data)
-    fill = np.float32("nan" if fillval in (None, "INDEF") else fillval)
+    fill = np.float32(fillval)
     variances = tuple(variances)
-    times = np.array([float(member.exposure_time) for member in members])
+    times = np.array([float(member.effective_exposure_time) for member in members])
 
     def band(start: int) -> tuple[int, float]:
         rows = slice(start, start + BAND)

@@ -5,7 +5,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def fill_planes(data, bad, variances, level, weight, out):
+def fill_planes(data, bad, variances, level, weights, out):
     """
     Write the planes of a detector window that are to be drizzled.
 
@@ -19,8 +19,9 @@ def fill_planes(data, bad, variances, level, weight, out):
         MJy^2/sr^2.
     level : float
         Subtracted from the data, MJy/sr.
-    weight : float
-        Weight of the good pixels, in a unit that makes it about 1.
+    weights : (ny, nx) or (1, nx) float32 array
+        Weights of the good pixels, of each or of each column, in a unit that makes them about 1. What is no
+        positive number makes a pixel bad.
     out : (ny, nx, 2 + n) float32 array
         weight (data - level), weight, weight^2 variance, ...; all zero in bad pixels.
 
@@ -33,8 +34,10 @@ def fill_planes(data, bad, variances, level, weight, out):
     keep = np.empty(data.shape[1], np.float32)
     for y in range(data.shape[0]):
         row = data[y]
+        given = weights[y] if weights.shape[0] > 1 else weights[0]
         for x in range(row.size):
-            keep[x] = weight if np.isfinite(row[x]) and not bad[y, x] else 0.0
+            fit = np.isfinite(row[x]) and not bad[y, x] and 0.0 < given[x] < np.inf
+            keep[x] = given[x] if fit else 0.0
         for v in variances:
             plane = v[y]
             for x in range(row.size):
