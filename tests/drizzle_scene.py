@@ -154,14 +154,17 @@ def area(polygon) -> float:
     return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) if len(polygon) else 0.0
 
 
-def exact_sums(pixmap, planes, output, power=1) -> np.ndarray:
+def exact_sums(pixmap, planes, output, power=1, pixfrac=1.0) -> np.ndarray:
     """Sum of (overlap / pixel area)^power * plane by clipping detector pixels with every output pixel."""
     ny, nx = pixmap.shape
-    x, y = pixmap.on_grid(output).forward(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
+    half = np.array([-0.5, 0.5]) * pixfrac
+    ends = ((np.arange(n)[:, None] + half).ravel() for n in (nx, ny))
+    x, y = pixmap.on_grid(output).forward(*ends)
     corners = np.stack([x, y], axis=-1)
     sums = np.zeros((planes.shape[2], output.ny, output.nx))
     for j, i in np.ndindex(ny, nx):
-        quad = corners[[j, j, j + 1, j + 1], [i, i + 1, i + 1, i]]
+        rows, columns = [2 * j, 2 * j, 2 * j + 1, 2 * j + 1], [2 * i, 2 * i + 1, 2 * i + 1, 2 * i]
+        quad = corners[rows, columns]
         low = np.maximum(np.floor(quad.min(axis=0) + 0.5).astype(int), 0)
         high = np.minimum(np.ceil(quad.max(axis=0) + 0.5).astype(int), (output.nx, output.ny))
         for row in range(low[1], high[1]):

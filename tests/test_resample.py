@@ -45,6 +45,7 @@ def test_constant_brightness_stays_constant_on_a_bent_detector(engine):
 
 @pytest.mark.parametrize("place", [(100.0, 110.0), (150.0, 150.0), (205.0, 170.0), (140.0, 205.0)])
 def test_flux_of_a_star_is_the_same_all_over_a_bent_detector(place):
+    """A star moved over a distorted detector: intensities are not rescaled by area (rc#1637, st#352)."""
     pixmap = detector((90, 90), bend=6.0, roll=35.0)
     made = coadd([exposure(data=star(pixmap, *place), pixmap=pixmap)], grid(300))
     x, y = np.meshgrid(np.arange(300), np.arange(300))
@@ -60,13 +61,16 @@ def test_levels_are_subtracted():
 
 
 def test_engines_make_the_same_coadd():
+    """Data to 1e-6 and weight to 1e-5 where 0.3 +- 0.1 is measured: differences to 3e-7 MJy/sr."""
     members = [noisy(str(i), i, roll=31.0 * i, at=(20.0 * i, -10.0)) for i in range(3)]
     ours, library = (coadd(members, grid(180), engine=e) for e in ("tiled", "drizzle"))
     assert np.array_equal(ours.context, library.context)
-    full = ours.weight > 0.5 * ours.weight.max()
+    covered = ours.weight > 0
+    assert np.array_equal(covered, library.weight > 0)
     for name in ("data", "err", "weight", "var_rnoise", "var_poisson"):
-        a, b = getattr(ours, name)[full], getattr(library, name)[full]
-        assert np.allclose(a, b, rtol=2e-5, atol=2e-6), name
+        a, b = getattr(ours, name)[covered], getattr(library, name)[covered]
+        # noise of either sign: what is relative to the data is so to the pixels they are means of
+        assert np.allclose(a, b, rtol=1e-6, atol=3e-7 if name == "data" else 0), name
 
 
 @pytest.mark.parametrize("kernel", ["point", "turbo", "gaussian", "lanczos3"])
@@ -81,6 +85,7 @@ def test_other_kernels_make_valid_coadds(kernel):
 
 
 def test_output_smaller_than_input_has_no_holes():
+    """Chunks were missing (dz#104), and border pixels of a cell that the input runs over."""
     made = coadd([exposure(shape=(300, 300), roll=30.0)], grid(40))
     assert np.allclose(made.data, 1.0, rtol=1e-6)
     assert np.allclose(made.weight, 0.25 / VARIANCE, rtol=1e-5)
@@ -139,6 +144,7 @@ def test_unknown_weight_type_is_refused():
 
 @pytest.mark.parametrize("n", [1, 32, 33, 70])
 def test_context_of_any_number_of_members(n):
+    """More than 32 and more than 64 members: context planes were wrong (dz#69, rc#1355)."""
     # every member covers its own place and one place that all share
     shape = (12, 12)
     members = [
@@ -166,6 +172,7 @@ def test_context_of_any_number_of_members(n):
 
 
 def test_mean_exposure_time_keeps_its_digits():
+    """The exposure-time mean needs float64 (rc#1672)."""
     # a float32 sum of so many pixels is off in the fifth digit
     member = replace(exposure(shape=(800, 800), roll=0.0), exposure_time=139.15)
     made = coadd([member], grid(1500), threads=2)
@@ -212,6 +219,7 @@ def test_a_coadd_without_coverage_is_valid(members, engine):
 
 
 def test_a_nearly_empty_coadd_is_valid():
+    """Overlaps of a few hundred pixels gave an all-NaN coadd (rc#1765)."""
     made = coadd([exposure(shape=(60, 60), roll=45.0, at=(148.0, 0.0))], grid(150))
     n = np.count_nonzero(made.weight)
     assert 0 < n < 400
@@ -237,6 +245,19 @@ def test_only_the_window_is_read():
         assert 325 <= max(span.stop for span in spans) < 335
 
 
+def test_one_member_and_members_that_do_not_overlap():
+    """One member, and two disjoint groups: each place is the mean of what is there (jw#5304)."""
+    apart = [exposure("a", 1.0, at=(-100.0, 0.0)), exposure("b", 3.0, at=(100.0, 0.0))]
+    alone = [coadd([member], grid(400)) for member in apart]
+    made = coadd(apart, grid(400))
+    assert np.unique(made.context).tolist() == [0, 1, 2]
+    for i, one in enumerate(alone):
+        covered = made.context[0] == 1 << i
+        assert np.array_equal(covered, one.weight > 0)
+        assert np.array_equal(made.data[covered], one.data[covered])
+        assert np.array_equal(made.err[covered], one.err[covered])
+
+
 def test_lists_must_have_one_length():
     with pytest.raises(ValueError, match="2 exposures, 1 levels"):
         resample([exposure("a"), exposure("b")], [0.0], [None, None], grid(20), parameters())
@@ -259,10 +280,11 @@ def test_neighbouring_cells_agree_bit_for_bit_whatever_else_they_hold():
 
 def test_same_bits_for_any_number_of_threads():
     members = [noisy(str(i), i, shape=(500, 480), roll=50.0 * i) for i in range(2)]
-    one, two = (coadd(members, grid(1000), threads=n) for n in (1, 2))
-    for a, b in zip(planes_of_coadd(one), planes_of_coadd(two), strict=True):
-        assert np.array_equal(a, b, equal_nan=True)
-    assert one.members == two.members
+    one, *others = (coadd(members, grid(1000), threads=n) for n in (1, 2, 3))
+    for other in others:
+        for a, b in zip(planes_of_coadd(one), planes_of_coadd(other), strict=True):
+            assert np.array_equal(a, b, equal_nan=True)
+        assert one.members == other.members and one.noise == other.noise
 
 
 def test_memory_does_not_grow_with_the_members():

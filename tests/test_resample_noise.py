@@ -16,6 +16,7 @@ VARIANCE = 0.01
 
 
 def test_variances_of_identical_copies_go_with_their_number():
+    """N identical copies of one exposure (rc#1146)."""
     one, four = (coadd([exposure(str(i)) for i in range(n)], grid(150)) for n in (1, 4))
     assert np.array_equal(one.weight > 0, four.weight > 0)
     covered = one.weight > 0
@@ -63,6 +64,7 @@ def test_variances_hold_for_sums_over_areas():
 
 @pytest.mark.parametrize("variance", [1e-28, 1e-10, 1.0, 1e10])
 def test_variances_of_any_size(variance):
+    """Variances of 1e-28 overflowed float32 and gave zero errors (st#556)."""
     base, scaled = (
         coadd(
             [
@@ -85,6 +87,7 @@ def test_variances_of_any_size(variance):
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
 def test_variance_per_area_does_not_depend_on_the_pixel_scale(scale):
+    """With pixel_scale_ratio != 1 variances were not scaled (st#370, rc#1780)."""
     output = grid(60, scale=OUTPUT * scale)
     made = coadd([exposure()], output)
     per_pixel = VARIANCE * (DETECTOR / OUTPUT / scale) ** 2
@@ -116,6 +119,7 @@ def test_variance_of_the_flat_is_optional():
 @pytest.mark.parametrize("plane", ["data", "var_rnoise", "var_poisson"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_no_numbers_do_not_spread(plane, value):
+    """1/0, NaN, inf in err or variances: weight 0, counted and reported (jw#6954)."""
     poisoned, flagged = exposure("a", 3.0), exposure("a", 3.0)
     getattr(poisoned, plane)[30:33, 20:60] = value
     flagged.dq[30:33, 20:60] = FLAGS["DO_NOT_USE"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .drizzle_library import RIM, add_image, padding
+from .drizzle_library import RIM, add_image, padding, positions
 from .grid import Grid
 from .pixmap import PixelMap
 
@@ -79,7 +79,8 @@ class DqSum:
             np.arange(first - RIM, first + n + RIM)
             for first, n in zip(corner, dq.shape, strict=True)
         )
-        x, y = gridmap.forward(columns, rows)
+        pixmap = positions(gridmap, columns, rows, self.kernel, self.pixfrac)
+        x, y = pixmap[..., 0], pixmap[..., 1]
         # output box with room on every side, which may reach beyond the grid
         x0, x1 = int(x.min()) - pad, int(x.max()) + pad + 1
         y0, y1 = int(y.min()) - pad, int(y.max()) + pad + 1
@@ -91,11 +92,11 @@ class DqSum:
         library = add_image(
             weights,
             weights,
-            np.dstack([x - x0, y - y0]),
+            pixmap - (x0, y0),
             (y1 - y0, x1 - x0),
             gridmap.pixel_ratio,
-            kernel=self.kernel,
-            pixfrac=self.pixfrac,
+            self.kernel,
+            self.pixfrac,
             dq=np.pad(dq, RIM),
         )
         output = np.s_[ty0:ty1, tx0:tx1]

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 
+from .pixmap import GridMap
+
 #: Pixels of no weight round the input of the library, which loses the outermost two at times.
 RIM = 4
 
@@ -13,15 +15,53 @@ def padding(pixel_ratio: float) -> int:
     return 8 + 4 * int(np.ceil(np.sqrt(pixel_ratio)))  # lanczos3 reaches 3 detector pixels
 
 
+def positions(
+    gridmap: GridMap, xs: np.ndarray, ys: np.ndarray, kernel: str, pixfrac: float
+) -> np.ndarray:
+    """
+    Positions of pixels as the library needs them.
+
+    It takes the corners of a square drop between the centres of pixels, linearly, and so misses by a share of
+    the second differences what a curved map does within a pixel: 1e-6 of a pixel for real detectors, 5e-6 of
+    the data. With this share taken off the centres its corners lie where the map has them.
+
+    Parameters
+    ----------
+    gridmap : GridMap
+        Map to the output.
+    xs, ys : (nx,), (ny,) int arrays
+        Consecutive columns and rows of the detector.
+    kernel, pixfrac
+        As for `add_image`.
+
+    Returns
+    -------
+    (ny, nx, 2) float64 array
+        Output positions (x, y).
+    """
+    if kernel != "square":
+        return np.dstack(gridmap.forward(xs, ys))
+    out = np.empty((ys.size, xs.size, 2))
+    share = 0.5 * (pixfrac / 2) * (1 - pixfrac / 2)
+    wide = [np.arange(v[0] - 1, v[-1] + 2) for v in (xs, ys)]
+    for i, p in enumerate(gridmap.forward(*wide)):
+        middle = p[1:-1, 1:-1]
+        out[..., i] = p[2:, 1:-1] + p[:-2, 1:-1] + p[1:-1, 2:] + p[1:-1, :-2]
+        out[..., i] -= 4 * middle
+        out[..., i] *= -share
+        out[..., i] += middle
+    return out
+
+
 def add_image(
     data: np.ndarray,
     weights: np.ndarray,
     pixmap: np.ndarray,
     shape: tuple[int, int],
     pixel_ratio: float,
-    *,
     kernel: str,
     pixfrac: float,
+    *,
     variance: np.ndarray | None = None,
     dq: np.ndarray | None = None,
 ):
@@ -33,7 +73,7 @@ def add_image(
     data, weights : (ny, nx) float32 arrays
         Image and weights, with a rim of no weight.
     pixmap : (ny, nx, 2) float64 array
-        Output positions (x, y) of the pixels.
+        Of `positions`.
     shape : tuple of int
         (rows, columns) of the output.
     pixel_ratio : float

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from .drizzle_kernels import accumulate, walk_edges
-from .drizzle_library import RIM, add_image, padding
+from .drizzle_library import RIM, add_image, padding, positions
 from .drizzle_tiles import Tile, place_tiles, window_of
 from .grid import Grid
 from .pixmap import GridMap, PixelMap
@@ -224,9 +224,9 @@ class Drizzle:
         """Add one exposure by the drizzle library, within the part of the padded grid it falls in."""
         y0, y1, x0, x1 = placement.window
         pad, padded, rim = placement.pad, placement.gridmap.grid, RIM
-        x, y = placement.gridmap.forward(
-            np.arange(x0 - rim, x1 + rim), np.arange(y0 - rim, y1 + rim)
-        )
+        spans = np.arange(x0 - rim, x1 + rim), np.arange(y0 - rim, y1 + rim)
+        pixmap = positions(placement.gridmap, *spans, self.kernel, self.pixfrac)
+        x, y = pixmap[..., 0], pixmap[..., 1]
         weights = np.pad(planes[..., self.weight_plane], rim)
         inside = (x >= pad - 0.5) & (x < pad + self.grid.nx - 0.5)
         inside &= (y >= pad - 0.5) & (y < pad + self.grid.ny - 0.5)
@@ -234,7 +234,7 @@ class Drizzle:
         # part of the padded grid, with room for the kernel's reach
         gx0, gx1 = max(int(x.min()) - pad, 0), min(int(x.max()) + pad + 1, padded.nx)
         gy0, gy1 = max(int(y.min()) - pad, 0), min(int(y.max()) + pad + 1, padded.ny)
-        pixmap = np.dstack([x - gx0, y - gy0])
+        pixmap -= gx0, gy0
         # part of it, and of the output, that counts
         ty0, ty1 = max(gy0, pad) - gy0, min(gy1, pad + self.grid.ny) - gy0
         tx0, tx1 = max(gx0, pad) - gx0, min(gx1, pad + self.grid.nx) - gx0
@@ -251,8 +251,8 @@ class Drizzle:
                 pixmap,
                 (gy1 - gy0, gx1 - gx0),
                 placement.pixel_ratio,
-                kernel=self.kernel,
-                pixfrac=self.pixfrac,
+                self.kernel,
+                self.pixfrac,
             )
             total = library.out_wht[ty0:ty1, tx0:tx1]
             if covered is None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .drizzle_library import RIM, add_image, padding
+from .drizzle_library import RIM, add_image, padding, positions
 from .grid import Grid
 
 #: Places of a coadd that are looked at, and half of their side, output pixels.
@@ -147,16 +147,16 @@ def _sums(pixmap, pixel_ratio: float, part: Grid, parameters) -> tuple[np.ndarra
     if window is None:
         return np.zeros(part.shape), np.zeros(part.shape)
     y0, y1, x0, x1 = window
-    x, y = gridmap.forward(np.arange(x0 - RIM, x1 + RIM), np.arange(y0 - RIM, y1 + RIM))
+    kernel = parameters["kernel"], parameters["pixfrac"]
+    spans = np.arange(x0 - RIM, x1 + RIM), np.arange(y0 - RIM, y1 + RIM)
     ones = np.pad(np.ones((y1 - y0, x1 - x0), np.float32), RIM)
     library = add_image(
         ones,
         ones,
-        np.dstack([x, y]),
+        positions(gridmap, *spans, *kernel),
         gridmap.grid.shape,
         pixel_ratio,
-        kernel=parameters["kernel"],
-        pixfrac=parameters["pixfrac"],
+        *kernel,
         variance=ones,
     )
     inner = np.s_[pad : pad + part.ny, pad : pad + part.nx]
