@@ -376,7 +376,7 @@ def test_tables_have_every_value_of_the_members(written, given):
     basic = tables["basic"]
     plain = {key for key, value in given[0].items() if isinstance(value, str)}
     assert set(basic.colnames) == plain | {"file_date"}
-    assert basic["file_date"].tolist() == [str(meta.file_date) for meta in given]
+    assert basic["file_date"].tolist() == [meta.file_date.isot for meta in given]
 
 
 def test_what_members_agree_on_is_known(written, given):

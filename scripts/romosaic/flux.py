@@ -103,9 +103,7 @@ def calibrate(
     """
     sky = dict(sky or {})
     good_bits = sky.pop("dqbits", "~DO_NOT_USE")
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    if len(set(shapes.values())) != 1 or len(shapes["data"]) != 2:
-        raise ExposureError(where, f"has arrays of different shapes: {shapes}", "make it again")
+    _check_shapes(where, arrays)
     # float16 holds neither the products nor the sums that follow.
     scaled = {name: _scaled(arrays[name], conversion**2) for name in VARIANCES if name in arrays}
     err = _scaled(arrays["err"], conversion)
@@ -127,6 +125,12 @@ def calibrate(
         noise=sky_noise(*planes),
         unusable=unusable,
     )
+
+
+def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    if len(set(shapes.values())) != 1 or len(shapes["data"]) != 2:
+        raise ExposureError(where, f"has arrays of different shapes: {shapes}", "make it again")
 
 
 def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: float) -> None:
