@@ -11,7 +11,7 @@ from romosaic.config import load
 from romosaic.grid import Grid
 from romosaic.pixel_noise import describe
 from romosaic.pixmap import PixelMap
-from romosaic.resample import Coadd
+from romosaic.resample import Coadd, exposure_time_map
 
 DETECTOR = Grid(30.0, -20.0, 19.5, 19.5, 0.11 / 3600, 40, 40, 25.0)
 GRID = Grid(30.0, -20.0, 30.0, 25.0, 0.055 / 3600, 61, 51)
@@ -245,6 +245,16 @@ def test_logs_tell_the_variances_and_those_of_the_members_are_kept(pair):
     assert list(model.meta.cal_logs) == describe(NOISE)
     assert len(model.meta.cal_logs) == 3
     assert model["individual_image_cal_logs"] == [["a line"], ["a line"]]
+
+
+def test_map_of_exposure_times_is_made_of_the_context_and_a_table(pair):
+    image = coadd()
+    image.context[0, :20] = 3
+    model = built(*pair, image=image)
+    times = exposure_time_map(
+        model.context, model.meta.individual_image_meta["exposure"]["exposure_time"]
+    )
+    assert np.unique(times[:20]).tolist() == [101.0] and np.unique(times[20:]).tolist() == [50.5]
 
 
 def test_background_has_the_levels_and_how_they_were_found(pair):

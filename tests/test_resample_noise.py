@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drizzle_scene import DETECTOR, OUTPUT, coadd, detector, exposure, grid, planes_of_coadd
+from drizzle_scene import DETECTOR, OUTPUT, coadd, exposure, grid, planes_of_coadd
 from romosaic.dq import FLAGS
-from romosaic.drizzling import Drizzle
 from romosaic.errors import ExposureError
 
 VARIANCE = 0.01
@@ -29,37 +28,6 @@ def test_variances_of_identical_copies_go_with_their_number():
     assert np.allclose(one.err[covered], np.sqrt(total[covered]), rtol=1e-6)
     # four output pixels share one of the detector: variances for areas are four times as large
     assert np.allclose(total[70:80, 70:80], 4 * VARIANCE, rtol=1e-3)
-
-
-def realisations(n: int, at=(0.0, 0.0), roll=25.0) -> np.ndarray:
-    """n coadds of unit noise on one detector, drizzled as so many planes: (n, 200, 200)."""
-    pixmap = detector((120, 120), at=at, roll=roll)
-    noise = np.ones((120, 120, n + 1), np.float32)
-    noise[..., 1:] = np.random.default_rng(5).normal(size=(120, 120, n))
-    made = Drizzle(grid(200), n + 1, 1, weight_plane=0)
-    placement = made.place(pixmap)
-    y0, y1, x0, x1 = placement.window
-    made.add(0, placement, np.ascontiguousarray(noise[y0:y1, x0:x1]), 1.0)
-    return made.sums[1:] / np.maximum(made.sums[0], 1e-9)
-
-
-def test_variances_hold_for_sums_over_areas():
-    # core: variance of an aperture = (1 - 0.40 p / r) sum(var), p = side of a detector pixel
-    images = realisations(60)
-    unit = replace(exposure(shape=(120, 120), roll=25.0), sky_variance=1.0)
-    unit.var_rnoise[:], unit.var_poisson[:] = 0.25, 0.75
-    made = coadd([unit], grid(200))
-    x, y = np.meshgrid(np.arange(200), np.arange(200))
-    for radius_arcsec, tolerance in ((0.2, 0.05), (0.4, 0.06), (0.8, 0.08)):
-        radius = radius_arcsec / 3600 / OUTPUT
-        pulls = []
-        for cy in range(40, 170, 30):
-            for cx in range(40, 170, 30):
-                aperture = np.hypot(x - cx - 0.3, y - cy + 0.2) < radius
-                factor = 1 - 0.40 * DETECTOR / OUTPUT / radius
-                variance = factor * (made.err[aperture] ** 2).sum()
-                pulls.append(images[:, aperture].sum(axis=1) / np.sqrt(variance))
-        assert np.std(pulls) == pytest.approx(1.0, abs=tolerance)
 
 
 @pytest.mark.parametrize("variance", [1e-28, 1e-10, 1.0, 1e10])

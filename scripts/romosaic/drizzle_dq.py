@@ -1,7 +1,5 @@
 """Data quality of a coadd: the flags of all detector pixels that contribute to an output pixel."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from .drizzle_library import RIM, add_image, padding, positions
@@ -12,7 +10,6 @@ from .pixmap import PixelMap
 BLOCK = 512
 
 
-@dataclass
 class DqSum:
     """
     Bitwise OR of the flags of the contributing pixels, as romancal's `propagate_dq` makes it.
@@ -23,8 +20,10 @@ class DqSum:
     ----------
     grid : Grid
         Output grid.
-    kernel, pixfrac
-        Those of the coadd.
+    kernel : str
+        That of the coadd.
+    pixfrac : float
+        That of the coadd.
 
     Attributes
     ----------
@@ -32,13 +31,9 @@ class DqSum:
         Flags; 0 where nothing is covered.
     """
 
-    grid: Grid
-    kernel: str
-    pixfrac: float
-    dq: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.dq = np.zeros(self.grid.shape, np.uint32)
+    def __init__(self, grid: Grid, kernel: str, pixfrac: float) -> None:
+        self.grid, self.kernel, self.pixfrac = grid, kernel, pixfrac
+        self.dq = np.zeros(grid.shape, np.uint32)
 
     def add(
         self,

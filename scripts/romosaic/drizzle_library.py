@@ -73,15 +73,13 @@ def add_image(
     data, weights : (ny, nx) float32 arrays
         Image and weights, with a rim of no weight.
     pixmap : (ny, nx, 2) float64 array
-        Of `positions`.
+        From `positions`.
     shape : tuple of int
         (rows, columns) of the output.
     pixel_ratio : float
         Area of a detector pixel in output pixels.
-    kernel : str
-        One of `drizzling.KERNELS`.
-    pixfrac : float
-        Linear size of the drop over that of the detector pixel; the lanczos kernels do without.
+    kernel, pixfrac : str, float
+        See `drizzling.Drizzle`; the lanczos kernels do without a pixfrac.
     variance : (ny, nx) float32 array, optional
         Drizzled with the squares of the weights.
     dq : (ny, nx) uint32 array, optional
@@ -97,11 +95,9 @@ def add_image(
     from drizzle.resample import Drizzle
 
     lanczos = kernel.startswith("lanczos")
-    squares = {} if variance is None else {"data2": variance}
     made = Drizzle(kernel, out_shape=shape, disable_ctx=True)
     with warnings.catch_warnings():
-        # "does not conserve flux": means over weights are no fluxes
-        warnings.filterwarnings("ignore", message="Kernel")
+        warnings.filterwarnings("ignore", message="Kernel")  # of fluxes; means have none
         made.add_image(
             data,
             exptime=1.0,
@@ -112,6 +108,6 @@ def add_image(
             pixfrac=1.0 if lanczos else pixfrac,
             pixel_scale_ratio=pixel_ratio**-0.5,
             dq=dq,
-            **squares,
+            **({} if variance is None else {"data2": variance}),
         )
     return made

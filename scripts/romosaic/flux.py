@@ -117,10 +117,7 @@ def calibrate(
     bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
     planes = data, bad, scaled["var_rnoise"], scaled["var_poisson"]
     return Calibrated(
-        data=data,
-        err=err,
-        dq=dq,
-        variances=scaled,
+        *(data, err, dq, scaled),
         sky_blocks={**block_statistics(data, bad, **sky), "variance": block_variances(*planes)},
         noise=sky_noise(*planes),
         unusable=unusable,

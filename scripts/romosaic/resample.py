@@ -282,9 +282,9 @@ def _add(drizzle: Drizzle, dq: DqSum | None, reader, number: int, member, weight
     y0, y1, x0, x1 = window = placement.window
     planes, n_bad, n_flagged = reader.planes(member, window, level, flags, weight)
     n_used, n_covered = drizzle.add(number, placement, planes, weight / reader.unit)
-    good = planes[..., 1] > 0
-    status = "USED" if n_covered else "OUTSIDE" if good.any() else "NO_GOOD_PIXELS"
+    status = "USED" if n_covered else "OUTSIDE" if planes[..., 1].any() else "NO_GOOD_PIXELS"
     if dq is not None and n_covered:
+        good = planes[..., 1] > 0
         covered = drizzle.context[number // 32] & np.uint32(1 << (number % 32)) != 0
         dq.add(member.pixmap, window, np.array(member.dq[y0:y1, x0:x1], np.uint32), good, covered)
     return MemberUse(
