@@ -1,0 +1,72 @@
+"""Products of hundreds of members: right, and within the files that a process may open."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from conftest import survey_parameters, write_survey
+from outlier_scene import CENTER, SCALE, SIGMA, exposure, flag, pixel_map
+from romosaic import exposure as level2
+from romosaic import flux, flux_file, product
+from romosaic.grid import Grid
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def test_three_hundred_members_on_one_cell():
+    """More valid members at a pixel than a byte counts; every hit is found."""
+    n, size = 300, 48
+    rng = np.random.default_rng(1)
+    maps = [pixel_map(*rng.uniform(-2, 2, 2), rng.uniform(0, 90), (size, size)) for _ in range(n)]
+    members = [exposure(pixmap, seed=k) for k, pixmap in enumerate(maps)]
+    for member in members:
+        member.data[20:24, 22] += 30 * SIGMA
+    flags = flag(members, Grid(*CENTER, 2499.5, 2499.5, SCALE / 2, 5000, 5000))
+    hit = np.arange(20, 24) * size + 22
+    assert all(np.isin(hit, flagged).all() for flagged, _ in flags)
+    false = sum(flagged.size for flagged, _ in flags) - n * hit.size
+    assert false <= 2e-5 * n * size**2
+
+
+RUN = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
+from romosaic import flux_file, outlier_detection, resample, skymatch
+from romosaic.config import load
+from romosaic.grid import Grid
+
+paths, config = json.load(sys.stdin), load({})
+members = [flux_file.open_flux(path) for path in paths]
+assert all(member.sky_blocks["n_good"].sum() > 0 for member in members)
+ra, dec = members[0].pixmap.sky(31.5, 31.5)
+grid = Grid(float(ra), float(dec), 59.5, 59.5, 0.055 / 3600, 120, 120)
+levels = [0.0] * len(members)
+found = outlier_detection.detect_outliers(members, levels, grid, config["outlier_detection"], 2)
+flagged = [flat for flat, _ in found]
+coadd = resample.resample(members, levels, flagged, grid, config["resample"], 2)
+print(sum(flat.size for flat in flagged), coadd.context.shape[0], int(coadd.context[:, 60, 60].sum()))
+"""
+
+
+def test_members_do_not_hold_their_files_open(tmp_path):
+    """160 open files for 150 members, each with data, DQ, two variances and five arrays of sky blocks."""
+    survey = write_survey(tmp_path, survey_parameters(shape=[64, 64]))
+    raw = survey.paths[survey.names[0]]
+    model, conversion = level2.read_exposure(raw)
+    calibrated = flux.calibrate(level2.arrays(model), conversion, where=raw)
+    path = tmp_path / "a_flux.asdf"
+    made_of = product.provenance({}, [("a", "b")])
+    flux_file.write_flux(path, model, calibrated, level2.pixel_map(raw, model), "a", made_of)
+    run = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=SCRIPTS,
+        input=json.dumps([str(path)] * 150),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    # Copies of one exposure: nothing is flagged, and all of them are in the context.
+    everyone = 4 * (2**32 - 1) + 2**22 - 1
+    assert run.stdout.split() == ["0", "5", str(everyone)]
