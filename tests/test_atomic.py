@@ -1,6 +1,7 @@
 """Atomic writing: a file appears whole or not at all, and keeps its age when nothing changes."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -70,10 +71,23 @@ def test_killed_in_mid_write(tmp_path):
     rest = [name for name in leftovers(tmp_path) if name != "a.asdf"]
     assert len(rest) == 1 and rest[0].startswith(".")
     assert [p.name for p in tmp_path.glob("[!.]*.asdf")] == ["a.asdf"]
-    # And the next run is not disturbed.
+    # And the next run is not disturbed, and removes it.
     with atomic(path) as temporary:
         temporary.write_bytes(b"new")
-    assert path.read_bytes() == b"new"
+    assert path.read_bytes() == b"new" and leftovers(tmp_path) == ["a.asdf"]
+
+
+def test_what_other_writers_are_writing_stays(tmp_path):
+    path, me, node = tmp_path / "a.b_1.asdf", os.getpid(), platform.node()
+    kept = [f".a.b_1.{node}.{os.getppid()}.asdf", ".a.b_1.other.7.asdf", ".a.other.7.asdf", "a.asdf"]
+    gone = [".a.b_1.other.8.asdf", f".a.b_1.{node}.{2**40}.asdf"]
+    for name in (*kept, *gone):
+        (tmp_path / name).write_bytes(b"half")
+    os.utime(tmp_path / gone[0], (1, 1))
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert leftovers(tmp_path) == sorted([*kept, "a.b_1.asdf"])
+    assert temporary.name == f".a.b_1.{node}.{me}.asdf"
 
 
 @pytest.mark.parametrize("place", ["file/a.asdf", "file/below/a.asdf"])

@@ -46,19 +46,6 @@ def crowd():
     return members, hits
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 7])
-@pytest.mark.parametrize("roll", [0.0, 27.0, 45.0])
-def test_identical_copies_are_never_flagged(n, roll):
-    member = exposure(pixel_map(0.3, -0.2, roll), seed=4, stars=star_field())
-    add_cosmic_rays(member, np.geomspace(3, 3000, 300), seed=1)
-    rng = np.random.default_rng(2)
-    for edge in (member.data[0], member.data[-1], member.data[:, 0], member.data[:, -1]):
-        edge[::7] += rng.exponential(200 * SIGMA, edge[::7].size)
-    bad = rng.integers(0, member.dq.size, 400)
-    member.dq.ravel()[bad] = FLAGS["DO_NOT_USE"]
-    assert [flagged.size for flagged, _ in flag([member] * n)] == [0] * n
-
-
 @pytest.mark.parametrize("n", [2, 3, 6])
 @pytest.mark.parametrize("roll", [0.0, 60.0])
 def test_stars_are_protected_under_dithers_and_rolls(n, roll):
@@ -347,13 +334,6 @@ def test_members_beside_the_grid_and_on_the_far_side_of_the_sky():
     assert_same(flags[1:4], alone)
     assert np.isin(hit, flags[1][0]).all()
     assert flags[0][0].size == flags[4][0].size == 0
-
-
-def test_members_that_do_not_overlap_each_other():
-    members = [exposure(pixel_map(-150.0)), exposure(pixel_map(150.0))]
-    for member in members:
-        member.data[100, 130] += 9
-    assert [flagged.size for flagged, _ in flag(members, grid_of(1200, 500))] == [0, 0]
 
 
 def test_grid_smaller_than_a_pixel_and_far_away_pixels():

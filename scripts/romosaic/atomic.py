@@ -2,15 +2,20 @@
 
 import os
 import platform
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import ProductError
 
+#: Seconds after which a temporary file that nobody has written to is no writer's any more.
+_ABANDONED = 60.0
+
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, sweep: bool = True) -> Iterator[Path]:
     """
     Write a file under a temporary name and give it its own only when it is complete.
 
@@ -18,6 +23,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     ----------
     path : str or path
         The file to make; its folder is created.
+    sweep : bool, optional
+        First remove what killed writers of this file have left. Reads the folder: not for many small files.
 
     Yields
     ------
@@ -34,6 +41,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sweep:
+            _remove_leftovers(path)
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
@@ -47,10 +56,32 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of a path whose writers no longer live, as far as this node can tell."""
+    name = rf"\.{re.escape(path.stem)}\.(.*)\.(\d+){re.escape(path.suffix)}"
+    for entry in os.scandir(path.parent):
+        found = re.fullmatch(name, entry.name)
+        if found:
+            dead = found[1] == platform.node() and not _alive(int(found[2]))
+            with suppress(OSError):  # another job was faster
+                if dead or time.time() - entry.stat().st_mtime > _ABANDONED:
+                    os.unlink(entry.path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, but leave it alone when it holds this text already, its age unchanged."""
     path = Path(path)
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    with atomic(path) as temporary:
+    with atomic(path, sweep=False) as temporary:
         temporary.write_bytes(text.encode())
