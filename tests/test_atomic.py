@@ -79,7 +79,12 @@ def test_killed_in_mid_write(tmp_path):
 
 def test_what_other_writers_are_writing_stays(tmp_path):
     path, me, node = tmp_path / "a.b_1.asdf", os.getpid(), platform.node()
-    kept = [f".a.b_1.{node}.{os.getppid()}.asdf", ".a.b_1.other.7.asdf", ".a.other.7.asdf", "a.asdf"]
+    kept = [
+        f".a.b_1.{node}.{os.getppid()}.asdf",
+        ".a.b_1.other.7.asdf",
+        ".a.other.7.asdf",
+        "a.asdf",
+    ]
     gone = [".a.b_1.other.8.asdf", f".a.b_1.{node}.{2**40}.asdf"]
     for name in (*kept, *gone):
         (tmp_path / name).write_bytes(b"half")

@@ -23,11 +23,11 @@ RATES = {
         "flat": 5,
         "library": 11,
     },
-    "source_catalog": {"job": 240, "grid": 80},
-    "preview": {"job": 240, "grid": 32},
+    "source_catalog": {"job": 220, "grid": 80},
+    "preview": {"job": 220, "grid": 32},
 }
 MARGIN = 1.25
-SNAKEMAKE = 200
+SNAKEMAKE = 225
 #: Members that share a plane of the context.
 PER_PLANE = 32
 #: Million pixels of a whole detector.

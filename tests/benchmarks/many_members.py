@@ -8,7 +8,7 @@ takes the product of the run with the most members, and makes its members many: 
 other names, as a copy, or as a link where it is large (a link has the exposure's own name inside, and is mapped
 as often as a copy). `folder`, a new temporary one by default, takes them and the results. Prints for skymatch,
 outlier_detection and resample: core seconds, seconds, largest resident size in all, of memory of its own and of
-mapped files (from samples), and what the rule asks for, of which 200 MB are for Snakemake.
+mapped files (from samples), and what the rule asks for, of which 225 MB are for Snakemake.
 """
 
 import json
