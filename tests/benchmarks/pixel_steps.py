@@ -10,10 +10,10 @@ programs on the same files in turn and writes docs/benchmark.md. SWarp has a col
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import programs
+import psutil
 import report
 import swarp
 from benchmark_data import ROOT, Romanisim, Simulated, write_references
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
 
 def side_by_side(cores: int, members: int) -> int:
     """Processes of romancal that the memory holds."""
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    available = psutil.virtual_memory().available / 1e9
     return max(1, min(cores, int(available // (ROMANCAL_GB * members))))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,8 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
     shutil.rmtree(folder, ignore_errors=True)
     shims = folder / "shims"
     shims.mkdir(parents=True)
-    (shims / "bash").write_text(f'#!/bin/sh\nexec {sys.executable} -S {HERE}/account.py "$@"\n')
+    shim = shlex.join([sys.executable, "-S", str(HERE / "account.py")])
+    (shims / "bash").write_text(f'#!/bin/sh\nexec {shim} "$@"\n')
     (shims / "bash").chmod(0o755)
     config = {
         "exposures": [str(path) for path in data.exposures],
