@@ -15,7 +15,9 @@ with reported(snakemake.log[0]):
     raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
     raw_file = exposure.read_exposure(raw, record["fingerprint"])
     parameters, name = snakemake.params.parameters, record["exposure"]
-    calibrated = flux.calibrate(raw_file.arrays, raw_file.conversion, where=raw, **parameters)
+    calibrated = flux.calibrate(
+        raw_file.arrays, raw_file.conversion, where=raw, in_place=True, **parameters
+    )
     flux_file.write_flux(
         snakemake.output[0],
         raw_file.blocks,

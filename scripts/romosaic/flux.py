@@ -74,6 +74,7 @@ def calibrate(
     where: str,
     max_unusable_fraction: float = 0.5,
     sky: Mapping | None = None,
+    in_place: bool = False,
 ) -> Calibrated:
     """
     Calibrate an exposure to surface brightness.
@@ -91,6 +92,8 @@ def calibrate(
         An exposure with a larger share of unusable pixels is refused.
     sky : mapping, optional
         Parameters of the sky statistics: skystat, dqbits, lower, upper, nclip, lsigma, usigma, binwidth.
+    in_place : bool
+        Whether data and dq may be overwritten where that saves a copy.
 
     Returns
     -------
@@ -107,8 +110,9 @@ def calibrate(
     # float16 holds neither the products nor the sums that follow.
     scaled = {name: _scaled(arrays[name], conversion**2) for name in VARIANCES if name in arrays}
     err = _scaled(arrays["err"], conversion)
-    data = _scaled(arrays["data"], conversion)
-    dq = np.array(arrays["dq"], dtype=np.uint32)
+    data = _scaled(arrays["data"], conversion, in_place)
+    copy = None if in_place and arrays["dq"].flags.writeable else True
+    dq = np.array(arrays["dq"], dtype=np.uint32, copy=copy)
     given = dq & dq_flags.FLAGS["DO_NOT_USE"] != 0
     if "var_rnoise" not in scaled:
         scaled["var_rnoise"] = _read_noise(err, scaled, given)
@@ -141,11 +145,14 @@ def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: fl
         )
 
 
-def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
-    """Float32 values times a factor; the array itself where that is what it is already."""
+def _scaled(array: np.ndarray, factor: float, in_place: bool = False) -> np.ndarray:
+    """Float32 values times a factor; the array itself where that is what it is already, or `in_place`."""
     if array.dtype.type is np.float16:
         return from_half(array, factor)
     values = np.asarray(array, dtype=np.float32)
+    if in_place and values.flags.writeable:
+        values *= np.float32(factor)
+        return values
     return values if factor == 1 else values * np.float32(factor)
 
 

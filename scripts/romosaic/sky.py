@@ -267,17 +267,17 @@ def _clip(buffer, n, nclip, lsigma, usigma):
     return n, mean, std
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _moments(values):
-    """Mean and standard deviation."""
-    mean = 0.0
+    """Mean and standard deviation; sums in any order, so that they are taken several terms at a time."""
+    # Off one of the values: the difference of the sums keeps its digits.
+    off = values[0]
+    total = square = 0.0
     for v in values:
-        mean += v
-    mean /= values.size
-    square = 0.0
-    for v in values:
-        square += (v - mean) ** 2
-    return mean, np.sqrt(square / values.size)
+        total += v - off
+        square += (v - off) * (v - off)
+    total /= values.size
+    return off + total, np.sqrt(max(square / values.size - total * total, 0.0))
 
 
 @njit(cache=True, nogil=True)
