@@ -76,6 +76,13 @@ def test_values_are_normalised():
     assert loaded["resample"]["good_bits"] is None
 
 
+@pytest.mark.parametrize(
+    ("given", "value"), [("NAN", "NaN"), ("indef", 0.0), ("INDEF", 0.0), (-99, -99.0)]
+)
+def test_fill_values_mean_what_they_mean_to_romancal(given, value):
+    assert config.load({"resample": {"fillval": given}})["resample"]["fillval"] == value
+
+
 @pytest.mark.parametrize("raw", [None, {}, FULL, read("demo.yaml")])
 def test_loading_twice_changes_nothing(raw):
     once = config.load(raw)

@@ -37,6 +37,10 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
     assert found.name == survey.names[1] and found.fingerprint == "abc"
     assert found.shape == (256, 256)
     assert found.exposure_time == survey.parameters["exposure_time"]
+    exposure = found.meta["exposure"]
+    assert found.effective_exposure_time == exposure["effective_exposure_time"] > 0
+    exposure["effective_exposure_time"] = -999999  # not known
+    assert found.effective_exposure_time == found.exposure_time
     for array, expected in ((found.data, calibrated.data), (found.dq, calibrated.dq)):
         assert isinstance(array, np.memmap) and not array.flags.writeable
         assert array.dtype == expected.dtype

@@ -54,11 +54,12 @@ def test_members_do_not_hold_their_files_open(tmp_path):
     """160 open files for 150 members, each with data, DQ, two variances and five arrays of sky blocks."""
     survey = write_survey(tmp_path, survey_parameters(shape=[64, 64]))
     raw = survey.paths[survey.names[0]]
-    model, conversion = level2.read_exposure(raw)
-    calibrated = flux.calibrate(level2.arrays(model), conversion, where=raw)
+    record, found = level2.read_record(raw), level2.read_exposure(raw)
+    calibrated = flux.calibrate(found.arrays, found.conversion, where=raw)
     path = tmp_path / "a_flux.asdf"
     made_of = product.provenance({}, [("a", "b")])
-    flux_file.write_flux(path, model, calibrated, level2.pixel_map(raw, model), "a", made_of)
+    pixmap = level2.pixel_map(raw, record)
+    flux_file.write_flux(path, found.blocks, calibrated, pixmap, "a", made_of)
     run = subprocess.run(
         [sys.executable, "-c", RUN],
         cwd=SCRIPTS,
