@@ -214,8 +214,10 @@ class Drizzle:
             tuple(float(edge) for edge in tile.crop),
             self.weight_plane,
         )
+        place = tile.corner, tile.crop
         n_covered = accumulate(
-            buffer, self.sums, context, bit, tile.corner, tile.crop, self.weight_plane, threshold
+            *(buffer, self.sums, context, bit, *place, self.weight_plane, threshold),
+            each=(0,) * n_planes,
         )
         self._buffers.put(scratch)
         return n_used, n_covered

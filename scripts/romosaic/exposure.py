@@ -19,7 +19,7 @@ import numpy as np
 from .asdf_blocks import AsdfBlocks
 from .errors import ExposureError, ProductError, RomosaicError
 from .names import FILTERS, exposure_name
-from .pixmap import PixelMap
+from .pixmap import TOLERANCE, PixelMap
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FETCH = "fetch the file again"
@@ -98,9 +98,7 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
         raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
     with _opened(path) as wcs:
         record |= _on_sky(path, wcs, record["shape"], vertices_per_edge)
-        pixmap = _pixel_map(path, wcs, record["shape"])
-    # A map with a table is too large for a record.
-    record["pixmap"] = None if pixmap.table else json.dumps(pixmap.to_tree())
+        record["pixmap"] = _series(path, wcs, record["shape"])
     return record
 
 
@@ -192,9 +190,18 @@ def _unreadable_wcs(path: Path, error: Exception) -> ExposureError:
     return ExposureError(path, f"has an unreadable WCS ({type(error).__name__})", _LEAVE_OUT)
 
 
-def _pixel_map(path: Path, wcs, shape: list[int]) -> PixelMap:
+def _series(path: Path, wcs, shape: list[int]) -> str | None:
+    """Pixel map as text; None where no series follows the WCS: `flux` makes the large table that it takes."""
+    from .pixmap_fit import fit_series
+
+    series, _ = _fitted(path, fit_series, wcs, shape)
+    return json.dumps(series.to_tree()) if series.error <= TOLERANCE else None
+
+
+def _fitted(path: Path, fit, wcs, shape: list[int]):
+    """Result of one of the fits of `pixmap_fit`, with errors that name the file."""
     try:
-        return PixelMap.fit(wcs, tuple(shape))
+        return fit(wcs, tuple(shape))
     except RomosaicError as error:
         raise ExposureError(path, f"has a WCS that {error.what}", error.todo) from error
     except Exception as error:  # a damaged WCS may raise anything
@@ -354,4 +361,4 @@ def pixel_map(path: str | Path, record: dict) -> PixelMap:
     if record["pixmap"] is not None:
         return PixelMap.from_tree(json.loads(record["pixmap"]))
     with _opened(Path(path)) as wcs:
-        return _pixel_map(Path(path), wcs, record["shape"])
+        return _fitted(Path(path), PixelMap.fit, wcs, record["shape"])

@@ -348,10 +348,12 @@ def _statistics(coadd: "Coadd") -> dict:
     covered = coadd.data[(coadd.weight > 0) & np.isfinite(coadd.data)]
     if not covered.size:
         return {"image_median": np.nan, "image_rms": np.nan, "good_pixel_fraction": 0.0}
-    median = np.median(covered)
+    median = np.median(covered, overwrite_input=True)
+    pieces = np.array_split(covered, max(covered.size // 100_000, 1))  # that fit in the cache
+    deviation = sum(float(np.abs(piece - median).sum(dtype=np.float64)) for piece in pieces)
     return {
         "image_median": float(median),
-        "image_rms": float(np.mean(np.abs(covered - median), dtype=np.float64)),
+        "image_rms": deviation / covered.size,
         "good_pixel_fraction": covered.size / coadd.data.size,
     }
 

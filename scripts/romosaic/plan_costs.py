@@ -36,8 +36,8 @@ STEPS = {
 }
 #: Cost of step `flux`, per exposure: a constant and a rate per million detector pixels.
 FLUX = {
-    "core_s": {"job": 2.3, "detector": 0.185},
-    "memory_mb": {"job": 234, "detector": 58},
+    "core_s": {"job": 0.6, "detector": 0.22},
+    "memory_mb": {"job": 110, "detector": 43},
     "disk_mb": {"job": 0.02, "detector": 16.03},
 }
 
