@@ -167,6 +167,17 @@ def test_flux_files_calibrate_to_themselves(tmp_path, calibration):
     assert exposure.read_record(path)["optical_element"] == "F158"
 
 
+def test_a_flux_file_of_a_flux_file_has_one_section_of_ours(tmp_path, calibration):
+    path = write(tmp_path / "again_cal.asdf", calibration)
+    blocks, *rest = parts(path, "again")
+    made = tmp_path / "again_flux.asdf"
+    write_flux(made, blocks, *rest, product.provenance({}, [("again", "xyz")]))
+    assert made.read_bytes().count(b"\nromosaic:") == 1
+    assert open_flux(made).fingerprint == "xyz" and open_flux(made).name == "again"
+    # No block of the section that was replaced is left behind.
+    assert len(AsdfBlocks.read(made).blocks) == len(AsdfBlocks.read(path).blocks)
+
+
 def test_errors_beyond_float16_stay_finite(tmp_path, calibration):
     import roman_datamodels.datamodels as rdm
 

@@ -65,7 +65,7 @@ def write_copy(
         New values by their path of keys: texts, which take the tag of the value they replace, and arrays,
         written uncompressed.
     more : dict
-        Plain values and arrays to add at the top of the tree.
+        Plain values and arrays to add at the top of the tree, in place of what has their names there.
 
     Raises
     ------
@@ -76,6 +76,7 @@ def write_copy(
     root = load_nodes(source.text)
     # What is replaced is taken out first: its array must not be copied, unless something else refers to it.
     places = [_take_out(source, root, keys) for keys in changes]
+    root.value = [(key, value) for key, value in root.value if key.value not in more]
     _keep_arrays(source, root, blocks)
     for (mapping, index, old), value in zip(places, changes.values(), strict=True):
         new = _represent(value, blocks)

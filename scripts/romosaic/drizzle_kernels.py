@@ -242,7 +242,7 @@ def accumulate(buffer, sums, context, bit, corner, crop, weight_plane, threshold
         Largest weight that does not count.
     each : tuple of int
         As many as there are planes: the compiler knows the length of a tuple and unrolls the loops over
-        planes, a third of the time.
+        planes, which saves a third of the time.
 
     Returns
     -------
