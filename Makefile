@@ -12,7 +12,7 @@ VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help venv demo test benchmark lint format config lock clean
+.PHONY: help venv demo test slurm benchmark lint format config lock clean
 
 help: ## list the commands
 	@echo "usage: make COMMAND [CORES=2] [PYTHON=python3] [ARGS=...]"
@@ -28,6 +28,9 @@ demo: venv ## simulate Roman exposures and mosaic them (CORES=2); results in res
 
 test: venv ## run the tests (ARGS="-k flux -x")
 	@$(RUN) pytest $(ARGS)
+
+slurm: venv ## run on a real Slurm of one node, made for it (root on Debian or Ubuntu; 8 minutes)
+	@$(RUN) pytest tests/slurm $(ARGS)
 
 benchmark: venv ## costs and quality beside romancal and SWarp (ARGS="--only cell"); writes docs/benchmark.md
 	@PYTHONPATH=scripts:tests $(VENV)/bin/python tests/benchmarks/pixel_steps.py --cores $(CORES) $(ARGS)

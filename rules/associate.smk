@@ -14,7 +14,8 @@ checkpoint associate:
         "../envs/environment.yaml"
     threads: 8
     resources:
-        mem_mb=megabytes(2000),
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(20 + len(INPUTS.exposures) // 60),
     params:
         own=INPUTS.own,
         parameters=CONFIG["associate"],

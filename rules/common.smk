@@ -13,6 +13,7 @@ from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
 from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
+from romosaic.plan_costs import job_minutes
 from romosaic.sky_levels import read_levels
 from romosaic.summary import summary
 
@@ -39,8 +40,8 @@ wildcard_constraints:
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
 
 
-def megabytes(first):
-    """Memory of a job: so much on the first attempt, twice on the second, and so on."""
+def by_attempt(first):
+    """Memory or time limit of a job: so much on the first attempt, twice on the second, and so on."""
     return lambda wildcards, attempt: first * attempt
 
 
@@ -50,6 +51,16 @@ def product_memory(step):
     def asked(wildcards, attempt):
         names, pixels = read_association(*association_status(wildcards))
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
+
+    return asked
+
+
+def product_minutes(step):
+    """Time limit of a product's job, by its members and its grid: twice as much on the second attempt."""
+
+    def asked(wildcards, attempt):
+        names, pixels = read_association(*association_status(wildcards))
+        return job_minutes(step, len(names), pixels) * attempt
 
     return asked
 

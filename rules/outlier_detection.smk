@@ -14,6 +14,7 @@ rule outlier_detection:
     threads: CONFIG["threads"]
     resources:
         mem_mb=product_memory("outlier_detection"),
+        runtime=product_minutes("outlier_detection"),
     params:
         parameters={
             key: value

@@ -19,7 +19,8 @@ rule plan:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(1500),
+        mem_mb=by_attempt(1500),
+        runtime=by_attempt(20),
     params:
         parameters={
             **CONFIG["plan"],

@@ -20,6 +20,7 @@ rule preview:
     threads: 1
     resources:
         mem_mb=product_memory("preview"),
+        runtime=product_minutes("preview"),
     params:
         parameters=CONFIG["preview"],
         reference_file=CONFIG["skymap"]["reference_file"],

@@ -15,6 +15,7 @@ rule resample:
     threads: CONFIG["threads"]
     resources:
         mem_mb=product_memory("resample"),
+        runtime=product_minutes("resample"),
     params:
         parameters={
             key: value

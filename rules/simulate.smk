@@ -10,7 +10,8 @@ rule simulate:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(2500),
+        mem_mb=by_attempt(2500),
+        runtime=by_attempt(20),
     params:
         parameters=CONFIG["simulate"],
         code=code_digest("simulate"),
@@ -31,7 +32,8 @@ rule simulate_scene:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(1000),
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(20),
     params:
         parameters=CONFIG["simulate"],
         code=code_digest("simulate"),

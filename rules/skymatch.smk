@@ -13,6 +13,7 @@ rule skymatch:
     threads: 1
     resources:
         mem_mb=product_memory("skymatch"),
+        runtime=product_minutes("skymatch"),
     params:
         parameters={
             key: value

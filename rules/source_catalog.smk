@@ -19,6 +19,7 @@ rule source_catalog:
     threads: 1
     resources:
         mem_mb=product_memory("source_catalog"),
+        runtime=product_minutes("source_catalog"),
     params:
         parameters=CONFIG["source_catalog"],
         reference_file=CONFIG["skymap"]["reference_file"],

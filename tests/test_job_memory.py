@@ -3,7 +3,7 @@
 import pytest
 from romosaic.config import load
 from romosaic.job_memory import RATES, job_memory, settings
-from romosaic.plan_costs import STEPS
+from romosaic.plan_costs import STEPS, job_minutes
 
 CELL = 5000 * 5000
 DEFAULTS = settings(load({}))
@@ -58,3 +58,10 @@ def test_the_budget_of_the_bands_is_the_users():
 def test_larger_grids_ask_for_more(step):
     image = 3 * CELL * 4 / 1e6  # what one float32 image grows by
     assert asked(step, 6, 4 * CELL) > asked(step, 6) + image
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_time_limits_follow_the_work(step):
+    assert 10 < job_minutes(step, 2, CELL) <= 20
+    assert job_minutes(step, 2, CELL) <= job_minutes(step, 300, CELL) < 24 * 60
+    assert isinstance(job_minutes(step, 2, CELL), int)

@@ -8,7 +8,9 @@ kernels, deblending and crowded fields take longer. ``python tests/benchmarks/pl
 the jobs of a run beside this table. Memory: see `job_memory`; that of `flux` is its largest resident size.
 """
 
-from .job_memory import job_memory
+from math import ceil
+
+from .job_memory import DETECTOR, job_memory
 
 #: Cost of a job: a constant and rates per member, per million detector pixels of the members within the grid
 #: (window), per million covered pixels of the grid, and per million of its pixels.
@@ -76,6 +78,28 @@ def product_memory(work: dict[str, float], settings: dict[str, float]) -> dict[s
     """MB that a product's jobs ask for, by step; `settings` as of `job_memory.settings`."""
     pixels = round(work["grid"] * 1e6)
     return {step: job_memory(step, work["member"], pixels, **settings) for step in STEPS}
+
+
+def job_minutes(step: str, members: int, pixels: int) -> int:
+    """
+    Time limit that the job of a step of a product asks for, minutes.
+
+    Ten minutes and ten times what the step costs with every member whole on the grid: kernels other than the
+    default, deblending, slow disks and busy nodes are in the ten.
+
+    Parameters
+    ----------
+    step : str
+        One of `STEPS`.
+    members : int
+        Exposures of the product.
+    pixels : int
+        Pixels of its grid.
+    """
+    # four grid pixels lie in one of a detector
+    window = members * min(DETECTOR * 1e6, pixels / 4)
+    work = product_work(members, window, covered=pixels, grid=pixels)
+    return 10 + ceil(10 * cost(STEPS[step]["core_s"], work) / 60)
 
 
 def product_costs(work: dict[str, float], settings: dict[str, float]) -> dict[str, float]:
