@@ -93,24 +93,30 @@ def watch(process: subprocess.Popen, peak: list[float]) -> None:
         time.sleep(1)
 
 
-def measure(label: str, folder: Path, cores: int, *arguments: str) -> None:
-    """Run the step and print a line."""
+def run(folder: Path, *arguments: str) -> tuple[float, float, float, str]:
+    """Run Snakemake on the folder's exposures: seconds, core seconds, memory (MB) and what it printed."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(folder)]
-    command += ["-q", "all", "--cores", str(cores), *arguments]
-    command += ["--config", "exposures=raw", "--", "associate"]
-    log, peak = folder / "results/logs/associate/associate.log", [0.0]
-    log.unlink(missing_ok=True)
+    command += [*arguments, "--config", "exposures=raw"]
+    peak, output = [0.0], folder / "output.txt"
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, **quiet)
-    watcher = threading.Thread(target=watch, args=(process, peak))
-    watcher.start()
-    assert process.wait() == 0
+    with open(output, "w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        watcher = threading.Thread(target=watch, args=(process, peak))
+        watcher.start()
+        assert process.wait() == 0, output.read_text()[-3000:]
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     watcher.join()
     core = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, core, peak[0], output.read_text()
+
+
+def measure(label: str, folder: Path, cores: int, *arguments: str) -> None:
+    """Run the step and print a line."""
+    log = folder / "results/logs/associate/associate.log"
+    log.unlink(missing_ok=True)
+    wall, core, peak, _ = run(folder, "associate", "-q", "all", "--cores", str(cores), *arguments)
     read = re.search(r"(\d+) headers? read", log.read_text())[1] if log.exists() else "-"
-    print(f"{label:34}{wall:9.1f}{core:9.1f}{peak[0]:9.0f}{read:>9}", flush=True)
+    print(f"{label:34}{wall:9.1f}{core:9.1f}{peak:9.0f}{read:>9}", flush=True)
 
 
 def main(number: int, cores: int) -> None:
