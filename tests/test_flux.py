@@ -26,16 +26,49 @@ def calibrated(arrays, conversion=CONVERSION, **options):
 
 def test_values_are_products_in_float32(raw):
     found = calibrated(raw)
-    for name, array, power in (("data", found.data, 1), ("err", found.err, 1)):
-        expected = raw[name].astype(np.float32) * np.float32(CONVERSION**power)
-        assert array.dtype == np.float32
-        np.testing.assert_array_equal(array, expected)
+    expected = raw["data"] * np.float32(CONVERSION)
+    assert found.data.dtype == np.float32
+    np.testing.assert_array_equal(found.data, expected)
     assert set(found.variances) == {"var_poisson", "var_rnoise", "var_flat"}
-    for name, variance in found.variances.items():
-        assert variance.dtype == np.float32
-        np.testing.assert_allclose(variance, raw[name].astype(float) * CONVERSION**2, rtol=2e-7)
+    for name, plane in {"err": found.err, **found.variances}.items():
+        factor = np.float32(CONVERSION if name == "err" else CONVERSION**2)
+        assert plane.dtype == np.float16
+        expected = (raw[name].astype(np.float32) * factor).astype(np.float16)
+        np.testing.assert_array_equal(plane, expected)
     assert found.dq.dtype == np.uint32
     np.testing.assert_array_equal(found.dq, raw["dq"])
+
+
+@pytest.mark.parametrize("kind", [np.float16, ">f2", np.float32, np.float64])
+def test_whatever_the_precision_of_errors_and_variances(arrays, raw, kind):
+    for name in ("err", "var_poisson", "var_rnoise", "var_flat"):
+        arrays[name] = arrays[name].astype(kind)
+    arrays["err"][3, 4] = arrays["var_flat"][3, 5] = np.nan
+    arrays["dq"][3, 4:6] = 0
+    found, expected = calibrated(arrays), calibrated(raw)
+    assert found.unusable["err not positive"] == found.unusable["var_flat not positive"] == 1
+    for name, plane in {"err": found.err, **found.variances}.items():
+        assert plane.dtype == np.float16 and plane.dtype.isnative
+        same = expected.err if name == "err" else expected.variances[name]
+        assert np.count_nonzero(plane != same) == (name in ("err", "var_flat"))
+    assert found.noise == pytest.approx(expected.noise, rel=1e-4)
+
+
+def test_arrays_that_may_be_overwritten_give_the_same(arrays, raw):
+    arrays["err"][3, 4] = np.nan
+    arrays["dq"].flags.writeable = arrays["var_flat"].flags.writeable = False
+    expected, before = calibrated(arrays), {n: arrays[n].copy() for n in ("dq", "var_flat")}
+    found = calibrated(arrays, in_place=True)
+    for name in ("data", "err", "dq"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name, plane in found.variances.items():
+        np.testing.assert_array_equal(plane, expected.variances[name])
+    for name in ("data", "err", "var_poisson"):
+        taken = found.variances[name] if name in found.variances else getattr(found, name)
+        assert np.shares_memory(taken, arrays[name])
+    for name, array in before.items():
+        np.testing.assert_array_equal(arrays[name], array)
+    assert found.noise == expected.noise
 
 
 def test_input_is_left_alone(arrays, raw):
@@ -66,14 +99,14 @@ def test_a_calibrated_exposure_is_not_calibrated_again(raw):
     np.testing.assert_array_equal(found.variances["var_poisson"], raw["var_poisson"])
 
 
-def test_products_beyond_float16_are_kept(arrays):
+def test_products_beyond_float16(arrays):
     arrays["err"][5, 6] = 60000
     arrays["var_poisson"][5, 6] = 60000
     arrays["var_poisson"][7, 8] = 6e-8
     found = calibrated(arrays, 30.0)
-    assert found.err[5, 6] == pytest.approx(60000 * 30, rel=1e-3)
-    assert found.variances["var_poisson"][5, 6] == pytest.approx(60000 * 900, rel=1e-3)
-    assert calibrated(arrays, 1e-3).variances["var_poisson"][7, 8] == pytest.approx(6e-14, rel=0.01)
+    assert found.err[5, 6] == found.variances["var_poisson"][5, 6] == 65504
+    precise = calibrated(arrays, 1e-3).precise_variances["var_poisson"]
+    assert precise[7, 8] == pytest.approx(6e-14, rel=0.01)
     assert not found.dq[5, 6] & DO_NOT_USE
 
 
@@ -142,8 +175,8 @@ def test_read_noise_is_made_where_there_is_none(arrays, raw):
     truth = calibrated(raw)
     del arrays["var_rnoise"]
     found = calibrated(arrays)
-    made, real = found.variances["var_rnoise"], truth.variances["var_rnoise"]
-    assert made.dtype == np.float32 and np.all(made > 0)
+    made, real = (c.variances["var_rnoise"].astype(np.float32) for c in (found, truth))
+    assert np.all(made > 0)
     good = raw["dq"] & DO_NOT_USE == 0
     faint = good & (np.abs(truth.data - truth.noise["pedestal"]) < 3 * 0.03)
     # float16 errors are rounded to 1 in 2000: a few per cent of the smaller part.
@@ -248,10 +281,10 @@ def test_unusable_pixels_are_no_sky_whatever_the_bits(arrays):
 
 def test_float32_variances_when_float16_would_lose_digits(raw):
     found = calibrated(raw)
-    assert found.noise["sky_variance"] > FLOAT16_VARIANCE and found.precise_variances() == {}
+    assert found.noise["sky_variance"] > FLOAT16_VARIANCE and found.precise_variances == {}
     small = calibrated(raw, 1e-3)
     assert small.noise["sky_variance"] < FLOAT16_VARIANCE
-    precise = small.precise_variances()
+    precise = small.precise_variances
     assert set(precise) == {"var_poisson", "var_rnoise", "var_flat"}
     np.testing.assert_allclose(
         precise["var_rnoise"], raw["var_rnoise"].astype(float) * 1e-6, rtol=1e-6

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from romosaic.halves import from_half, to_half
+from romosaic.halves import from_half, is_positive, scale_half, to_half
 
 ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 
@@ -54,3 +54,29 @@ def test_to_half_keeps_finite_values_finite():
     np.testing.assert_array_equal(
         to_half(values), np.array([big, big, big, big, big, -big, np.inf, -np.inf], np.float16)
     )
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.7708, 1e-6, 3e4])
+def test_scaled_halves_are_those_of_the_products(factor):
+    expected = to_half(from_half(ALL, factor))
+    array = ALL.copy().reshape(256, 256)
+    for changed in (array[3:40:2, ::-3], array.astype(">f2")):
+        found = scale_half(changed, factor, in_place=True)
+        assert found.dtype == np.float16 and found.dtype.isnative
+        np.testing.assert_array_equal(found, to_half(from_half(changed, factor)))
+    found = scale_half(array, factor)
+    np.testing.assert_array_equal(array.view(np.uint16).ravel(), ALL.view(np.uint16))
+    np.testing.assert_array_equal(found.ravel(), expected)
+    assert scale_half(array, factor, in_place=True) is array
+    np.testing.assert_array_equal(array.ravel(), expected)
+    array.flags.writeable = False
+    assert scale_half(array, factor, in_place=True) is not array
+
+
+@pytest.mark.parametrize("kind", [np.float16, ">f2", np.float32])
+def test_positive_values(kind):
+    with np.errstate(invalid="ignore"):
+        array = ALL.astype(kind)
+        finite = np.isfinite(ALL)
+        np.testing.assert_array_equal(is_positive(array), finite & (ALL > 0))
+        np.testing.assert_array_equal(is_positive(array, or_zero=True), finite & (ALL >= 0))

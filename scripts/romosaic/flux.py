@@ -8,14 +8,14 @@ variance plus a slope per unit of signal.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from . import dq as dq_flags
 from .errors import ExposureError
-from .halves import from_half, to_half
-from .sky import block_statistics, block_variances, sky_noise
+from .halves import from_half, is_positive, scale_half, to_half
+from .sky import bands, block_statistics, block_variances, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 #: Below this sky variance (MJy^2/sr^2) the schema's float16 loses digits: its normal numbers end at 6e-5.
@@ -29,12 +29,16 @@ class Calibrated:
 
     Attributes
     ----------
-    data, err : (ny, nx) float32 arrays
+    data : (ny, nx) float32 array
+        MJy/sr.
+    err : (ny, nx) float16 array
         MJy/sr.
     dq : (ny, nx) uint32 array
         Data quality, unusable pixels marked DO_NOT_USE.
-    variances : dict of (ny, nx) float32 arrays
+    variances : dict of (ny, nx) float16 arrays
         var_poisson, var_rnoise and, where the exposure has it, var_flat; MJy^2/sr^2.
+    precise_variances : dict of (ny, nx) float32 arrays
+        The same where the schema's float16 would lose their digits; often none.
     sky_blocks : dict
         See `sky.block_statistics`; besides `variance`, see `sky.block_variances`.
     noise : dict
@@ -47,24 +51,16 @@ class Calibrated:
     err: np.ndarray
     dq: np.ndarray
     variances: dict[str, np.ndarray]
+    precise_variances: dict[str, np.ndarray]
     sky_blocks: dict
     noise: dict
-    unusable: dict[str, int] = field(default_factory=dict)
-
-    def halves(self) -> dict[str, np.ndarray]:
-        """Errors and variances in the precision of the schema, float16."""
-        return {name: to_half(plane) for name, plane in {"err": self.err, **self.variances}.items()}
+    unusable: dict[str, int]
 
     def summary(self) -> str:
         """Sky and unusable pixels, for the log."""
         reasons = [f"{count} {reason}" for reason, count in self.unusable.items() if count]
         sky = f"sky {self.noise['pedestal']:.4f} MJy/sr"
         return f"{sky}, unusable pixels: {', '.join(reasons) or 'none'}"
-
-    def precise_variances(self) -> dict[str, np.ndarray]:
-        """Variances that need float32 because the schema's float16 would lose their digits; often none."""
-        deep = self.noise["sky_variance"] < FLOAT16_VARIANCE
-        return dict(self.variances) if deep else {}
 
 
 def calibrate(
@@ -85,7 +81,7 @@ def calibrate(
         data (float32), err (float16), dq (uint32), var_poisson (float16) and optionally var_rnoise and
         var_flat (float16), in units of the exposure (DN/s) and its square.
     conversion : float
-        MJy/sr per unit; 1 for an exposure that is calibrated already.
+        MJy/sr per unit, 1e-15 to 1e15; 1 for an exposure that is calibrated already.
     where : str
         File name, for error messages.
     max_unusable_fraction : float
@@ -93,7 +89,7 @@ def calibrate(
     sky : mapping, optional
         Parameters of the sky statistics: skystat, dqbits, lower, upper, nclip, lsigma, usigma, binwidth.
     in_place : bool
-        Whether data and dq may be overwritten where that saves a copy.
+        Whether the arrays may be overwritten where that saves a copy.
 
     Returns
     -------
@@ -107,23 +103,31 @@ def calibrate(
     sky = dict(sky or {})
     good_bits = sky.pop("dqbits", "~DO_NOT_USE")
     _check_shapes(where, arrays)
-    # float16 holds neither the products nor the sums that follow.
-    scaled = {name: _scaled(arrays[name], conversion**2) for name in VARIANCES if name in arrays}
-    err = _scaled(arrays["err"], conversion)
-    data = _scaled(arrays["data"], conversion, in_place)
-    copy = None if in_place and arrays["dq"].flags.writeable else True
-    dq = np.array(arrays["dq"], dtype=np.uint32, copy=copy)
-    given = dq & dq_flags.FLAGS["DO_NOT_USE"] != 0
-    if "var_rnoise" not in scaled:
-        scaled["var_rnoise"] = _read_noise(err, scaled, given)
-    unusable = _mark_unusable(data, err, dq, scaled, given)
+    data = _own(arrays["data"], np.float32, in_place)
+    data *= np.float32(conversion)
+    dq = _own(arrays["dq"], np.uint32, in_place)
+    err, factor = arrays["err"], conversion**2
+    variances = {name: arrays[name] for name in VARIANCES if name in arrays}
+    if "var_rnoise" not in variances:
+        variances = {name: _scaled(plane, factor) for name, plane in variances.items()}
+        variances["var_rnoise"] = _read_noise(_scaled(err, conversion), variances, _flagged(dq))
+        factor = 1.0
+    unusable = _mark_unusable(data, err, dq, variances)
+    bad = _bad(dq, good_bits)
     _check_share(where, dq, unusable, max_unusable_fraction)
-    bad = dq_flags.bad_mask(dq, good_bits) | (dq & dq_flags.FLAGS["DO_NOT_USE"] != 0)
-    planes = data, bad, scaled["var_rnoise"], scaled["var_poisson"]
+    planes = data, bad, variances["var_rnoise"], variances["var_poisson"], factor
+    noise = sky_noise(*planes)
+    blocks = {**block_statistics(data, bad, **sky), "variance": block_variances(*planes)}
+    deep = noise["sky_variance"] < FLOAT16_VARIANCE
     return Calibrated(
-        *(data, err, dq, scaled),
-        sky_blocks={**block_statistics(data, bad, **sky), "variance": block_variances(*planes)},
-        noise=sky_noise(*planes),
+        data=data,
+        err=_halves(err, conversion, in_place),
+        dq=dq,
+        # Before the halves, which may take their place.
+        precise_variances={n: _scaled(plane, factor) for n, plane in variances.items() if deep},
+        variances={n: _halves(plane, factor, in_place) for n, plane in variances.items()},
+        sky_blocks=blocks,
+        noise=noise,
         unusable=unusable,
     )
 
@@ -135,7 +139,7 @@ def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: float) -> None:
-    share = np.count_nonzero(dq & dq_flags.FLAGS["DO_NOT_USE"]) / dq.size
+    share = sum(np.count_nonzero(_flagged(dq[rows])) for rows in bands(dq)) / dq.size
     if share > limit:
         reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
         raise ExposureError(
@@ -145,15 +149,35 @@ def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: fl
         )
 
 
-def _scaled(array: np.ndarray, factor: float, in_place: bool = False) -> np.ndarray:
-    """Float32 values times a factor; the array itself where that is what it is already, or `in_place`."""
+def _own(array: np.ndarray, dtype: type, in_place: bool) -> np.ndarray:
+    """Array of a native type that may be written to; the array itself where that is allowed."""
+    return np.array(array, dtype=dtype, copy=None if in_place and array.flags.writeable else True)
+
+
+def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+    """Float32 values times a factor."""
     if array.dtype.type is np.float16:
         return from_half(array, factor)
-    values = np.asarray(array, dtype=np.float32)
-    if in_place and values.flags.writeable:
-        values *= np.float32(factor)
-        return values
-    return values if factor == 1 else values * np.float32(factor)
+    return np.asarray(array, dtype=np.float32) * np.float32(factor)
+
+
+def _halves(array: np.ndarray, factor: float, in_place: bool) -> np.ndarray:
+    """Float16 values times a factor."""
+    if array.dtype.type is np.float16:
+        return scale_half(array, factor, in_place)
+    return to_half(_scaled(array, factor))
+
+
+def _flagged(dq: np.ndarray) -> np.ndarray:
+    return dq & np.uint32(dq_flags.FLAGS["DO_NOT_USE"]) != 0
+
+
+def _bad(dq: np.ndarray, good_bits: str | int | None) -> np.ndarray:
+    """Pixels that are no sky: flagged DO_NOT_USE, or with a bit that is not good."""
+    bad = np.empty(dq.shape, bool)
+    for rows in bands(dq):
+        bad[rows] = _flagged(dq[rows]) | dq_flags.bad_mask(dq[rows], good_bits)
+    return bad
 
 
 def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray:
@@ -169,24 +193,28 @@ def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray
         for variance in variances.values():
             left -= variance
     fair = ~bad & (left > 0.1 * total) & (left < np.inf)
-    floor = 0.5 * np.median(left[fair]) if fair.any() else np.float32(np.finfo(np.float32).tiny)
+    floor = 0.5 * np.median(left[fair]) if fair.any() else np.finfo(np.float16).smallest_subnormal
     # Pixels whose err or variances are unusable stay so (NaN passes through maximum).
     return np.maximum(left, np.float32(floor))
 
 
 def _mark_unusable(
-    data: np.ndarray, err: np.ndarray, dq: np.ndarray, variances: dict, given: np.ndarray
+    data: np.ndarray, err: np.ndarray, dq: np.ndarray, variances: dict[str, np.ndarray]
 ) -> dict[str, int]:
     """Mark pixels DO_NOT_USE in dq for what is wrong with their values; returns counts by reason."""
-    counts = {"flagged": int(np.count_nonzero(given))}
-    for reason, values in {"data not finite": data, "err not positive": err, **variances}.items():
-        if values is data:
-            fit = np.isfinite(data)
-        else:
-            # Flat-field variance may be exactly zero; noise of the detector and of the light may not.
-            fit = (values >= 0 if reason == "var_flat" else values > 0) & (values < np.inf)
-        wrong = ~fit
-        name = f"{reason} not positive" if reason in variances else reason
-        counts[name] = int(np.count_nonzero(wrong & ~given))
-        dq[wrong] |= np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
+    planes = {"data not finite": data, "err not positive": err}
+    planes |= {f"{name} not positive": plane for name, plane in variances.items()}
+    counts = dict.fromkeys(["flagged", *planes], 0)
+    for rows in bands(dq):
+        given = _flagged(dq[rows])
+        counts["flagged"] += int(np.count_nonzero(given))
+        for reason, plane in planes.items():
+            if plane is data:
+                fit = np.isfinite(data[rows])
+            else:
+                # Flat-field variance may be exactly zero; noise of the detector and of the light may not.
+                fit = is_positive(plane[rows], or_zero=reason.startswith("var_flat"))
+            if (new := ~(fit | given)).any():
+                counts[reason] += int(np.count_nonzero(new))
+                dq[rows][new] |= np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
     return counts

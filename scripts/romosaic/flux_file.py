@@ -51,7 +51,8 @@ def write_flux(
     dated = source.tree()["roman"]["meta"]["file_date"]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
-    planes = {"data": calibrated.data, "dq": calibrated.dq, **calibrated.halves()}
+    planes = {"data": calibrated.data, "err": calibrated.err, "dq": calibrated.dq}
+    planes |= calibrated.variances
     changes = {("roman", "meta", *key.split(".")): value for key, value in meta.items()}
     changes |= {("roman", name): plane for name, plane in planes.items()}
     own = {
@@ -62,7 +63,7 @@ def write_flux(
         "unusable": calibrated.unusable,
         "sky_blocks": calibrated.sky_blocks,
         "pixmap": pixmap.to_tree(),
-        "variances": calibrated.precise_variances(),
+        "variances": calibrated.precise_variances,
         "provenance": provenance,
     }
     with atomic(path) as temporary:

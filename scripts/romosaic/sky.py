@@ -1,14 +1,17 @@
 """Sky statistics of one exposure: a clipped value per block of pixels, and the noise of the sky."""
 
+from collections.abc import Iterator
+
 import numpy as np
-from numba import njit
 
 #: Side of a sky block, detector pixels. 32 to 128 give the same levels; 64 keeps 4096 values a block.
 BLOCK_SIZE = 64
 #: A block with fewer good pixels than this has no value.
 MIN_GOOD = 64
-_LARGEST = float(np.finfo(np.float32).max)
-_STATISTICS = {"mean": 0, "median": 1, "midpt": 2, "mode": 3}
+#: Part of the values of a normal distribution that lie more than a standard deviation below the mean.
+_BELOW = 0.1587
+#: A seventh of the pixels, some 580, tells the median of a block; an odd step falls on all columns in turn.
+_VARIANCE_STEP = 7
 #: Standard error of each statistic for Gaussian noise, in units of that of the mean: measured on 16384 blocks.
 _ERROR_FACTOR = {"mean": 1.0, "median": 1.2533, "midpt": 1.24, "mode": 2.08}
 
@@ -58,15 +61,31 @@ def block_statistics(
         `size`; `x`, `y` float64: pixel positions of the centres of the block columns and rows; `value`,
         `error` (nby, nbx) float32, MJy/sr, NaN where fewer than 64 pixels are good; `n_good` (nby, nbx) int32.
     """
-    low, high = -_LARGEST if lower is None else lower, _LARGEST if upper is None else upper
-    clipping = (low, high, nclip, lsigma, usigma, binwidth, MIN_GOOD)
-    value, error, n_good = _block_kernel(data, bad, size, _STATISTICS[skystat], *clipping)
+    n_blocks = [-(-n // size) for n in data.shape]
+    value, error = np.full(n_blocks, np.nan, np.float32), np.full(n_blocks, np.nan, np.float32)
+    n_good = np.zeros(n_blocks, np.int32)
+    for k, rows in enumerate(bands(data, size)):
+        keep = ~bad[rows] & np.isfinite(data[rows])
+        # The limits in double precision, whatever that of the data.
+        if lower is not None:
+            keep &= data[rows] >= np.float64(lower)
+        if upper is not None:
+            keep &= data[rows] <= np.float64(upper)
+        ordered = np.sort(_blocks(np.where(keep, data[rows], np.float32(np.nan)), size, np.nan))
+        # A NaN behind each block, where sums may start.
+        ordered = np.pad(ordered.astype(float), ((0, 0), (0, 1)), constant_values=np.nan)
+        spans = _clip(ordered, nclip, lsigma, usigma)
+        for i, (start, end, mean, std) in enumerate(zip(*spans, strict=True)):
+            n_good[k, i] = n = end - start
+            if n >= MIN_GOOD:
+                value[k, i] = _statistic(ordered[i, start:end], mean, std, skystat, binwidth)
+                error[k, i] = std / np.sqrt(n) * _ERROR_FACTOR[skystat]
     return {
         "size": size,
         "x": _centers(data.shape[1], size),
         "y": _centers(data.shape[0], size),
-        "value": value.astype(np.float32),
-        "error": (error * _ERROR_FACTOR[skystat]).astype(np.float32),
+        "value": value,
+        "error": error,
         "n_good": n_good,
     }
 
@@ -76,6 +95,7 @@ def block_variances(
     bad: np.ndarray,
     var_rnoise: np.ndarray,
     var_poisson: np.ndarray,
+    factor: float = 1.0,
     size: int = BLOCK_SIZE,
 ) -> np.ndarray:
     """
@@ -90,8 +110,10 @@ def block_variances(
         Image, MJy/sr.
     bad : (ny, nx) bool array
         Pixels to leave out.
-    var_rnoise, var_poisson : (ny, nx) float32 arrays
-        Variances, MJy^2/sr^2.
+    var_rnoise, var_poisson : (ny, nx) float16 or float32 arrays
+        Variances.
+    factor : float
+        MJy^2/sr^2 per unit of the variances.
     size : int
         Side of a block, pixels.
 
@@ -100,7 +122,22 @@ def block_variances(
     (nby, nbx) float32 array
         Median of var_rnoise + var_poisson, MJy^2/sr^2; NaN where fewer than 64 pixels are good.
     """
-    return _variance_kernel(data, bad, var_rnoise, var_poisson, size, MIN_GOOD)
+    found = np.full([-(-n // size) for n in data.shape], np.nan, np.float32)
+    for k, rows in enumerate(bands(data, size)):
+        good = _blocks(~bad[rows], size, False)
+        sample = np.s_[:, ::_VARIANCE_STEP]
+        some = good[sample]
+        values = np.where(some, _blocks(data[rows], size, 0)[sample], np.nan).astype(float)
+        planes = (_blocks(plane[rows], size, 0)[sample] for plane in (var_rnoise, var_poisson))
+        variances = sum(_scaled(plane, factor) for plane in planes)
+        ordered, n, each = np.sort(values), some.sum(axis=1), np.arange(len(some))
+        middle = ordered[each, n // 2]
+        width = 3 * (middle - ordered[each, (_BELOW * n).astype(int)])
+        sky = np.abs(values - middle[:, None]) <= width[:, None]
+        ordered, n = np.sort(np.where(sky, variances, np.nan)), sky.sum(axis=1)
+        medians = (ordered[each, n // 2] + ordered[each, np.maximum(n - 1, 0) // 2]) / 2
+        found[k] = np.where(good.sum(axis=1) >= MIN_GOOD, medians, np.nan)
+    return found
 
 
 def _centers(n: int, size: int) -> np.ndarray:
@@ -109,7 +146,11 @@ def _centers(n: int, size: int) -> np.ndarray:
 
 
 def sky_noise(
-    data: np.ndarray, bad: np.ndarray, var_rnoise: np.ndarray, var_poisson: np.ndarray
+    data: np.ndarray,
+    bad: np.ndarray,
+    var_rnoise: np.ndarray,
+    var_poisson: np.ndarray,
+    factor: float = 1.0,
 ) -> dict:
     """
     Noise model of an exposure: variance of its sky pixels, and how variance grows with the signal.
@@ -120,8 +161,10 @@ def sky_noise(
         Image, MJy/sr.
     bad : (ny, nx) bool array
         Pixels to leave out.
-    var_rnoise, var_poisson : (ny, nx) float32 arrays
-        Variances, MJy^2/sr^2.
+    var_rnoise, var_poisson : (ny, nx) float16 or float32 arrays
+        Variances.
+    factor : float
+        MJy^2/sr^2 per unit of the variances.
 
     Returns
     -------
@@ -137,17 +180,25 @@ def sky_noise(
     values = data.ravel()[sample][good]
     if not values.size:
         return dict.fromkeys(("pedestal", "sky_variance", "poisson_slope"), float("nan"))
-    pedestal = float(np.median(values))
+    ordered = np.sort(values)
+    pedestal = _median(ordered)
     # The width of the fainter half: sources are in the other one.
-    sigma = pedestal - float(np.percentile(values, 15.87))
+    sigma = pedestal - float(np.percentile(ordered, 15.87))
     sky = np.abs(values - pedestal) <= 3 * sigma
     values = values[sky]
-    pedestal = float(np.median(values))
-    poisson = var_poisson.ravel()[sample][good][sky]
-    total = var_rnoise.ravel()[sample][good][sky] + poisson
-    bright = (data > pedestal + 20 * sigma) & ~bad
-    slope = _poisson_slope(values, poisson, pedestal, data[bright], var_poisson[bright])
-    return {"pedestal": pedestal, "sky_variance": float(np.median(total)), "poisson_slope": slope}
+    pedestal = _median(np.sort(values))
+    poisson = _scaled(var_poisson.ravel()[sample][good][sky], factor)
+    total = _scaled(var_rnoise.ravel()[sample][good][sky], factor) + poisson
+    limit, nx = pedestal + 20 * sigma, data.shape[1]
+    bright = np.concatenate(
+        [
+            rows.start * nx + np.flatnonzero((data[rows] > limit) & ~bad[rows])
+            for rows in bands(data)
+        ]
+    )
+    variances = _scaled(var_poisson.ravel()[bright], factor)
+    slope = _poisson_slope(values, poisson, pedestal, data.ravel()[bright], variances)
+    return {"pedestal": pedestal, "sky_variance": _median(np.sort(total)), "poisson_slope": slope}
 
 
 def _poisson_slope(
@@ -164,7 +215,7 @@ def _poisson_slope(
     many sources are cosmic rays: of the bright pixels the upper end counts. Sky pixels tell the same, as their
     variance is made from their own noisy signal; where it is not, they say too little. The larger one is taken.
     """
-    level = float(np.median(sky_variance))
+    level = _median(np.sort(sky_variance))
     slopes = [0.0]
     if bright.size >= 100:
         slopes.append(float(np.percentile((bright_variance - level) / (bright - pedestal), 90)))
@@ -176,175 +227,91 @@ def _poisson_slope(
     return max(slopes)
 
 
-@njit(cache=True, nogil=True)
-def _block_kernel(
-    data, bad, size, statistic, lower, upper, nclip, lsigma, usigma, binwidth, min_good
-):
-    ny, nx = data.shape
-    nby, nbx = (ny + size - 1) // size, (nx + size - 1) // size
-    value = np.full((nby, nbx), np.nan)
-    error = np.full((nby, nbx), np.nan)
-    n_good = np.zeros((nby, nbx), np.int32)
-    buffer = np.empty(size * size)
-    for by in range(nby):
-        for bx in range(nbx):
-            n = 0
-            for y in range(by * size, min((by + 1) * size, ny)):
-                for x in range(bx * size, min((bx + 1) * size, nx)):
-                    d = data[y, x]
-                    if not bad[y, x] and lower <= d <= upper:
-                        buffer[n] = d
-                        n += 1
-            n, mean, std = _clip(buffer, n, nclip, lsigma, usigma)
-            n_good[by, bx] = n
-            if n < min_good:
-                continue
-            value[by, bx] = _statistic(buffer[:n], mean, std, statistic, binwidth)
-            error[by, bx] = std / np.sqrt(n)
-    return value, error, n_good
+def bands(image: np.ndarray, size: int = BLOCK_SIZE) -> Iterator[slice]:
+    """Rows of blocks of an image: what is done to one after the other stays in the processor's cache."""
+    return (slice(k, k + size) for k in range(0, image.shape[0], size))
 
 
-@njit(cache=True, nogil=True)
-def _variance_kernel(data, bad, var_rnoise, var_poisson, size, min_good):
-    ny, nx = data.shape
-    nby, nbx = (ny + size - 1) // size, (nx + size - 1) // size
-    out = np.full((nby, nbx), np.nan, np.float32)
-    # A seventh of the pixels, some 580, tells a median well enough; an odd step falls on all columns in turn.
-    step = 7
-    values, variances = np.empty(size * size // step + 1), np.empty(size * size // step + 1)
-    order = np.empty(size * size // step + 1)
-    for by in range(nby):
-        for bx in range(nbx):
-            n, n_seen = 0, 0
-            for y in range(by * size, min((by + 1) * size, ny)):
-                for x in range(bx * size, min((bx + 1) * size, nx)):
-                    if bad[y, x]:
-                        continue
-                    if n_seen % step == 0:
-                        values[n] = data[y, x]
-                        variances[n] = var_rnoise[y, x] + var_poisson[y, x]
-                        n += 1
-                    n_seen += 1
-            if n_seen < min_good:
-                continue
-            order[:n] = values[:n]
-            middle = _select(order[:n], n // 2)
-            width = 3.0 * (middle - _select(order[: n // 2 + 1], int(0.1587 * n)))
-            n_sky = 0
-            for i in range(n):
-                if abs(values[i] - middle) <= width:
-                    order[n_sky] = variances[i]
-                    n_sky += 1
-            out[by, bx] = _median(order[:n_sky])
-    return out
+def _blocks(band: np.ndarray, size: int, fill: float) -> np.ndarray:
+    """Blocks of a row of blocks, a row of values each; `fill` where a block is smaller."""
+    height, nx = band.shape
+    n = -(-nx // size)
+    whole = np.full((height, n * size), fill, band.dtype)
+    whole[:, :nx] = band
+    return whole.reshape(height, n, size).swapaxes(0, 1).reshape(n, height * size)
 
 
-@njit(cache=True, nogil=True)
-def _clip(buffer, n, nclip, lsigma, usigma):
-    """Clip the first n values in place; returns how many are left, their mean and standard deviation."""
-    if n == 0:
-        return 0, 0.0, 0.0
-    mean = std = 0.0
-    for turn in range(nclip + 1):
-        if turn == 0 and nclip > 0:
-            mean = _select(buffer[:n], n // 2)
-            std = mean - _select(buffer[: n // 2 + 1], int(0.1587 * n))
-        else:
-            mean, std = _moments(buffer[:n])
-        if turn == nclip:
-            break
-        low, high = mean - lsigma * std, mean + usigma * std
-        kept = 0
-        for i in range(n):
-            if low <= buffer[i] <= high:
-                buffer[kept] = buffer[i]
-                kept += 1
-        if kept == 0:  # limits below one standard deviation can leave nothing
-            return 0, mean, std
-        if kept == n and turn > 0:
-            break
-        n = kept
-    return n, mean, std
+def _clip(
+    ordered: np.ndarray, nclip: int, lsigma: float, usigma: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Clip rows of values in ascending order, NaN last.
 
-
-@njit(cache=True, nogil=True, fastmath={"reassoc"})
-def _moments(values):
-    """Mean and standard deviation; sums in any order, so that they are taken several terms at a time."""
+    Returns
+    -------
+    start, end : (n,) int64 arrays
+        What is left of each row.
+    mean, std : (n,) float64 arrays
+        Its mean and standard deviation.
+    """
+    n_rows, width = ordered.shape
+    each = np.arange(n_rows)
+    start, end = np.zeros(n_rows, np.int64), np.count_nonzero(~np.isnan(ordered), axis=1)
     # Off one of the values: the difference of the sums keeps its digits.
-    off = values[0]
-    total = square = 0.0
-    for v in values:
-        total += v - off
-        square += (v - off) * (v - off)
-    total /= values.size
-    return off + total, np.sqrt(max(square / values.size - total * total, 0.0))
+    middle = ordered[each, end // 2]
+    away = ordered - middle[:, None]
+    squares = away * away
 
+    def moments():
+        places = np.stack([start, end]).T + width * each[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean, square = (
+                np.add.reduceat(terms.ravel(), places.ravel())[::2] / (end - start)
+                for terms in (away, squares)
+            )
+            return middle + mean, np.sqrt(np.maximum(square - mean * mean, 0.0))
 
-@njit(cache=True, nogil=True)
-def _select(values, k):
-    """
-    K-th smallest value, counted from 0; puts the smaller ones before it.
-
-    Hoare's method (1961, CACM 4, 321), as numba's own takes five seconds to compile.
-    """
-    low, high = 0, values.size - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
+    mean, std = middle, middle - ordered[each, (_BELOW * end).astype(int)]
+    for turn in range(nclip):
+        limits = mean - lsigma * std, mean + usigma * std
+        inner = zip(ordered, *limits, strict=True)
+        low, high = np.transpose(
+            [(row.searchsorted(a), row.searchsorted(b, "right")) for row, a, b in inner]
+        )
+        before, (start, end) = (start, end), (np.maximum(start, low), np.minimum(end, high))
+        end = np.maximum(start, end)  # limits below one standard deviation can leave nothing
+        mean, std = moments()
+        if turn > 0 and np.array_equal(before, (start, end)):
             break
-    return values[k]
+    return start, end, *((mean, std) if nclip else moments())
 
 
-@njit(cache=True, nogil=True)
-def _median(values):
-    """Median; changes the order of the values."""
-    upper = _select(values, values.size // 2)
-    if values.size % 2:
-        return upper
-    lower = values[0]
-    for v in values[: values.size // 2]:
-        lower = max(lower, v)
-    return (lower + upper) / 2
+def _scaled(plane: np.ndarray, factor: float) -> np.ndarray:
+    """Float32 values of a few pixels times a factor."""
+    return plane.astype(np.float32) * np.float32(factor)
 
 
-@njit(cache=True, nogil=True)
-def _statistic(values, mean, std, statistic, binwidth):
-    if statistic == 0:
+def _median(ordered: np.ndarray) -> float:
+    """Median of values in ascending order: numpy sorts several values at a time, but selects one by one."""
+    return float((ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2)
+
+
+def _statistic(values: np.ndarray, mean: float, std: float, skystat: str, binwidth: float) -> float:
+    """Statistic of values in ascending order."""
+    if skystat == "mean":
         return mean
-    if statistic == 1 or std == 0 or binwidth == 0:
+    if skystat == "median" or std == 0 or binwidth == 0:
         return _median(values)
     midpt = _histogram_median(values, binwidth * std)
-    if statistic == 2:
+    if skystat == "midpt":
         return midpt
     # Where the two disagree by much, the block is crowded and the extrapolation to the mode is not safe.
     return 2.5 * midpt - 1.5 * mean if abs(mean - midpt) < 0.3 * std else midpt
 
 
-@njit(cache=True, nogil=True)
-def _histogram_median(values, width):
-    """Median by linear interpolation in the cumulative histogram."""
-    start = values.min()
-    n_bins = int((values.max() - start) / width) + 1
-    counts = np.zeros(n_bins, np.int64)
-    for v in values:
-        counts[min(int((v - start) / width), n_bins - 1)] += 1
-    half, below = values.size / 2, 0
-    for i in range(n_bins):
-        if below + counts[i] >= half:
-            return start + width * (i + (half - below) / counts[i])
-        below += counts[i]
-    return start + width * n_bins
+def _histogram_median(values: np.ndarray, width: float) -> float:
+    """Median of values in ascending order by linear interpolation in their cumulative histogram."""
+    places = (values - values[0]) / width
+    bin = int(places[(values.size - 1) // 2])
+    below, upto = places.searchsorted([bin, bin + 1])
+    return values[0] + width * (bin + (values.size / 2 - below) / (upto - below))
