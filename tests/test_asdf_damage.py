@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from romosaic import exposure
+from romosaic import asdf_compression, exposure
 from romosaic.asdf_blocks import MAX_TREE_BYTES, AsdfBlocks
 from romosaic.asdf_writer import write_asdf
 from romosaic.errors import ExposureError, ProductError
@@ -276,3 +276,48 @@ def test_fingerprint_is_of_the_content_and_not_of_the_name(tmp_path, original, l
     at = content.index(b"\xd3BLK") + 6 + 32
     copy.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     assert AsdfBlocks.read(copy).fingerprint() != first
+
+
+# --- pieces of lz4 ---
+
+
+def piece(packed: bytes, full: int, size: int | None = None) -> bytes:
+    return (
+        struct.pack(">I", len(packed) + 4 if size is None else size)
+        + struct.pack("<I", full)
+        + packed
+    )
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_pieces_of_lz4_never_leave_their_place(monkeypatch, hidden):
+    from lz4.block import LZ4BlockError, compress
+
+    if hidden:  # as of a package that does not show its library
+        monkeypatch.setattr(
+            asdf_compression, "_decompress_lz4", lambda: asdf_compression._copied_lz4
+        )
+    first, second = bytes(range(256)) * 40, b"abc" * 1000
+    packed = [compress(part, store_size=False) for part in (first, second)]
+    content = np.full(len(first) + len(second) + 64, 7, np.uint8)
+    room = content[:-64]
+    good = piece(packed[0], len(first)) + piece(packed[1], len(second)) + piece(b"\0", 0)
+    assert asdf_compression.unpack("lz4", memoryview(good), room) == room.size
+    assert room.tobytes() == first + second
+    damaged = [
+        piece(packed[0], len(first) - 1),
+        piece(packed[0], len(first) + 1),
+        piece(packed[0][:-9], len(first)),
+        piece(packed[0][:-9] + bytes(9), len(first)),
+        piece(b"", 5),
+        piece(packed[0], len(first), size=0),
+        piece(packed[0], len(first), size=1 << 31),
+        piece(packed[0], 1 << 31),
+        piece(b"\xff" * 1000, len(first)),
+        piece(packed[0], len(first)) * 2,
+        good[:-3],
+    ]
+    for pieces in damaged:
+        with pytest.raises((ValueError, RuntimeError, struct.error, LZ4BlockError)):
+            asdf_compression.unpack("lz4", memoryview(pieces), room)
+        assert np.all(content[-64:] == 7)

@@ -196,15 +196,15 @@ class AsdfBlocks:
     def _md5(self, block: Block) -> bytes:
         """MD5 of a block's bytes in the file, as ASDF defines the checksum."""
         digest = hashlib.md5(usedforsecurity=False)
-        with open(self.path, "rb") as stream:
+        with open(self.path, "rb", buffering=0) as stream:
             stream.seek(block.start)
-            left = block.used
+            left, buffer = block.used, memoryview(bytearray(min(block.used, 1 << 18)))
             while left > 0:
-                piece = stream.read(min(left, 1 << 22))
-                if not piece:
+                n = stream.readinto(buffer[:left])
+                if n == 0:
                     break
-                digest.update(piece)
-                left -= len(piece)
+                digest.update(buffer[:n])
+                left -= n
         return digest.digest()
 
 
