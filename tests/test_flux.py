@@ -69,6 +69,8 @@ def test_arrays_that_may_be_overwritten_give_the_same(arrays, raw):
     for name, array in before.items():
         np.testing.assert_array_equal(arrays[name], array)
     assert found.noise == expected.noise
+    for key, values in expected.sky_blocks.items():
+        np.testing.assert_array_equal(found.sky_blocks[key], values)
 
 
 def test_input_is_left_alone(arrays, raw):

@@ -78,8 +78,8 @@ def calibrate(
     Parameters
     ----------
     arrays : mapping of (ny, nx) arrays
-        data (float32), err (float16), dq (uint32), var_poisson (float16) and optionally var_rnoise and
-        var_flat (float16), in units of the exposure (DN/s) and its square.
+        data (float32), dq (uint32), err, var_poisson and optionally var_rnoise and var_flat (float16), in units
+        of the exposure (DN/s) and its square.
     conversion : float
         MJy/sr per unit, 1e-15 to 1e15; 1 for an exposure that is calibrated already.
     where : str
@@ -106,30 +106,19 @@ def calibrate(
     data = _own(arrays["data"], np.float32, in_place)
     data *= np.float32(conversion)
     dq = _own(arrays["dq"], np.uint32, in_place)
-    err, factor = arrays["err"], conversion**2
-    variances = {name: arrays[name] for name in VARIANCES if name in arrays}
-    if "var_rnoise" not in variances:
-        variances = {name: _scaled(plane, factor) for name, plane in variances.items()}
-        variances["var_rnoise"] = _read_noise(_scaled(err, conversion), variances, _flagged(dq))
-        factor = 1.0
-    unusable = _mark_unusable(data, err, dq, variances)
+    variances, factor = _variances(arrays, conversion, dq)
+    unusable = _mark_unusable(data, arrays["err"], dq, variances)
     bad = _bad(dq, good_bits)
     _check_share(where, dq, unusable, max_unusable_fraction)
     planes = data, bad, variances["var_rnoise"], variances["var_poisson"], factor
     noise = sky_noise(*planes)
-    blocks = {**block_statistics(data, bad, **sky), "variance": block_variances(*planes)}
+    sky_blocks = {**block_statistics(data, bad, **sky), "variance": block_variances(*planes)}
     deep = noise["sky_variance"] < FLOAT16_VARIANCE
-    return Calibrated(
-        data=data,
-        err=_halves(err, conversion, in_place),
-        dq=dq,
-        # Before the halves, which may take their place.
-        precise_variances={n: _scaled(plane, factor) for n, plane in variances.items() if deep},
-        variances={n: _halves(plane, factor, in_place) for n, plane in variances.items()},
-        sky_blocks=blocks,
-        noise=noise,
-        unusable=unusable,
-    )
+    precise = {name: _scaled(plane, factor) for name, plane in variances.items() if deep}
+    # Last, as they may take the place of what is in units of the exposure.
+    err = _halves(arrays["err"], conversion, in_place)
+    halves = {name: _halves(plane, factor, in_place) for name, plane in variances.items()}
+    return Calibrated(data, err, dq, halves, precise, sky_blocks, noise, unusable)
 
 
 def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -166,6 +155,18 @@ def _halves(array: np.ndarray, factor: float, in_place: bool) -> np.ndarray:
     if array.dtype.type is np.float16:
         return scale_half(array, factor, in_place)
     return to_half(_scaled(array, factor))
+
+
+def _variances(
+    arrays: Mapping[str, np.ndarray], conversion: float, dq: np.ndarray
+) -> tuple[dict[str, np.ndarray], float]:
+    """Variances by name, and MJy^2/sr^2 per unit of them."""
+    variances, factor = {n: arrays[n] for n in VARIANCES if n in arrays}, conversion**2
+    if "var_rnoise" in variances:
+        return variances, factor
+    variances = {name: _scaled(plane, factor) for name, plane in variances.items()}
+    err = _scaled(arrays["err"], conversion)
+    return {**variances, "var_rnoise": _read_noise(err, variances, _flagged(dq))}, 1.0
 
 
 def _flagged(dq: np.ndarray) -> np.ndarray:

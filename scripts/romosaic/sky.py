@@ -62,32 +62,18 @@ def block_statistics(
         `error` (nby, nbx) float32, MJy/sr, NaN where fewer than 64 pixels are good; `n_good` (nby, nbx) int32.
     """
     n_blocks = [-(-n // size) for n in data.shape]
-    value, error = np.full(n_blocks, np.nan, np.float32), np.full(n_blocks, np.nan, np.float32)
+    value, error = np.full((2, *n_blocks), np.nan, np.float32)
     n_good = np.zeros(n_blocks, np.int32)
     for k, rows in enumerate(bands(data, size)):
-        keep = ~bad[rows] & np.isfinite(data[rows])
-        # The limits in double precision, whatever that of the data.
-        if lower is not None:
-            keep &= data[rows] >= np.float64(lower)
-        if upper is not None:
-            keep &= data[rows] <= np.float64(upper)
-        ordered = np.sort(_blocks(np.where(keep, data[rows], np.float32(np.nan)), size, np.nan))
-        # A NaN behind each block, where sums may start.
-        ordered = np.pad(ordered.astype(float), ((0, 0), (0, 1)), constant_values=np.nan)
-        spans = _clip(ordered, nclip, lsigma, usigma)
-        for i, (start, end, mean, std) in enumerate(zip(*spans, strict=True)):
+        ordered = _ordered(_kept(data[rows], bad[rows], lower, upper), size)
+        for i, span in enumerate(zip(*_clip(ordered, nclip, lsigma, usigma), strict=True)):
+            start, end, mean, std = span
             n_good[k, i] = n = end - start
             if n >= MIN_GOOD:
                 value[k, i] = _statistic(ordered[i, start:end], mean, std, skystat, binwidth)
                 error[k, i] = std / np.sqrt(n) * _ERROR_FACTOR[skystat]
-    return {
-        "size": size,
-        "x": _centers(data.shape[1], size),
-        "y": _centers(data.shape[0], size),
-        "value": value,
-        "error": error,
-        "n_good": n_good,
-    }
+    y, x = (_centers(n, size) for n in data.shape)
+    return {"size": size, "x": x, "y": y, "value": value, "error": error, "n_good": n_good}
 
 
 def block_variances(
@@ -232,6 +218,19 @@ def bands(image: np.ndarray, size: int = BLOCK_SIZE) -> Iterator[slice]:
     return (slice(k, k + size) for k in range(0, image.shape[0], size))
 
 
+def _kept(
+    band: np.ndarray, bad: np.ndarray, lower: float | None, upper: float | None
+) -> np.ndarray:
+    """Values of a row of blocks, NaN where they are not to count."""
+    keep = ~bad & np.isfinite(band)
+    # The limits in double precision, whatever that of the data.
+    if lower is not None:
+        keep &= band >= np.float64(lower)
+    if upper is not None:
+        keep &= band <= np.float64(upper)
+    return np.where(keep, band, np.float32(np.nan))
+
+
 def _blocks(band: np.ndarray, size: int, fill: float) -> np.ndarray:
     """Blocks of a row of blocks, a row of values each; `fill` where a block is smaller."""
     height, nx = band.shape
@@ -239,6 +238,12 @@ def _blocks(band: np.ndarray, size: int, fill: float) -> np.ndarray:
     whole = np.full((height, n * size), fill, band.dtype)
     whole[:, :nx] = band
     return whole.reshape(height, n, size).swapaxes(0, 1).reshape(n, height * size)
+
+
+def _ordered(band: np.ndarray, size: int) -> np.ndarray:
+    """Values of each block in ascending order, float64, with a NaN behind each, where sums may start."""
+    ordered = np.sort(_blocks(band, size, np.nan))
+    return np.pad(ordered.astype(float), ((0, 0), (0, 1)), constant_values=np.nan)
 
 
 def _clip(
