@@ -218,6 +218,8 @@ def test_unknown_filter(edited):
         (b".nan", "nan"),
         (b".inf", "inf"),
         (b"0.0", "0.0"),
+        (b"1.0e-25", "1e-25"),
+        (b"1.0e+25", "1e+25"),
         (b"-1.5", "-1.5"),
         (b"'0.77'", "0.77"),
         (b"true", "True"),

@@ -39,6 +39,8 @@ LIGHT = {
                 "associate",
                 "association_file",
                 "atomic",
+                "exposure",
+                "flux",
                 "flux_file",
                 "grid",
                 "pixmap",

@@ -9,7 +9,7 @@ hostile until it has proved itself.
 import json
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
+from .asdf_plugins import load_plugins, schema_error
 from .errors import ExposureError, ProductError, RomosaicError
 from .names import FILTERS, exposure_name
 from .pixmap import TOLERANCE, PixelMap
@@ -153,7 +154,8 @@ def _conversion(path: Path, meta: dict) -> float:
         return 1.0
     value = _section(meta, "photometry").get("conversion_megajanskys")
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < np.inf:
+    # Beyond these limits squares leave float32.
+    if not number or not 1e-15 <= value <= 1e15:
         raise ExposureError(
             path,
             f"has no photometry (meta.photometry.conversion_megajanskys is {value})",
@@ -240,31 +242,36 @@ def wcs_function(wcs):
 @contextmanager
 def _opened(path: Path):
     """Hold a file against the schema of Level-2 images; gives its WCS as `wcs_function` makes it."""
+    load_plugins()
     import asdf
     import roman_datamodels.datamodels as rdm
 
-    model = None
-    # Renamed files are patched in memory; older tags than the newest are fine.
-    with warnings.catch_warnings(), asdf.config_context() as settings:
+    # Renamed files are fine, and so are older tags than the newest.
+    with warnings.catch_warnings(), asdf.config_context() as settings, ExitStack() as files:
         warnings.simplefilter("ignore")
-        settings.validate_on_read = True
+        settings.validate_on_read = False  # done here
         try:
-            model = rdm.open(path)
+            file = files.enter_context(asdf.open(path, lazy_tree=True))
+            wrong = schema_error(file, asdf.util.load_yaml(path, tagged=True))
+            model = None if wrong else rdm.open(file)
         except MemoryError:
             raise
         except Exception as error:  # asdf, the schema and the data models raise many kinds
-            reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-            raise ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH) from error
-        try:
-            if not isinstance(model, rdm.ImageModel):
-                what = f"is a {type(model).__name__}, not a Level-2 image"
-                raise ExposureError(path, what, _LEAVE_OUT)
-            # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
-            if not callable(model.meta.wcs):
-                raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
-            yield wcs_function(model.meta.wcs)
-        finally:
-            model.close()
+            raise _invalid(path, error) from error
+        if wrong:
+            raise _invalid(path, wrong)
+        if not isinstance(model, rdm.ImageModel):
+            what = f"is a {type(model).__name__}, not a Level-2 image"
+            raise ExposureError(path, what, _LEAVE_OUT)
+        # asdf leaves what it cannot convert as a plain tree, and the schema sees its tag only.
+        if not callable(model.meta.wcs):
+            raise ExposureError(path, "has an unreadable WCS", _LEAVE_OUT)
+        yield wcs_function(model.meta.wcs)
+
+
+def _invalid(path: Path, error: Exception) -> ExposureError:
+    reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+    return ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH)
 
 
 @dataclass(frozen=True)
