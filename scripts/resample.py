@@ -26,6 +26,6 @@ with reported(snakemake.log[0]):
     provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
     uses = {"members": [use.to_tree() for use in coadd.members], "noise": coadd.noise}
     uses["sky_groups"] = sky["groups"]
-    product.write_model(snakemake.output[0], model, provenance, uses)
+    product.write_mosaic(snakemake.output[0], model, provenance, uses, snakemake.threads)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

@@ -4,9 +4,9 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from coadd_file import grid_wcs
 from romosaic import simulate
 from romosaic.grid import Grid
-from romosaic.mosaic_model import grid_wcs
 
 #: A corner where four skycells of region 1 meet: 000p86x51y59, x51y60, x52y59, x52y60.
 CORNER = (11.298211110169689, 86.44202879552147)

@@ -242,6 +242,23 @@ PLAIN = {
 }
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_arrays_are_packed_where_it_pays(tmp_path, threads):
+    import asdf
+
+    noise = np.random.default_rng(1).normal(size=(1300, 1000)).astype(np.float32)
+    tree = {"noise": noise, "half": np.where(np.arange(1300)[:, None] < 500, np.nan, noise)}
+    tree |= {"words": np.array(["", "µ", "a word"]), "none": np.empty((0, 3)), "more": noise[:9]}
+    path = tmp_path / f"{threads}.asdf"
+    write_asdf(path, tree, packed=True, threads=threads)
+    blocks = AsdfBlocks.read(path).blocks
+    assert [block.compression for block in blocks] == ["", "lz4", "lz4", "", ""]
+    assert blocks[1].used < 0.7 * noise.nbytes
+    with asdf.open(path, validate_checksums=True) as file:
+        for name, array in tree.items():
+            np.testing.assert_array_equal(file[name], array)
+
+
 def test_plain_values_round_trip(tmp_path):
     import asdf
 
@@ -266,7 +283,7 @@ def test_numpy_scalars_become_plain(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", [np.array(["a", "b"]), np.array([object()]), object(), np.zeros(2, "f4,i4"), 1j]
+    "value", [np.array([b"a", b"b"]), np.array([object()]), object(), np.zeros(2, "f4,i4"), 1j]
 )
 def test_other_values_are_refused_before_a_byte_is_written(tmp_path, value):
     path = tmp_path / "a.asdf"

@@ -7,11 +7,12 @@ import pytest
 import roman_datamodels as rdm
 from astropy.table import Table
 from astropy.time import Time
+from coadd_file import grid_wcs
 from romosaic.catalog_files import read_coadd, write_catalog
 from romosaic.catalog_references import choose_psf, point_source, read_apcorr, read_epsf
 from romosaic.errors import ConfigError, ProductError
 from romosaic.grid import Grid
-from romosaic.mosaic_model import grid_wcs, wcsinfo
+from romosaic.mosaic_wcs import wcsinfo
 from romosaic.product import provenance, write_model
 from romosaic.source_catalog import Parameters, make_catalog
 

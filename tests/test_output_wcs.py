@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from astropy import coordinates, units
 from astropy.modeling import models
+from coadd_file import grid_wcs
 from gwcs import WCS, coordinate_frames
 from romosaic.errors import GridError
 from romosaic.grid import Grid
-from romosaic.mosaic_model import grid_wcs, wcsinfo
+from romosaic.mosaic_wcs import wcsinfo
 from romosaic.output_wcs import TOLERANCE, grid_of_wcs, read_output_wcs
 
 SCALE = 0.055 / 3600

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import quality
 import yaml
+from coadd_file import grid_wcs
 from conftest import CORNER, survey_parameters, write_survey
 from romosaic.association_file import read_grid
 from romosaic.grid import Grid
-from romosaic.mosaic_model import grid_wcs, wcsinfo
+from romosaic.mosaic_wcs import wcsinfo
 
 ROOT = Path(__file__).parent.parent
 CELL = "000p86x51y59"

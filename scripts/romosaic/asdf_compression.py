@@ -14,6 +14,8 @@ import numpy as np
 
 #: Bytes handed to a decompressor in one go.
 _PIECE = 1 << 22
+#: Bytes of each piece by which `pack` sees whether compression pays, and what they may shrink to.
+_SAMPLE, _WORTH = 1 << 16, 0.9
 
 
 def unpack(compression: str, packed: memoryview, content: np.ndarray) -> int:
@@ -110,3 +112,30 @@ def _unpack_stream(engine, packed: memoryview, content: np.ndarray) -> int:
         if engine.eof:
             break
     return done
+
+
+def pack(content: memoryview) -> list[bytes] | None:
+    """
+    Compress a block by lz4.
+
+    Parameters
+    ----------
+    content : memoryview of uint8
+        The block.
+
+    Returns
+    -------
+    list of bytes or None
+        Pieces as they are stored; None where compression would gain too little: noisy floats do not shrink.
+    """
+    from lz4.block import compress
+
+    starts = range(0, len(content), _PIECE)
+    samples = [content[start : start + _SAMPLE] for start in starts]
+    if sum(len(compress(s)) for s in samples) >= _WORTH * sum(len(s) for s in samples):
+        return None
+    pieces = []
+    for start in starts:
+        piece = compress(content[start : start + _PIECE])
+        pieces += [struct.pack(">I", len(piece)), piece]
+    return pieces

@@ -8,32 +8,50 @@ of its source, takes blocks over as they are stored, and changes the named value
 import hashlib
 import struct
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, AsdfBlocks, Block
+from .asdf_compression import pack
 from .asdf_tree import load_nodes
 from .errors import ProductError
 
-_PREFIX = "tag:stsci.edu:asdf/"
+ASDF = "tag:stsci.edu:asdf/"
 _HEAD = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n"
 _YAML_TAG = "tag:yaml.org,2002:"
 _INTEGER = f"{_YAML_TAG}int"
 _REMAKE = "make it again"
 
 
-def write_asdf(path: str | Path, tree: dict) -> None:
+@dataclass(frozen=True)
+class Tagged:
+    """A value of a tree with its YAML tag, which says what asdf makes of it."""
+
+    tag: str
+    value: object
+
+
+def write_asdf(path: str | Path, tree: dict, packed: bool = False, threads: int = 1) -> None:
     """
-    Write a tree of plain values and arrays as a valid ASDF file, uncompressed.
+    Write a tree of plain values and arrays as a valid ASDF file.
 
     Parameters
     ----------
     path : str or path
         File to write; use within `atomic.atomic`.
     tree : dict
-        Dicts, lists, strings, numbers, booleans, None and numpy arrays of numbers (C order is made).
+        Dicts, lists, strings, numbers, booleans, None, numpy arrays of numbers or text (C order is made), and
+        any of these as `Tagged`.
+    packed : bool, optional
+        Compress the arrays that it makes smaller: see `asdf_compression.pack`.
+    threads : int, optional
+        Threads that compress and hash while one of them writes; the file does not depend on it.
 
     Raises
     ------
@@ -42,8 +60,8 @@ def write_asdf(path: str | Path, tree: dict) -> None:
     """
     blocks: list = []
     root = _represent(tree, blocks)
-    root.tag = f"{_PREFIX}core/asdf-1.1.0"
-    _write(path, _HEAD, root, blocks)
+    root.tag = f"{ASDF}core/asdf-1.1.0"
+    _write(path, _HEAD, root, blocks, packed, threads)
 
 
 def write_copy(
@@ -142,7 +160,9 @@ def _represent(tree: object, blocks: list):
 
     def represent_array(representer, array):
         name = "bool8" if array.dtype == bool else array.dtype.name
-        if not DATATYPE.fullmatch(name):
+        if array.dtype.kind == "U":
+            name = ["ucs4", array.dtype.itemsize // 4]
+        elif not DATATYPE.fullmatch(name):
             raise TypeError(f"arrays of {array.dtype} cannot be written")
         # Not ascontiguousarray: that makes a single number a list of one.
         blocks.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
@@ -152,9 +172,15 @@ def _represent(tree: object, blocks: list):
             "byteorder": sys.byteorder,
             "shape": [int(n) for n in array.shape],
         }
-        return representer.represent_mapping(f"{_PREFIX}core/ndarray-1.1.0", node)
+        return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
+
+    def represent_tagged(representer, tagged):
+        node = representer.represent_data(tagged.value)
+        node.tag = tagged.tag
+        return node
 
     Representer.add_multi_representer(np.ndarray, represent_array)
+    Representer.add_representer(Tagged, represent_tagged)
     Representer.add_multi_representer(np.floating, lambda r, v: r.represent_float(float(v)))
     Representer.add_multi_representer(np.integer, lambda r, v: r.represent_int(int(v)))
     Representer.add_multi_representer(np.bool_, lambda r, v: r.represent_bool(bool(v)))
@@ -166,7 +192,9 @@ def _represent(tree: object, blocks: list):
         raise TypeError(f"values like {error.args[-1]!r} cannot be written") from error
 
 
-def _write(path: str | Path, head: bytes, root, blocks: list) -> None:
+def _write(
+    path: str | Path, head: bytes, root, blocks: list, packed: bool = False, threads: int = 1
+) -> None:
     """Write the tree, then the blocks: arrays of ours, or pairs (file, block) to be copied."""
     import yaml
 
@@ -174,7 +202,7 @@ def _write(path: str | Path, head: bytes, root, blocks: list) -> None:
         root,
         Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
         version=(1, 1),
-        tags={"!": _PREFIX},
+        tags={"!": ASDF},
         explicit_start=True,
         explicit_end=True,
         width=120,
@@ -182,16 +210,41 @@ def _write(path: str | Path, head: bytes, root, blocks: list) -> None:
     )
     with open(path, "wb") as stream:
         stream.write(head + text)
-        for block in blocks:
-            if isinstance(block, np.ndarray):
-                content = memoryview(block.reshape(-1).view(np.uint8))
-                checksum = hashlib.md5(content, usedforsecurity=False).digest()
-                stored = Block(0, content.nbytes, content.nbytes, "", checksum)
-            else:
-                source, stored = block
-                content = source.stored(stored)
+        for stored, pieces in _in_order(partial(_stored, packed), blocks, threads):
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size))
             packing = stored.compression.encode("latin1").ljust(4, b"\0")
             sizes = (stored.used, stored.used, stored.size)
             stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum))
-            stream.write(content)
+            for piece in pieces:
+                stream.write(piece)
+
+
+def _stored(packed: bool, block) -> tuple[Block, list]:
+    """Header of a block, as of a file, and its bytes in pieces."""
+    if not isinstance(block, np.ndarray):
+        source, stored = block
+        return stored, [source.stored(stored)]
+    content = memoryview(block.reshape(-1).view(np.uint8))
+    pieces = pack(content) if packed else None
+    compression = "lz4" if pieces else ""
+    pieces = pieces or [content]
+    checksum = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        checksum.update(piece)
+    used = sum(len(piece) for piece in pieces)
+    return Block(0, used, content.nbytes, compression, checksum.digest()), pieces
+
+
+def _in_order(function: Callable, items: Iterable, threads: int) -> Iterator:
+    """Yield ``map(function, items)``, worked out by threads that are ahead by no more than their number."""
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from . import __version__
 from .asdf_blocks import AsdfBlocks
-from .asdf_writer import write_asdf
+from .asdf_writer import ASDF, Tagged, write_asdf
 from .atomic import atomic
 from .errors import ProductError
 
@@ -88,6 +89,33 @@ def _with_arrays(blocks: AsdfBlocks, node: object) -> object:
     if isinstance(node, list):
         return [_with_arrays(blocks, value) for value in node]
     return node
+
+
+def write_mosaic(
+    path: str | Path, model: Tagged, provenance: dict, own: dict, threads: int = 1
+) -> None:
+    """
+    Write a coadd as `write_model` would, without asdf.
+
+    Parameters
+    ----------
+    path : str or path
+        File to make.
+    model : Tagged
+        See `mosaic_model.mosaic_model`; file name and date are set.
+    provenance : dict
+        See `provenance`.
+    own : dict
+        More that the workflow wants to say of it, plain types: kept beside the provenance.
+    threads : int, optional
+        The file does not depend on it.
+    """
+    date = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    model.value["meta"]["filename"] = Path(path).name
+    model.value["meta"]["file_date"] = Tagged(f"{ASDF}time/time-1.4.0", date)
+    tree = {"roman": model, "romosaic": {**own, "provenance": provenance}}
+    with atomic(path) as temporary:
+        write_asdf(temporary, tree, packed=True, threads=threads)
 
 
 def write_model(path: str | Path, model, provenance: dict, own: dict | None = None) -> None:

@@ -23,6 +23,7 @@ from .drizzling import Drizzle, in_threads
 from .errors import ExposureError
 from .grid import Grid
 from .halves import from_half
+from .image_statistics import image_statistics
 from .pixel_noise import noise_factors
 from .resample_kernels import exposure_times, fill_planes, finish_rows
 from .weights import exposure_weights, pixel_weights
@@ -101,6 +102,8 @@ class Coadd:
         In the order of the context bits.
     noise : dict
         Noise of single pixels and apertures over that of large areas: see `pixel_noise.noise_factors`.
+    statistics : dict
+        Of the covered pixels: see `image_statistics.image_statistics`.
     """
 
     data: np.ndarray
@@ -115,6 +118,7 @@ class Coadd:
     max_exposure_time: float = 0.0
     members: list[MemberUse] = field(default_factory=list)
     noise: dict = field(default_factory=dict)
+    statistics: dict = field(default_factory=dict)
 
 
 def resample(
@@ -174,6 +178,7 @@ def resample(
     del reader  # and its planes, before the arrays of the result are made
     coadd = _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
     coadd.noise = noise_factors(members, weights, coadd.context, grid, parameters)
+    coadd.statistics = image_statistics(coadd.data, coadd.weight, threads)
     coadd.dq = None if dq is None else dq.dq
     return coadd
 
