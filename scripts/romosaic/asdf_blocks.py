@@ -11,6 +11,7 @@ import math
 import os
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,16 +179,22 @@ class AsdfBlocks:
             raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
         return content
 
-    def verify(self) -> None:
+    def verify(self, numbers: Iterable[int] | None = None) -> None:
         """
-        Check every block against the checksum in its header.
+        Check blocks against the checksums in their headers.
+
+        Parameters
+        ----------
+        numbers : iterable of int, optional
+            Which; default: all.
 
         Raises
         ------
         ProductError
             A block's bytes are not those that were written.
         """
-        for number, block in enumerate(self.blocks):
+        for number in range(len(self.blocks)) if numbers is None else numbers:
+            block = self.blocks[number]
             if block.checksum not in (_NO_CHECKSUM, self._md5(block)):
                 raise ProductError(
                     self.path, f"is corrupt: block {number} does not match its checksum", _FETCH
