@@ -1,0 +1,232 @@
+"""Passes over the pixels of a coadd that detection makes (numba kernels): masks, smoothing, labels."""
+
+import numpy as np
+from numba import njit
+
+# Division by zero gives inf or NaN as in numpy, never an exception inside a kernel.
+_jit = njit(cache=True, nogil=True, error_model="numpy")
+
+# Where less than this part of a smoothing kernel meets usable pixels, there is nothing to smooth.
+_LEAST_COVERED = 1e-6
+
+
+@_jit
+def mark_unusable(data, err, weight, largest):
+    """
+    Mark pixels that cannot be measured.
+
+    Parameters
+    ----------
+    data, err, weight : (ny, nx) float32
+    largest : float
+        Least absolute value of data or err that is none.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
+    bad = np.empty(data.shape, np.bool_)
+    for row in range(data.shape[0]):
+        for col in range(data.shape[1]):
+            # NaN compares false.
+            good = (abs(data[row, col]) < largest) & (err[row, col] < largest)
+            good &= (err[row, col] > 0) & (weight[row, col] > 0) & (weight[row, col] < np.inf)
+            bad[row, col] = not good
+    return bad
+
+
+@_jit
+def expand(rows, cols, offset, low, high, bad):
+    """
+    Image of a sum of products of rows and columns, within limits.
+
+    Parameters
+    ----------
+    rows : (ny, k) float32
+    cols : (k, nx) float32
+    offset, low, high : float32
+        Added to the sum; limits of the result.
+    bad : (ny, nx) bool
+        Pixels that become 0.
+
+    Returns
+    -------
+    (ny, nx) float32
+    """
+    image = np.empty(bad.shape, np.float32)
+    line = np.empty(cols.shape[1], np.float32)
+    for row in range(rows.shape[0]):
+        line[:] = np.float32(0)
+        for k in range(cols.shape[0]):
+            weight = rows[row, k]
+            for col in range(line.size):
+                line[col] += weight * cols[k, col]
+        for col in range(line.size):
+            value = min(max(line[col] + offset, low), high)
+            image[row, col] = np.float32(0) if bad[row, col] else value
+    return image
+
+
+@_jit
+def smooth(data, bad, kernel):
+    """
+    Convolve with a separable kernel, unusable pixels and the outside of the image interpolated over.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32
+        0 where `bad`.
+    bad : (ny, nx) bool
+    kernel : (k,) float64
+        One axis of a symmetric kernel, odd length.
+
+    Returns
+    -------
+    (ny, nx) float32
+        0 where the kernel meets no usable pixel.
+    """
+    ny, nx = data.shape
+    half = kernel.size // 2
+    result = np.empty(data.shape, np.float32)
+    holed = np.zeros(ny, np.bool_)
+    for row in range(ny):
+        holed[row] = bad[row].any()
+    # Sums along columns, with margins for the sums along rows; 1 is the mask's.
+    light, cover = np.zeros(nx + 2 * half), np.zeros(nx + 2 * half)
+    inside = np.zeros(nx + 2 * half)
+    inside[half : half + nx] = 1.0
+    total, share = np.empty(nx), np.empty(nx)
+    along = np.empty(nx)
+    _along_row(inside, kernel, along)
+    for row in range(ny):
+        first, last = max(row - half, 0), min(row + half + 1, ny)
+        light[:] = 0.0
+        whole = 0.0
+        for k in range(first, last):
+            weight = kernel[k - row + half]
+            whole += weight
+            for col in range(nx):
+                light[half + col] += weight * data[k, col]
+        _along_row(light, kernel, total)
+        if holed[first:last].any():
+            cover[:] = 0.0
+            for k in range(first, last):
+                weight = kernel[k - row + half]
+                for col in range(nx):
+                    cover[half + col] += 0.0 if bad[k, col] else weight
+            _along_row(cover, kernel, share)
+        else:
+            share[:] = whole * along
+        for col in range(nx):
+            value = total[col] / share[col] if share[col] > _LEAST_COVERED else 0.0
+            result[row, col] = value
+    return result
+
+
+@_jit
+def _along_row(line, kernel, out):
+    """Correlate a line that has margins with a kernel."""
+    out[:] = 0.0
+    for k in range(kernel.size):
+        weight = kernel[k]
+        for col in range(out.size):
+            out[col] += weight * line[col + k]
+
+
+@_jit
+def label(image, threshold, bad, npixels):
+    """
+    Label groups of pixels above a threshold that are connected by sides or corners.
+
+    Runs of pixels along rows are joined with those they touch in the row above (union-find).
+
+    Parameters
+    ----------
+    image, threshold : (ny, nx) float32
+    bad : (ny, nx) bool
+        Pixels that belong to no group.
+    npixels : int
+        Least size of a group.
+
+    Returns
+    -------
+    segments : (ny, nx) int32
+        Labels in the order of the groups' first pixels, row by row; 0 is background.
+    n : int
+        Largest label.
+    """
+    ny, nx = image.shape
+    begin, end, starts = _runs(image, threshold, bad)
+    parent = np.arange(begin.size)
+    for row in range(1, ny):
+        above = starts[row - 1]
+        for run in range(starts[row], starts[row + 1]):
+            while above < starts[row] and end[above] < begin[run]:
+                above += 1
+            other = above
+            while other < starts[row] and begin[other] <= end[run]:
+                _join(parent, run, other)
+                other += 1
+    size = np.zeros(begin.size, np.int64)
+    for run in range(begin.size):
+        size[_root(parent, run)] += end[run] - begin[run]
+    segments = np.zeros((ny, nx), np.int32)
+    number = np.zeros(begin.size, np.int32)
+    n = 0
+    for row in range(ny):
+        for run in range(starts[row], starts[row + 1]):
+            root = _root(parent, run)
+            if size[root] < npixels:
+                continue
+            if number[root] == 0:
+                n += 1
+                number[root] = n
+            segments[row, begin[run] : end[run]] = number[root]
+    return segments, n
+
+
+@_jit
+def _runs(image, threshold, bad):
+    """Runs [begin, end) of pixels above the threshold, and the first run of each row."""
+    ny, nx = image.shape
+    starts = np.zeros(ny + 1, np.int64)
+    for row in range(ny):
+        count, before = 0, False
+        for col in range(nx):
+            above = (image[row, col] > threshold[row, col]) & (not bad[row, col])
+            count += above & (not before)
+            before = above
+        starts[row + 1] = starts[row] + count
+    begin, end = np.empty(starts[ny], np.int64), np.empty(starts[ny], np.int64)
+    for row in range(ny):
+        run, before = starts[row] - 1, False
+        if starts[row] == starts[row + 1]:
+            continue
+        for col in range(nx):
+            above = (image[row, col] > threshold[row, col]) & (not bad[row, col])
+            if above and not before:
+                run += 1
+                begin[run] = col
+            if above:
+                end[run] = col + 1
+            before = above
+    return begin, end, starts
+
+
+@_jit
+def _root(parent, run):
+    """First run of a group; halves the way to it for the next time."""
+    while parent[run] != run:
+        parent[run] = parent[parent[run]]
+        run = parent[run]
+    return run
+
+
+@_jit
+def _join(parent, a, b):
+    """Make two groups one; the earlier root stays."""
+    a, b = _root(parent, a), _root(parent, b)
+    if a < b:
+        parent[b] = a
+    else:
+        parent[a] = b

@@ -1,0 +1,47 @@
+import warnings
+
+import numpy as np
+import pytest
+from photutils.segmentation import detect_sources
+from romosaic.detection_kernels import label, mark_unusable
+from scipy.ndimage import gaussian_filter
+
+
+@pytest.mark.parametrize("shape", [(150, 170), (1, 300), (300, 1), (2, 2)])
+@pytest.mark.parametrize("smoothing", [0.0, 1.0, 4.0])
+def test_labels_equal_photutils(shape, smoothing):
+    """From single pixels to groups that wind around each other, at every level, with holes."""
+    rng = np.random.default_rng(3)
+    image = gaussian_filter(rng.normal(size=shape), smoothing).astype(np.float32)
+    bad = rng.uniform(size=shape) < 0.05
+    bad[0, 0] = False
+    for quantile in (0.2, 0.5, 0.8, 0.99):
+        threshold = np.full(shape, np.quantile(image, quantile), np.float32)
+        for npixels in (1, 4, 25):
+            segments, n = label(image, threshold, bad, npixels)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                expected = detect_sources(image, threshold, npixels, mask=bad)
+            assert segments.dtype == np.int32 and segments.max() == n
+            if expected is None:
+                assert n == 0
+            else:
+                np.testing.assert_array_equal(segments, expected.data)
+
+
+def test_labels_of_all_and_of_nothing():
+    image, level = np.ones((30, 40), np.float32), np.zeros((30, 40), np.float32)
+    bad = np.zeros((30, 40), bool)
+    segments, n = label(image, level, bad, 1200)
+    assert n == 1 and (segments == 1).all()
+    for arguments in ((image, level, bad, 1201), (image, level, ~bad, 1), (level, level, bad, 1)):
+        segments, n = label(*arguments)
+        assert n == 0 and not segments.any()
+    assert label(image * np.nan, level, bad, 1)[1] == 0
+
+
+def test_largest_value_is_unusable():
+    data = np.array([[1e15, -1e15, 9e14, -9e14]], np.float32)
+    one = np.ones_like(data)
+    assert mark_unusable(data, one, one, np.float32(1e15)).tolist() == [[True, True, False, False]]
+    assert mark_unusable(one, data, one, np.float32(1e15)).tolist() == [[True, True, False, True]]
