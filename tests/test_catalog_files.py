@@ -167,6 +167,26 @@ def test_parquet_opens_with_units(written):
         assert chunk.compression == "ZSTD"
 
 
+def test_parquet_is_the_models_own(written, tmp_path):
+    """Columns and metadata of roman_datamodels' to_parquet, but for name and date of the file."""
+    import pyarrow.parquet as pq
+
+    (cat, path, _), _, _, _ = written
+    with rdm.open(cat) as model:
+        model.to_parquet(tmp_path / "theirs.parquet")
+    ours, theirs = pq.read_table(path), pq.read_table(tmp_path / "theirs.parquet")
+    assert ours.schema.equals(theirs.schema)
+    for name in theirs.column_names:
+        assert ours.schema.field(name).metadata == theirs.schema.field(name).metadata
+        np.testing.assert_array_equal(ours[name].to_numpy(), theirs[name].to_numpy())
+    assert Table.read(path).meta == Table.read(tmp_path / "theirs.parquet").meta
+    own = {b"roman.meta.filename", b"roman.meta.file_date", b"table_meta_yaml"}
+    assert {k: v for k, v in ours.schema.metadata.items() if k not in own} == {
+        k: v for k, v in theirs.schema.metadata.items() if k not in own
+    }
+    assert own <= set(ours.schema.metadata)
+
+
 def test_nothing_else_is_left_in_the_folder(written):
     paths = written[0]
     assert sorted(p.name for p in paths[0].parent.iterdir()) == sorted(p.name for p in paths)

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
-from .atomic import atomic
+from .catalog_parquet import write_parquet
 from .errors import ProductError
 from .grid import Grid, unit_vector
 from .product import write_model
-
-# Rows per group of the parquet file: HATS importers read group by group.
-_ROW_GROUP = 100_000
 
 
 @dataclass(frozen=True)
@@ -172,21 +169,4 @@ def write_catalog(
     segments.data = segmentation
     write_model(path_segm, segments, provenance)
     write_model(path_asdf, catalog, provenance)
-    _write_parquet(path_parquet, catalog)
-
-
-def _write_parquet(path: str | Path, catalog: Any) -> None:
-    """Write the catalog's table with all its metadata, zstd-compressed, under its own name."""
-    import pyarrow.parquet as pq
-
-    with atomic(path) as temporary:
-        catalog.to_parquet(temporary)
-        arrow = pq.read_table(temporary)
-        # The model wrote the temporary name into the metadata.
-        metadata = dict(arrow.schema.metadata) | {b"roman.meta.filename": Path(path).name.encode()}
-        pq.write_table(
-            arrow.replace_schema_metadata(metadata),
-            temporary,
-            compression="zstd",
-            row_group_size=_ROW_GROUP,
-        )
+    write_parquet(path_parquet, catalog)
