@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 from photutils.segmentation import detect_sources
-from romosaic.detection_kernels import label, mark_unusable
+from romosaic.detection_kernels import label, mark_unusable, segment_pixels
 from scipy.ndimage import gaussian_filter
 
 
@@ -45,3 +45,11 @@ def test_largest_value_is_unusable():
     one = np.ones_like(data)
     assert mark_unusable(data, one, one, np.float32(1e15)).tolist() == [[True, True, False, False]]
     assert mark_unusable(one, data, one, np.float32(1e15)).tolist() == [[True, True, False, True]]
+
+
+def test_pixels_of_segments():
+    segments = np.random.default_rng(1).integers(-9, 3, (40, 50)).clip(0).astype(np.int32)
+    segments[7:11] = 0
+    for part in (segments, np.zeros((3, 4), np.int32), np.ones((1, 1), np.int32)):
+        for ours, numpys in zip(segment_pixels(part), np.nonzero(part), strict=True):
+            np.testing.assert_array_equal(ours, numpys)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .detection_kernels import segment_pixels
+
 #: Bits of `image_flags`.
 IMAGE_FLAGS = {
     1: "the segment touches pixels without data",
@@ -48,7 +50,7 @@ def image_flags(
         See `IMAGE_FLAGS`.
     """
     n = blended.size
-    rows, cols = np.nonzero(segments)
+    rows, cols = segment_pixels(segments)
     index = segments[rows, cols] - 1
     border = (rows == 0) | (cols == 0)
     border |= (rows == segments.shape[0] - 1) | (cols == segments.shape[1] - 1)

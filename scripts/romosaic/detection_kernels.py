@@ -186,6 +186,39 @@ def label(image, threshold, bad, npixels):
 
 
 @_jit
+def segment_pixels(segments):
+    """
+    Pixels of all segments, row by row (numpy's nonzero takes four times as long).
+
+    Parameters
+    ----------
+    segments : (ny, nx) int32
+        0 is background.
+
+    Returns
+    -------
+    rows, cols : (n,) int64
+    """
+    ny, nx = segments.shape
+    starts = np.zeros(ny + 1, np.int64)
+    for row in range(ny):
+        count = 0
+        for col in range(nx):
+            count += segments[row, col] != 0
+        starts[row + 1] = starts[row] + count
+    rows, cols = np.empty(starts[ny], np.int64), np.empty(starts[ny], np.int64)
+    for row in range(ny):
+        k = starts[row]
+        if k == starts[row + 1]:
+            continue
+        for col in range(nx):
+            if segments[row, col] != 0:
+                rows[k], cols[k] = row, col
+                k += 1
+    return rows, cols
+
+
+@_jit
 def _runs(image, threshold, bad):
     """Runs [begin, end) of pixels above the threshold, and the first run of each row."""
     ny, nx = image.shape

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from .detection_kernels import segment_pixels
+
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 # A detection thinner than a pixel gets the second moment of a pixel (Bertin & Arnouts 1996).
@@ -91,7 +93,7 @@ def moments(
     -------
     Moments
     """
-    rows, cols = np.nonzero(segments)
+    rows, cols = segment_pixels(segments)
     index = segments[rows, cols] - 1
 
     def total(values: np.ndarray) -> np.ndarray:
@@ -368,8 +370,7 @@ def daofind(
             + convolved[:, half + 1 :, half:].sum(axis=(1, 2))
         )
         roundness = 2.0 * quads / np.abs(convolved).sum(axis=(1, 2))
-    blank = ~good
-    sharpness[blank], roundness[blank] = np.nan, np.nan
+    sharpness[~good] = roundness[~good] = np.nan
     return sharpness.astype(np.float32), roundness.astype(np.float32)
 
 
