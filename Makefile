@@ -3,6 +3,7 @@
 PYTHON = python3
 CORES = 2
 ARGS =
+BENCHMARK = pixel_steps
 
 # The environment of another Python than the usual one stands beside the usual one.
 ifeq ($(PYTHON),python3)
@@ -32,8 +33,9 @@ test: venv ## run the tests (ARGS="-k flux -x")
 slurm: venv ## run on a real Slurm of one node, made for it (root on Debian or Ubuntu; 8 minutes)
 	@$(RUN) pytest tests/slurm $(ARGS)
 
-benchmark: venv ## costs and quality beside romancal and SWarp (ARGS="--only cell"); writes docs/benchmark.md
-	@PYTHONPATH=scripts:tests $(VENV)/bin/python tests/benchmarks/pixel_steps.py --cores $(CORES) $(ARGS)
+benchmark: venv ## costs and quality beside romancal (ARGS="--only cell", BENCHMARK=source_catalog); writes docs/
+	@PYTHONPATH=scripts:tests $(VENV)/bin/python tests/benchmarks/$(BENCHMARK).py \
+	  $(if $(filter pixel_steps,$(BENCHMARK)),--cores $(CORES)) $(ARGS)
 
 lint: venv ## check style, format, docstrings and the workflow
 	$(RUN) ruff check .

@@ -240,7 +240,7 @@ def write_references(folder: Path) -> dict[str, Path]:
         FILTER: {
             "ap_corrections": 1 / energy,
             "ee_fractions": energy,
-            "ee_radii": radius / 0.11,
+            "ee_radii": radius,
             "sky_background_rin": 2.4,
             "sky_background_rout": 2.8,
         }

@@ -1,0 +1,212 @@
+"""
+The step source_catalog beside romancal's SourceCatalogStep: what they cost, and whether their numbers agree.
+
+    make benchmark BENCHMARK=source_catalog                    # about 6 minutes on 2 quiet cores, 3 GB
+
+makes two full-size coadds (once), installs romancal in an environment of its own (once), runs both programs
+on each in turn and writes docs/benchmark_catalog.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import programs
+import report
+from benchmark_data import ROOT, write_references
+from catalog_agreement import Agreement, compare, match
+from catalog_coadds import make_coadd
+
+HERE = Path(__file__).parent
+#: Sources put into a coadd, by the number that is found.
+SCENES = {"2,000": 2_400, "20,000": 25_000}
+STEMS = ("cat.asdf", "cat.parquet", "segm.asdf")
+
+TEXT = """# Benchmark of the source catalog
+
+Written by `make benchmark BENCHMARK=source_catalog`; do not edit.
+
+{machine}
+## What is compared
+
+Both programs make the catalog of the same coadds of 5000 x 5000 pixels: stars and exponential discs of three
+sizes over independent noise, a corner not covered. They get the same ePSF and aperture corrections and run
+with their defaults, which are the same. Each is a process of its own from start to end, imports, reading and
+writing included: romosaic the script of its rule (Snakemake's own start of a job, about a second, comes on
+top), romancal `SourceCatalogStep.run` with its results saved, without its network service for reference files
+as told in [`benchmark.md`](benchmark.md). Core seconds are user and system time, memory is the largest
+resident size. Runs of each on each coadd, in turn: {runs}, of which the one of the least core seconds counts;
+files are in the system's cache and kernels compiled.
+
+## Cost
+
+{costs}
+## Agreement
+
+Of the coadd with {crowded} sources those that both find, less than a pixel apart: {matched} The difference is
+given in units of romosaic's error of the same column, relative to romancal's value, or as it is; of whole
+numbers and flags the share that differs. `median` and `99 %`: so many differences are no larger.
+
+romancal squares the size of the middle pixel along north for its area: fluxes and areas are larger by 6.6e-5
+here, sizes by 3.3e-5. The PSF that romosaic fits is that of the file on this coadd, with the detector pixel,
+the drop and the output pixel; the stars have that one, so `psf_gof` of romancal is the larger one of the two.
+
+{agreement}"""
+
+
+def arguments() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Benchmark of the source catalog beside romancal.")
+    parser.add_argument("--folder", type=Path, default=ROOT / "results" / "benchmark")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmark_catalog.md")
+    parser.add_argument("--only", nargs="+", choices=tuple(SCENES), default=tuple(SCENES))
+    parser.add_argument("--runs", type=int, default=2, help="of each program on each coadd")
+    parser.add_argument("--romancal-python", type=Path, help="of an environment that has romancal")
+    return parser.parse_args()
+
+
+def run(command: list, folder: Path, environment: dict[str, str]) -> programs.Cost:
+    """Run a program in a folder of its own and measure it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command], env=environment, cwd=folder, stdout=log, stderr=log
+        )
+        code, core, memory = programs.finish(process)
+    wall = time.perf_counter() - start
+    if code:
+        sys.exit(f"benchmark: {command[1]} failed -> {folder / 'log.txt'}")
+    return programs.Cost(core, wall, memory, jobs=1)
+
+
+def ours(coadd: Path, folder: Path, references: dict[str, Path]) -> programs.Cost:
+    """Run the script of the rule."""
+    from romosaic.config_models import SourceCatalog
+
+    files = {f"{name}_file": str(references[name]) for name in ("epsf", "apcorr")}
+    settings = {
+        "input": {"coadd": str(coadd)},
+        "output": [str(folder / f"product_{end}") for end in STEMS],
+        "log": [str(folder / "step.log")],
+        "params": {"parameters": SourceCatalog(**files).model_dump(), "reference_file": None},
+    }
+    command = [sys.executable, HERE / "catalog_process.py", json.dumps(settings)]
+    cost = run(command, folder, dict(os.environ))
+    cost.written = programs.megabytes(folder / f"product_{end}" for end in STEMS)
+    return cost
+
+
+def theirs(coadd: Path, folder: Path, references: dict[str, Path], python: Path) -> programs.Cost:
+    """Run romancal's step."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [python, HERE / "romancal_catalog.py", coadd, folder]
+    command += [references["epsf"], references["apcorr"]]
+    cost = run(command, folder, environment | {"SKYMAP_PATH": str(references["skymap"])})
+    cost.written = programs.megabytes(folder.glob("coadd_*"))
+    return cost
+
+
+def measure(options: argparse.Namespace, name: str, python: Path, references) -> dict:
+    """Costs and tables of both programs on one coadd."""
+    from astropy.table import Table
+
+    base = options.folder.resolve() / "source_catalog" / name.replace(",", "")
+    coadd = base / "coadd_coadd.asdf"
+    make_coadd(coadd, SCENES[name])
+    costs: dict[str, list[programs.Cost]] = {"romosaic": [], "romancal": []}
+    programs.read_once([coadd])
+    ours(coadd, base / "romosaic", references)  # compiles the kernels
+    for _ in range(options.runs):
+        print(f"benchmark: {name} sources", flush=True)
+        costs["romosaic"].append(ours(coadd, base / "romosaic", references))
+        costs["romancal"].append(theirs(coadd, base / "romancal", references, python))
+    found = {key: min(runs, key=lambda cost: cost.core) for key, runs in costs.items()}
+    tables = [
+        Table.read(path)
+        for path in (
+            base / "romosaic" / "product_cat.parquet",
+            base / "romancal" / "coadd_cat.parquet",
+        )
+    ]
+    rows = match(*tables)
+    columns = compare(*(table[which] for table, which in zip(tables, rows, strict=True)))
+    return found | {"numbers": [*map(len, tables), len(rows[0])], "columns": columns}
+
+
+def cost_table(results: dict[str, dict]) -> str:
+    """Costs of both programs by coadd."""
+    rows = []
+    for found in results.values():
+        a, b, (n, m, _) = found["romosaic"], found["romancal"], found["numbers"]
+        for program, cost, count in (("romosaic", a, n), ("romancal", b, m)):
+            each = f"{1e3 * cost.core / count:.2f}"
+            rows.append([program, f"{count:,}", *report.numbers(cost), each])
+        ratio = (b.core / m) / (a.core / n)
+        cells = [
+            f"{x / y:.1f}" for x, y in ((b.core, a.core), (b.wall, a.wall), (b.memory, a.memory))
+        ]
+        rows.append(["**ratio**", "", *(f"**{cell}**" for cell in cells), "", f"**{ratio:.1f}**"])
+    head = ["", "sources", "core s", "wall s", "GB", "MB written", "core ms per source"]
+    return report.table(head, rows)
+
+
+def agreement_table(columns: list[Agreement]) -> str:
+    """Differences by column."""
+    rows = []
+    for column in columns:
+        numbers = (
+            "" if value != value else f"{value:.2g}" for value in (column.median, column.most)
+        )
+        rows.append([f"`{column.name}`", *numbers, column.unit, f"{column.finite}", column.note])
+    return report.table(["column", "median", "99 %", "in", "sources", "why"], rows)
+
+
+def write(results: dict[str, dict], python: Path, runs: int) -> str:
+    """Markdown of the results."""
+    versions = {"Python": platform.python_version()} | {k: version(k) for k in report.OURS[1:]}
+    command = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    lines = {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": report.machine(),
+        "load at the end": f"{os.getloadavg()[2]:.1f} (15 minutes)",
+        "romosaic": f"commit {commit or 'unknown'}; {report.listed(versions)}",
+        "romancal": report.listed(report.their_versions(python)),
+    }
+    last = list(results)[-1]
+    n, m, both = results[last]["numbers"]
+    return TEXT.format(
+        machine=report.table(["", ""], [list(line) for line in lines.items()]).replace(
+            "---:", "---"
+        ),
+        runs=runs,
+        costs=cost_table(results),
+        crowded=last,
+        matched=f"romosaic finds {n:,}, romancal {m:,}, both {both:,}.",
+        agreement=agreement_table(results[last]["columns"]),
+    )
+
+
+def main() -> None:
+    """Run what is asked for and write the report."""
+    options = arguments()
+    folder = options.folder.resolve()
+    references = write_references(folder / "references")
+    python = options.romancal_python or programs.make_romancal(folder / "venv-romancal")
+    results = {}
+    for name in options.only:
+        results[name] = measure(options, name, python, references)
+    text = write(results, python, options.runs)
+    options.report.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
