@@ -1,5 +1,6 @@
 """Files of the source catalog: the coadd it is made from, catalog (ASDF and parquet), segmentation map."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 
 from .atomic import atomic
 from .errors import ProductError
+from .forced_catalog import READ, Forcing
 from .grid import Grid, unit_vector
 from .product import write_model
 
 # Rows per group of the parquet file: HATS importers read group by group.
 _ROW_GROUP = 100_000
+_AGAIN = "delete it and run again"
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
     except ProductError:
         raise
     except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ProductError(
-            path, f"cannot be read as a coadd ({reason[0]})", "delete it and run again"
-        ) from error
+        raise _unreadable(path, "a coadd", error) from error
     return CoaddFile(
         *planes,
         grid,
@@ -114,6 +114,47 @@ def _grid(path: str | Path, meta: Any) -> Grid:
     return grid
 
 
+def read_forcing(optical_element: str, files: Sequence[str | Path]) -> Forcing:
+    """
+    Read the catalog that says where another filter is measured.
+
+    Parameters
+    ----------
+    optical_element : str
+        Its filter.
+    files : list of path
+        ``_cat.parquet`` and ``_segm.asdf`` of its product; empty when that filter has none on this grid.
+
+    Raises
+    ------
+    ProductError
+        A file is missing or damaged.
+    """
+    if not files:
+        return Forcing(optical_element)
+    import asdf
+    import pyarrow.parquet as pq
+
+    catalog, segmentation = (Path(path) for path in files)
+    path = catalog
+    try:
+        columns = pq.read_table(catalog, columns=list(READ))
+        path = segmentation
+        with asdf.open(segmentation, validate_checksums=True, memmap=False) as file:
+            segments = np.array(file.tree["roman"]["data"], np.uint32)
+    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        raise _unreadable(path, "part of a catalog", error) from error
+    arrays = {name: columns[name].to_numpy() for name in columns.column_names}
+    if np.setdiff1d(segments, arrays["label"]).max(initial=0) > 0:
+        raise ProductError(segmentation, f"has labels that {catalog.name} has not", _AGAIN)
+    return Forcing(optical_element, catalog.name.removesuffix("_cat.parquet"), segments, arrays)
+
+
+def _unreadable(path: str | Path, what: str, error: Exception) -> ProductError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return ProductError(path, f"cannot be read as {what} ({reason[0]})", _AGAIN)
+
+
 def write_catalog(
     path_asdf: str | Path,
     path_parquet: str | Path,
@@ -122,6 +163,7 @@ def write_catalog(
     segmentation: np.ndarray,
     mosaic_meta: Any,
     provenance: dict,
+    forcing: Forcing | None = None,
 ) -> None:
     """
     Write the three files of a catalog; each appears whole or not at all.
@@ -138,18 +180,23 @@ def write_catalog(
         ``roman.meta`` of the coadd; the common keys are copied.
     provenance : dict
         See `product.provenance`.
+    forcing : Forcing, optional
+        Of a forced catalog (ForcedMosaicSourceCatalogModel).
 
     Raises
     ------
     ProductError
         A file cannot be written, or would not be valid by its schema.
     """
-    from roman_datamodels.datamodels import MosaicSegmentationMapModel, MosaicSourceCatalogModel
+    import roman_datamodels.datamodels as rdm
 
+    kind = rdm.ForcedMosaicSourceCatalogModel if forcing else rdm.MosaicSourceCatalogModel
     image = {"filename": mosaic_meta["filename"], "file_date": mosaic_meta["file_date"]}
+    if forcing:
+        image["forced_segmentation"] = f"{forcing.product}_segm.asdf" if forcing.product else "none"
     models = []
-    for kind in (MosaicSourceCatalogModel, MosaicSegmentationMapModel):
-        model = kind.create_minimal({"meta": mosaic_meta})
+    for made in (kind, rdm.MosaicSegmentationMapModel):
+        model = made.create_minimal({"meta": mosaic_meta})
         model.meta["image"] = dict(image)
         if "data_release_id" in mosaic_meta:
             model.meta.data_release_id = mosaic_meta["data_release_id"]
@@ -163,17 +210,58 @@ def write_catalog(
 
 
 def _write_parquet(path: str | Path, catalog: Any) -> None:
-    """Write the catalog's table with all its metadata, zstd-compressed, under its own name."""
+    """Write the catalog's table with all its metadata, zstd-compressed."""
     import pyarrow.parquet as pq
 
     with atomic(path) as temporary:
-        catalog.to_parquet(temporary)
-        arrow = pq.read_table(temporary)
-        # The model wrote the temporary name into the metadata.
-        metadata = dict(arrow.schema.metadata) | {b"roman.meta.filename": Path(path).name.encode()}
-        pq.write_table(
-            arrow.replace_schema_metadata(metadata),
-            temporary,
-            compression="zstd",
-            row_group_size=_ROW_GROUP,
-        )
+        arrow = arrow_table(catalog.source_catalog, _about(catalog, Path(path).name))
+        pq.write_table(arrow, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def _about(catalog: Any, filename: str) -> dict[str, str]:
+    """Metadata of a catalog model under the names that its own `to_parquet` gives them (it cannot write text)."""
+    found = {
+        name: str(value)
+        for name, value in catalog.to_flat_dict().items()
+        if name.startswith("roman.meta")
+    }
+    return found | {"roman.meta.filename": filename} | _flat("source_catalog", catalog.source_catalog.meta)
+
+
+def _flat(name: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {name: str(value)}
+    parts = [_flat(f"{name}.{key}", inner) for key, inner in value.items()]
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def arrow_table(table: Any, about: dict[str, str]) -> Any:
+    """
+    Turn a table into one for parquet that astropy reads back with units, descriptions and metadata.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        Columns of numbers and texts.
+    about : dict
+        Further metadata of the file.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    import pyarrow as pa
+    from astropy.table.meta import get_yaml_from_table
+
+    about = about | {"table_meta_yaml": "\n".join(get_yaml_from_table(table))}
+    fields, arrays = [], []
+    for name in table.colnames:
+        values = np.asarray(table[name])
+        if values.dtype.kind == "U":
+            # astropy would measure it, and cannot where there are no rows
+            about[f"table::len::{name}"] = str(values.dtype.itemsize // 4)
+            arrays.append(pa.array(values.tolist(), pa.string()))
+        else:
+            arrays.append(pa.array(values))
+        fields.append(pa.field(name, arrays[-1].type, metadata={"unit": str(table[name].unit)}))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=about))
