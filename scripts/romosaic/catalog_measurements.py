@@ -218,8 +218,11 @@ def neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
 def _psf(
     found: Detection, err: np.ndarray, shape: Moments, psf: CoaddPSF, grid: Grid, scale: Scale
 ) -> Columns:
-    """PSF photometry started at the centroids."""
-    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf)
+    """PSF photometry started at the centroids, or at the brightest star of a segment of several."""
+    x, y = shape.x, shape.y
+    if found.starts is not None:
+        x, y = (np.where(np.isnan(s), c, s) for s, c in zip(found.starts.T, (x, y), strict=True))
+    fit = fit_psf(found.data, err, found.bad, x, y, psf)
     columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
     return columns | {
         "psf_flux": fit.flux * scale.flux,

@@ -39,6 +39,8 @@ class Detection:
         Matched filter along one axis (it is separable).
     stars : (n,) bool, optional
         Sources of the star finder, whose segments are discs; without it none.
+    starts : (n, 2) float64, optional
+        Where (x, y) the star is that a segment stands for, when it holds several; otherwise NaN.
     """
 
     data: np.ndarray
@@ -49,6 +51,7 @@ class Detection:
     blended: np.ndarray
     kernel: np.ndarray
     stars: np.ndarray | None = None
+    starts: np.ndarray | None = None
 
 
 def unusable(data: np.ndarray, err: np.ndarray, weight: np.ndarray) -> np.ndarray:

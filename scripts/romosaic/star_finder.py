@@ -58,8 +58,11 @@ def add_stars(
     # Whoever shares a segment is cut out of it.
     blended[labels[parents]] = True
     blended[own[parents]] = True
+    starts = np.full((blended.size, 2), np.nan)
+    heads = (labels == own) & blended[own]
+    starts[own[heads]] = np.stack([x, y], axis=1)[heads]
     stars = np.arange(1, blended.size) > count
-    return replace(found, segments=cut, blended=blended[1:], stars=stars)
+    return replace(found, segments=cut, blended=blended[1:], stars=stars, starts=starts[1:])
 
 
 def find_stars(
