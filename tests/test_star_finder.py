@@ -80,7 +80,7 @@ def test_who_shares_a_segment_is_called_blended(found):
 
 
 def test_noise_has_no_stars():
-    """Neighbouring pixels share noise, as drizzled ones do; the threshold is in units of what the finder sees."""
+    """Neighbouring pixels share noise, as drizzled ones do: thresholds are in units of what is seen."""
     from scipy.ndimage import uniform_filter
 
     rng = np.random.default_rng(1)
@@ -88,7 +88,9 @@ def test_noise_has_no_stars():
     data = (scene.SKY + noise).astype(np.float32)
     planes = data, np.full_like(data, scene.NOISE), np.ones_like(data)
     count = [
-        len(make_catalog(*planes, scene.grid(700), Parameters(method="both", fit_psf=False, **o))[0])
+        len(
+            make_catalog(*planes, scene.grid(700), Parameters(method="both", fit_psf=False, **o))[0]
+        )
         for o in ({}, {"star_threshold": 2.0})
     ]
     assert count[0] <= 2 and count[1] > 100

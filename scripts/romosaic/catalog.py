@@ -1,16 +1,17 @@
 """
 One catalog per filter: the sources of all products, each source once, as parquet by projection region.
 
-Sources of overlapping skycells are in the catalogs of each; kept are those in the core of their skycell (bit 59 of
-`flagged_spatial_id` is clear), and the cores share out the sky. Where a skycell has several products of the filter (one
-per visit, say), each has its rows, and `product` tells them apart.
+Sources of overlapping skycells are in the catalogs of each; kept are those in the core of their skycell
+(bit 59 of `flagged_spatial_id` is clear), and the cores share out the sky. Where a skycell has several
+products of the filter (one per visit, say), each has its rows, and `product` tells them apart.
 
-The files are those of a Hive-partitioned data set, ``region=<projection region>/part.parquet``, that pyarrow, pandas,
-DuckDB and the importers of HATS catalogs read. Products on grids of their own belong to no region and have no core: all
-their sources are kept, in the partition that Hive gives to the missing value.
+The files are those of a Hive-partitioned data set, ``region=<projection region>/part.parquet``, that
+pyarrow, pandas, DuckDB and the importers of HATS catalogs read. Products on grids of their own belong to
+no region and have no core: all their sources are kept, in the partition that Hive gives to the missing
+value.
 
-Products are read one after the other; a row group's rows are all that is held at a time. They are in the order of
-`_healpix_29`, so that a reader of a piece of sky skips row groups by their statistics.
+Products are read one after the other; a row group's rows are all that is held at a time. They are in the
+order of `_healpix_29`, so that a reader of a piece of sky skips row groups by their statistics.
 """
 
 import os

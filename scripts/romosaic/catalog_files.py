@@ -219,13 +219,17 @@ def _write_parquet(path: str | Path, catalog: Any) -> None:
 
 
 def _about(catalog: Any, filename: str) -> dict[str, str]:
-    """Metadata of a catalog model under the names that its own `to_parquet` gives them (it cannot write text)."""
+    """Metadata of a catalog model, named as by its own `to_parquet` (which cannot write text)."""
     found = {
         name: str(value)
         for name, value in catalog.to_flat_dict().items()
         if name.startswith("roman.meta")
     }
-    return found | {"roman.meta.filename": filename} | _flat("source_catalog", catalog.source_catalog.meta)
+    return (
+        found
+        | {"roman.meta.filename": filename}
+        | _flat("source_catalog", catalog.source_catalog.meta)
+    )
 
 
 def _flat(name: str, value: Any) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-#: Bit of `image_flags` for sources of the star finder, and for those of an image where another one was to force.
+#: Bits of `image_flags` that are set by the way of detection.
 STAR_FINDER, UNFORCED = 256, 512
 #: Bits of `image_flags`.
 IMAGE_FLAGS = {

@@ -52,9 +52,7 @@ def measure(
     columns: Columns = {"label": labels} | isophotal(shape, scale) | radii.columns
     columns |= centroids(found, err, labels, shape, radii, grid)
     columns |= neighbours(labels, shape, scale)
-    columns |= light(
-        found, err, weight, shape, radii, grid, kernel_fwhm, psf, energy, scale
-    )
+    columns |= light(found, err, weight, shape, radii, grid, kernel_fwhm, psf, energy, scale)
     columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
     return columns
 

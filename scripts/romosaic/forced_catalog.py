@@ -1,10 +1,11 @@
 """
-Forced photometry: the light of one filter's mosaic at the places, and in the apertures, of another's catalog.
+Forced photometry: the light of one filter's mosaic at the places, and in the apertures, of another's
+catalog.
 
-Both mosaics have one grid. The columns are those of romancal's forced catalogs: label, positions and shapes are the
-forcing catalog's; ``forced_`` columns are measured in this mosaic, fluxes in the forcing catalog's apertures (circles
-at its centroids, Kron ellipses of its size), centroids and shapes in its segments. Segments without any data
-here are left out, labels stay.
+Both mosaics have one grid. The columns are those of romancal's forced catalogs: label, positions and
+shapes are the forcing catalog's; ``forced_`` columns are measured in this mosaic, fluxes in the forcing
+catalog's apertures (circles at its centroids, Kron ellipses of its size), centroids and shapes in its
+segments. Segments without any data here are left out, labels stay.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +57,9 @@ class Forcing:
 
     def __str__(self) -> str:
         if self.product is None:
-            return f" of its own: {self.optical_element}, which was to force them, has no product here"
+            return (
+                f" of its own: {self.optical_element}, which was to force them, has no product here"
+            )
         return f" of {self.product}"
 
 
@@ -155,7 +158,7 @@ def measure_unforced(
     found: Detection, err: np.ndarray, weight: np.ndarray, options: dict[str, Any]
 ) -> Columns:
     """
-    Measure a mosaic whose forcing filter has no product, at its own sources, in the columns of a forced catalog.
+    Measure a mosaic whose forcing filter has no product, at its own sources, in a forced catalog's columns.
 
     All catalogs of a filter then have the same columns; the bit `UNFORCED` of `image_flags` tells them apart.
 

@@ -1,14 +1,15 @@
 """
 Stars of crowded fields: DAOFIND's peaks beside, or in place of, the segments of the detection.
 
-A segment of a crowded field holds many stars. The star finder (photutils.detection.DAOStarFinder) looks for
-peaks of the width of its kernel instead, and sees stars on each other's wings.
+A segment of a crowded field holds many stars. The star finder (photutils.detection.DAOStarFinder) looks
+for peaks of the width of its kernel instead, and sees stars on each other's wings.
 
-A segment stands for the brightest star that lies in it. Every other star, in a segment or in none, is a source of
-its own: its pixels are a disc of `npixels` pixels, less those that lie nearer to another star, and never
-leave the segment (or the background) that the star lies in. Discs are cut out of the segments, so that each pixel of
-the segmentation has one label and each source has pixels. Without segments (method ``dao``) each star has its disc.
-Extended sources with more than one peak are cut up too: this is for fields of stars.
+A segment stands for the brightest star that lies in it. Every other star, in a segment or in none, is a
+source of its own: its pixels are a disc of `npixels` pixels, less those that lie nearer to another star,
+and never leave the segment (or the background) that the star lies in. Discs are cut out of the segments,
+so that each pixel of the segmentation has one label and each source has pixels. Without segments (method
+``dao``) each star has its disc. Extended sources with more than one peak are cut up too: this is for
+fields of stars.
 """
 
 from dataclasses import replace
