@@ -81,12 +81,14 @@ def light(
 
     Parameters
     ----------
-    found, err, weight, grid, kernel_fwhm, psf, energy, scale
+    found, err, weight
         As for `measure`.
     shape : Moments
         Places of the sources.
     radii : Kron
         Their Kron apertures.
+    grid, kernel_fwhm, psf, energy, scale
+        As for `measure`.
 
     Returns
     -------

@@ -1,6 +1,5 @@
 """
-Forced photometry: the light of one filter's mosaic at the places, and in the apertures, of another's
-catalog.
+Forced photometry: the light of one filter's mosaic at the places and in the apertures of another's.
 
 Both mosaics have one grid. The columns are those of romancal's forced catalogs: label, positions and
 shapes are the forcing catalog's; ``forced_`` columns are measured in this mosaic, fluxes in the forcing
