@@ -11,7 +11,7 @@ from astropy.table import Table
 from conftest import CORNER
 from romosaic import catalog
 from romosaic.catalog_columns import make_table
-from romosaic.catalog_files import arrow_table
+from romosaic.catalog_parquet import arrow_table
 from romosaic.errors import ProductError
 from romosaic.sky_columns import flagged_spatial_id
 from romosaic.skymap import SkyMap

@@ -22,7 +22,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .catalog_files import arrow_table
+from .catalog_parquet import arrow_table
 from .errors import ProductError
 
 #: Partition of the products that lie on no skycell.

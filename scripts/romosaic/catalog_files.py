@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import atomic
+from .catalog_parquet import write_parquet
 from .errors import ProductError
 from .forced_catalog import READ, Forcing
 from .grid import Grid, unit_vector
 from .product import write_model
 
-# Rows per group of the parquet file: HATS importers read group by group.
-_ROW_GROUP = 100_000
 _AGAIN = "delete it and run again"
 
 
@@ -206,66 +204,4 @@ def write_catalog(
     segments.data = segmentation
     write_model(path_segm, segments, provenance)
     write_model(path_asdf, catalog, provenance)
-    _write_parquet(path_parquet, catalog)
-
-
-def _write_parquet(path: str | Path, catalog: Any) -> None:
-    """Write the catalog's table with all its metadata, zstd-compressed."""
-    import pyarrow.parquet as pq
-
-    with atomic(path) as temporary:
-        arrow = arrow_table(catalog.source_catalog, _about(catalog, Path(path).name))
-        pq.write_table(arrow, temporary, compression="zstd", row_group_size=_ROW_GROUP)
-
-
-def _about(catalog: Any, filename: str) -> dict[str, str]:
-    """Metadata of a catalog model, named as by its own `to_parquet` (which cannot write text)."""
-    found = {
-        name: str(value)
-        for name, value in catalog.to_flat_dict().items()
-        if name.startswith("roman.meta")
-    }
-    return (
-        found
-        | {"roman.meta.filename": filename}
-        | _flat("source_catalog", catalog.source_catalog.meta)
-    )
-
-
-def _flat(name: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {name: str(value)}
-    parts = [_flat(f"{name}.{key}", inner) for key, inner in value.items()]
-    return {key: text for part in parts for key, text in part.items()}
-
-
-def arrow_table(table: Any, about: dict[str, str]) -> Any:
-    """
-    Turn a table into one for parquet that astropy reads back with units, descriptions and metadata.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        Columns of numbers and texts.
-    about : dict
-        Further metadata of the file.
-
-    Returns
-    -------
-    pyarrow.Table
-    """
-    import pyarrow as pa
-    from astropy.table.meta import get_yaml_from_table
-
-    about = about | {"table_meta_yaml": "\n".join(get_yaml_from_table(table))}
-    fields, arrays = [], []
-    for name in table.colnames:
-        values = np.asarray(table[name])
-        if values.dtype.kind == "U":
-            # astropy would measure it, and cannot where there are no rows
-            about[f"table::len::{name}"] = str(values.dtype.itemsize // 4)
-            arrays.append(pa.array(values.tolist(), pa.string()))
-        else:
-            arrays.append(pa.array(values))
-        fields.append(pa.field(name, arrays[-1].type, metadata={"unit": str(table[name].unit)}))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=about))
+    write_parquet(path_parquet, catalog)

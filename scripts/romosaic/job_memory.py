@@ -91,4 +91,4 @@ def job_memory(
 
 def catalog_memory(rows: int) -> int:
     """Memory that the job of `catalog` asks for, MB, by the rows that it holds at a time."""
-    return ceil(SNAKEMAKE + MARGIN * (300 + 0.0025 * rows))
+    return ceil(SNAKEMAKE + MARGIN * (400 + 0.0015 * rows))
