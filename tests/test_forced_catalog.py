@@ -69,8 +69,9 @@ def test_columns_are_those_of_romancal(forced):
     assert len(names) == len(table.colnames) == 77 + len(FORCED_SHAPES)
 
 
-def test_sources_labels_and_places_are_those_of_the_forcing_catalog(deep, forced):
+def test_sources_labels_and_places_are_those_of_the_forcing_catalog(deep, forced, faint_planes):
     table, segments = forced
+    assert len(measured(faint_planes, forcing_of(*deep), method="both")[0]) == len(table)
     above = np.unique(deep[1][SIZE // 4 :])
     assert set(table["label"]) == set(above) - {0} and len(above) < len(deep[0])
     covered = np.where(np.isin(deep[1], above), deep[1], 0)

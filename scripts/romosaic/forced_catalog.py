@@ -14,7 +14,7 @@ import numpy as np
 
 from . import photometry, sky_columns
 from .catalog_columns import BASE_COLUMNS, FORCED, FORCED_LIGHT, FORCED_SHAPES
-from .catalog_flags import UNFORCED
+from .catalog_flags import STAR_FINDER, UNFORCED
 from .catalog_measurements import (
     Columns,
     centroids,
@@ -95,8 +95,12 @@ def force(
     renumber[columns["label"]] = np.arange(1, kept.size + 1)
     # Whoever a forcing catalog cut up is cut up here.
     flags = columns["image_flags"].astype(np.int32)
-    changed = {"segments": renumber[segments], "blended": flags & 8 > 0, "stars": flags & 256 > 0}
-    return replace(found, **changed), columns
+    forced = replace(
+        found,
+        **{"segments": renumber[segments], "blended": flags & 8 > 0},
+        **{"stars": flags & STAR_FINDER > 0, "starts": None},
+    )
+    return forced, columns
 
 
 def measure_forced(

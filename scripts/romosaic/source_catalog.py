@@ -63,11 +63,11 @@ class Parameters:
     method: str = "segmentation"
     star_threshold: float = 5.0
 
-    def find(self, data: np.ndarray, bad: np.ndarray) -> Detection:
-        """Sources of an image, see `detection.detect`."""
+    def find(self, data: np.ndarray, bad: np.ndarray, stars: bool = True) -> Detection:
+        """Sources of an image, see `detection.detect`, and its stars if they are wanted."""
         names = ("bkg_boxsize", "kernel_fwhm", "snr_threshold", "npixels", "deblend")
         found = detect(data, bad, **{name: getattr(self, name) for name in names})
-        if self.method == "segmentation":
+        if self.method == "segmentation" or not stars:
             return found
         names = ("method", "kernel_fwhm", "star_threshold", "npixels")
         return star_finder.add_stars(found, **{name: getattr(self, name) for name in names})
@@ -135,7 +135,8 @@ def make_catalog(
     window = covered_window(bad)
     if window is not None:
         cut = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
-        found = parameters.find(cut[0], np.ascontiguousarray(bad[window]))
+        own = not (forced and forcing.product)
+        found = parameters.find(cut[0], np.ascontiguousarray(bad[window]), own)
         fitted = psf if parameters.fit_psf else None
         options = {
             **{"grid": _cut(grid, window), "kernel_fwhm": parameters.kernel_fwhm},
