@@ -9,12 +9,13 @@ if TYPE_CHECKING:
 
 with reported(snakemake.log[0]):
     from romosaic import catalog_files, catalog_references, product, skymap, source_catalog
+    from romosaic.forcing import read_forcing
 
     section, by = snakemake.params.parameters, snakemake.params.forced_by
     coadd = catalog_files.read_coadd(snakemake.input.coadd)
     psf, energy = catalog_references.point_source(coadd, section)
     sky = skymap.read_skymap(snakemake.params.reference_file)
-    forcing = catalog_files.read_forcing(by, snakemake.input.forcing) if by else None
+    forcing = read_forcing(by, snakemake.input.forcing) if by else None
     table, segmentation = source_catalog.make_catalog(
         *(coadd.data, coadd.err, coadd.weight, coadd.grid),
         source_catalog.Parameters.of_section(section),

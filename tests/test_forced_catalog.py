@@ -2,7 +2,8 @@ import catalog_scene as scene
 import numpy as np
 import pytest
 from romosaic.catalog_columns import FORCED_LIGHT, FORCED_SHAPES
-from romosaic.forced_catalog import READ, Forcing
+from romosaic.errors import ProductError
+from romosaic.forcing import READ, Forcing, read_forcing
 from romosaic.source_catalog import Parameters, make_catalog
 
 SIZE = 300
@@ -150,3 +151,27 @@ def test_grids_must_agree_and_emptiness_is_fine(deep, faint_planes, forced):
         table, segments = measured(planes, forcing)
         assert len(table) == 0 and not segments.any()
         assert table.dtype == forced[0].dtype
+
+
+def test_forcing_is_read_from_the_files_of_its_product(deep, tmp_path):
+    import asdf
+    import pyarrow.parquet as pq
+    from romosaic.catalog_parquet import arrow_table
+
+    paths = [tmp_path / f"deep_{end}" for end in ("cat.parquet", "segm.asdf")]
+    pq.write_table(arrow_table(deep[0], {}), paths[0])
+    asdf.AsdfFile({"roman": {"data": deep[1]}}).write_to(paths[1])
+    found = read_forcing("F158", paths)
+    assert (found.product, found.optical_element) == ("deep", "F158")
+    np.testing.assert_array_equal(found.segments, deep[1])
+    assert set(found.columns) == set(READ)
+    np.testing.assert_array_equal(found.columns["label"], deep[0]["label"])
+    assert read_forcing("F158", []) == Forcing("F158")
+    pq.write_table(arrow_table(deep[0][1:], {}), paths[0])
+    with pytest.raises(ProductError, match=r"has labels that deep_cat\.parquet has not"):
+        read_forcing("F158", paths)
+    for path in paths[::-1]:
+        path.write_bytes(path.read_bytes()[:400])
+        with pytest.raises(ProductError, match="cannot be read") as error:
+            read_forcing("F158", paths)
+        assert path.name in str(error.value)

@@ -1,19 +1,18 @@
 """Files of the source catalog: the coadd it is made from, catalog (ASDF and parquet), segmentation map."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .catalog_parquet import write_parquet
 from .errors import ProductError
-from .forced_catalog import READ, Forcing
 from .grid import Grid, unit_vector
 from .product import write_model
 
-_AGAIN = "delete it and run again"
+if TYPE_CHECKING:
+    from .forcing import Forcing
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,10 @@ def read_coadd(path: str | Path) -> CoaddFile:
     except ProductError:
         raise
     except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        raise _unreadable(path, "a coadd", error) from error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ProductError(
+            path, f"cannot be read as a coadd ({reason[0]})", "delete it and run again"
+        ) from error
     return CoaddFile(
         *planes,
         grid,
@@ -112,47 +114,6 @@ def _grid(path: str | Path, meta: Any) -> Grid:
     return grid
 
 
-def read_forcing(optical_element: str, files: Sequence[str | Path]) -> Forcing:
-    """
-    Read the catalog that says where another filter is measured.
-
-    Parameters
-    ----------
-    optical_element : str
-        Its filter.
-    files : list of path
-        ``_cat.parquet`` and ``_segm.asdf`` of its product; empty when that filter has none on this grid.
-
-    Raises
-    ------
-    ProductError
-        A file is missing or damaged.
-    """
-    if not files:
-        return Forcing(optical_element)
-    import asdf
-    import pyarrow.parquet as pq
-
-    catalog, segmentation = (Path(path) for path in files)
-    path = catalog
-    try:
-        columns = pq.read_table(catalog, columns=list(READ))
-        path = segmentation
-        with asdf.open(segmentation, validate_checksums=True, memmap=False) as file:
-            segments = np.array(file.tree["roman"]["data"], np.uint32)
-    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        raise _unreadable(path, "part of a catalog", error) from error
-    arrays = {name: columns[name].to_numpy() for name in columns.column_names}
-    if np.setdiff1d(segments, arrays["label"]).max(initial=0) > 0:
-        raise ProductError(segmentation, f"has labels that {catalog.name} has not", _AGAIN)
-    return Forcing(optical_element, catalog.name.removesuffix("_cat.parquet"), segments, arrays)
-
-
-def _unreadable(path: str | Path, what: str, error: Exception) -> ProductError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return ProductError(path, f"cannot be read as {what} ({reason[0]})", _AGAIN)
-
-
 def write_catalog(
     path_asdf: str | Path,
     path_parquet: str | Path,
@@ -161,7 +122,7 @@ def write_catalog(
     segmentation: np.ndarray,
     mosaic_meta: Any,
     provenance: dict,
-    forcing: Forcing | None = None,
+    forcing: "Forcing | None" = None,
 ) -> None:
     """
     Write the three files of a catalog; each appears whole or not at all.

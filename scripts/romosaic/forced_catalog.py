@@ -7,13 +7,13 @@ catalog's apertures (circles at its centroids, Kron ellipses of its size), centr
 segments. Segments without any data here are left out, labels stay.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import photometry, sky_columns
-from .catalog_columns import BASE_COLUMNS, FORCED, FORCED_LIGHT, FORCED_SHAPES
+from .catalog_columns import FORCED, FORCED_LIGHT, FORCED_SHAPES
 from .catalog_flags import STAR_FINDER, UNFORCED
 from .catalog_measurements import (
     Columns,
@@ -25,41 +25,8 @@ from .catalog_measurements import (
     own_shapes,
 )
 from .detection import Detection
+from .forcing import REPEATED, Forcing
 from .shapes import Moments
-
-#: Columns of the forcing catalog that a forced one repeats, and all that it reads of it.
-REPEATED = tuple(name for name in BASE_COLUMNS if name not in (*FORCED_LIGHT, "image_flags"))
-READ = (*REPEATED, "image_flags")
-
-
-@dataclass(frozen=True)
-class Forcing:
-    """
-    The catalog that says where to measure.
-
-    Attributes
-    ----------
-    optical_element : str
-        Its filter.
-    product : str or None
-        Its product; None when that filter has none on this grid.
-    segments : (ny, nx) uint32 or None
-        Its segmentation.
-    columns : dict
-        Columns `READ` by name, (n,) arrays.
-    """
-
-    optical_element: str
-    product: str | None = None
-    segments: np.ndarray | None = None
-    columns: dict[str, np.ndarray] | None = None
-
-    def __str__(self) -> str:
-        if self.product is None:
-            return (
-                f" of its own: {self.optical_element}, which was to force them, has no product here"
-            )
-        return f" of {self.product}"
 
 
 def force(

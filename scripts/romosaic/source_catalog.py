@@ -21,6 +21,7 @@ from .catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
 from .catalog_measurements import measure
 from .coadd_psf import CoaddPSF
 from .detection import Detection, covered_window, detect, unusable
+from .forcing import Forcing
 from .grid import Grid
 from .psf_photometry import PSF_FLAGS
 
@@ -89,7 +90,7 @@ def make_catalog(
     energy: tuple[np.ndarray, np.ndarray] | None = None,
     cell: sky_columns.Cell | None = None,
     optical_element: str = "",
-    forcing: forced_catalog.Forcing | None = None,
+    forcing: Forcing | None = None,
 ) -> tuple[Any, np.ndarray]:
     """
     Detect and measure the sources of a coadd.
@@ -152,7 +153,7 @@ def make_catalog(
 
 def _measure(
     found: Detection,
-    forcing: forced_catalog.Forcing | None,
+    forcing: Forcing | None,
     planes: list[np.ndarray],
     window: tuple[slice, slice],
     options: dict[str, Any],
@@ -228,7 +229,7 @@ def _meta(
     psf: CoaddPSF | None,
     fractions: dict[str, float] | None,
     scale: photometry.Scale,
-    forcing: forced_catalog.Forcing | None,
+    forcing: Forcing | None,
 ) -> dict[str, Any]:
     """Metadata of the table: what was measured how, and what the flags mean."""
     meta: dict[str, Any] = {
