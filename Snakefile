@@ -9,6 +9,7 @@
 #   outlier_detection/   *_outliers.asdf   flagged pixels of each member
 #   resample/            *_coadd.asdf      the mosaic
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
+#   catalog/             <filter>/region=*/part.parquet   every source of a filter once
 #   preview/             *_coadd.png
 #   logs/ benchmarks/    one file per job
 
@@ -31,6 +32,7 @@ include: "rules/skymatch.smk"
 include: "rules/outlier_detection.smk"
 include: "rules/resample.smk"
 include: "rules/source_catalog.smk"
+include: "rules/catalog.smk"
 include: "rules/preview.smk"
 
 

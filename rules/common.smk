@@ -6,12 +6,12 @@ from functools import cache
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from romosaic import inputs
+from romosaic import inputs, product_index
 from romosaic.code_digest import code_digest
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
-from romosaic.job_memory import job_memory, settings
+from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
 from romosaic.sky_levels import read_levels
@@ -38,6 +38,7 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    filter=r"f\d{3}",
 
 
 def by_attempt(first):
@@ -146,17 +147,53 @@ def quarantine(wildcards):
     return f"{checkpoints.associate.get().output[0]}/quarantine.tsv"
 
 
+def products(wildcards):
+    """Products with their filters and grids, by name; read again only when there are others."""
+    folder = Path(checkpoints.associate.get().output[0])
+    parts = folder / "associations", folder / "exposures"
+    ages = [part.stat().st_mtime_ns for part in parts if part.exists()]
+    return read_products(str(folder), *ages)
+
+
+@cache
+def read_products(folder, *ages):
+    """Products of the folder of `associate` at its age."""
+    return product_index.read(folder)
+
+
+def forced_by(wildcards):
+    """Filter whose sources are measured on a product, None where its own are."""
+    pairs = CONFIG["source_catalog"]["forced"]
+    if not pairs:
+        return None
+    return pairs.get(products(wildcards)[wildcards.product].optical_element)
+
+
+def forcing(wildcards):
+    """Catalog and segmentation map of the product whose sources are measured, if there is one."""
+    by = forced_by(wildcards)
+    name = by and product_index.partner(products(wildcards), wildcards.product, by)
+    files = [f"{name}_cat.parquet", f"{name}_segm.asdf"] if name else []
+    return [f"{OUT}/source_catalog/{file}" for file in files]
+
+
+def catalogs(wildcards):
+    """Catalogs of the products of a filter."""
+    found = products(wildcards)
+    names = [n for n in found if found[n].optical_element.lower() == wildcards.filter]
+    return [f"{OUT}/source_catalog/{name}_cat.parquet" for name in sorted(names)]
+
+
 def all_products(wildcards):
-    """Final files of every product."""
-    names = [
-        Path(path).name.removesuffix("_asn.json") for path in associations(wildcards)
-    ]
+    """Final files of every product, and the catalogs of the filters."""
+    found = products(wildcards)
+    filters = sorted({product.optical_element.lower() for product in found.values()})
+    names = sorted(found)
     wanted = [
         "resample/{product}_coadd.asdf",
         "source_catalog/{product}_cat.asdf",
         "preview/{product}_coadd.png",
     ]
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
-    return truth + [
-        f"{OUT}/{path}".format(product=name) for name in names for path in wanted
-    ]
+    made = [f"{OUT}/{path}".format(product=name) for name in names for path in wanted]
+    return truth + made + [f"{OUT}/catalog/{name}" for name in filters]

@@ -1,6 +1,7 @@
 rule source_catalog:
     input:
         coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
+        forcing=forcing,
         references=references(
             "skymap.reference_file",
             "source_catalog.epsf_file",
@@ -21,7 +22,12 @@ rule source_catalog:
         mem_mb=product_memory("source_catalog"),
         runtime=product_minutes("source_catalog"),
     params:
-        parameters=CONFIG["source_catalog"],
+        parameters={
+            key: value
+            for key, value in CONFIG["source_catalog"].items()
+            if key != "forced"
+        },
+        forced_by=forced_by,
         reference_file=CONFIG["skymap"]["reference_file"],
         code=code_digest("source_catalog"),
     message:

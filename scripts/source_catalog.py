@@ -9,18 +9,22 @@ if TYPE_CHECKING:
 
 with reported(snakemake.log[0]):
     from romosaic import catalog_files, catalog_references, product, skymap, source_catalog
+    from romosaic.forcing import read_forcing
 
-    section = snakemake.params.parameters
+    section, by = snakemake.params.parameters, snakemake.params.forced_by
     coadd = catalog_files.read_coadd(snakemake.input.coadd)
     psf, energy = catalog_references.point_source(coadd, section)
     sky = skymap.read_skymap(snakemake.params.reference_file)
+    forcing = read_forcing(by, snakemake.input.forcing) if by else None
     table, segmentation = source_catalog.make_catalog(
         *(coadd.data, coadd.err, coadd.weight, coadd.grid),
         source_catalog.Parameters.of_section(section),
-        psf=psf,
-        energy=energy,
+        **{"psf": psf, "energy": energy, "optical_element": coadd.optical_element},
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,
+        forcing=forcing,
     )
     provenance = product.provenance(section, coadd.inputs)
-    catalog_files.write_catalog(*snakemake.output, table, segmentation, coadd.meta, provenance)
-    print(f"source_catalog: {len(table)} sources")
+    catalog_files.write_catalog(
+        *(*snakemake.output, table, segmentation, coadd.meta, provenance, forcing)
+    )
+    print(f"source_catalog: {len(table)} sources{forcing or ''}")

@@ -145,7 +145,7 @@ def test_code_that_moves_to_another_module_counts(package):
     assert code_digest("step", package) != before
 
 
-PIXEL_STEPS = ["flux", "skymatch", "outlier_detection", "resample", "source_catalog"]
+PIXEL_STEPS = ["flux", "skymatch", "outlier_detection", "resample", "source_catalog", "catalog"]
 
 
 @pytest.mark.parametrize("step", ["associate", *PIXEL_STEPS, "preview"])
@@ -170,6 +170,7 @@ def test_pixel_steps_do_not_hang_on_the_preview_or_each_other(step):
         *((step, {"sky", "halves", "exposure"}) for step in ("source_catalog", "preview")),
         *((step, {"sky", "exposure"}) for step in ("skymatch", "outlier_detection", "resample")),
         *((step, {"product", "flux_file"}) for step in ("associate", "plan", "simulate")),
+        ("catalog", {"sky", "halves", "exposure", "product"}),
     ],
 )
 def test_steps_do_not_hang_on_what_they_do_not_use(step, others):

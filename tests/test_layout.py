@@ -24,6 +24,7 @@ STEPS = [
     "outlier_detection",
     "resample",
     "source_catalog",
+    "catalog",
     "preview",
 ]
 LIBRARY = sorted((ROOT / "scripts" / "romosaic").glob("*.py"))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from astropy.table import vstack
 from astropy.units import Unit
-from romosaic.catalog_columns import BASE_COLUMNS, column_names, make_table
-from romosaic.catalog_flags import IMAGE_FLAGS, image_flags
+from romosaic.catalog_columns import BASE_COLUMNS, OWN_COLUMNS, column_names, make_table
+from romosaic.catalog_flags import IMAGE_FLAGS, STAR_FINDER, UNFORCED, image_flags
 from romosaic.source_catalog import Parameters, make_catalog
 
 SIZE = 400
@@ -65,12 +65,18 @@ def test_columns_types_units_and_descriptions_are_the_schemas(field):
 
     table, _ = catalog(field)
     assert table.colnames == column_names(True)
-    assert len(BASE_COLUMNS) == 62 and len(table.colnames) == 75
+    assert len(BASE_COLUMNS) == 62 and len(table.colnames) == 77
     schema = MosaicSourceCatalogModel.create_minimal()
-    for name in table.colnames:
-        if name == "_healpix_29":
-            assert table[name].dtype == np.int64
-            continue
+    for name, (dtype, unit, description) in OWN_COLUMNS.items():
+        column = table[name]
+        assert (column.dtype, column.unit, column.description) == (dtype, unit, description)
+    _check_columns(table, schema)
+    required = schema._instance._create_empty_catalog(aperture_radii=["01", "02", "04", "08", "16"])
+    assert len(required.colnames) == 62 and not set(required.colnames) - set(table.colnames)
+
+
+def _check_columns(table, schema):
+    for name in set(table.colnames) - set(OWN_COLUMNS):
         definition = schema.get_column_definition(name)
         assert table[name].dtype == definition["datatype"], name
         if definition["unit"] == "none":
@@ -78,8 +84,6 @@ def test_columns_types_units_and_descriptions_are_the_schemas(field):
         else:
             assert table[name].unit == Unit(definition["unit"]), name
         assert table[name].description == definition["description"]
-    required = schema._instance._create_empty_catalog(aperture_radii=["01", "02", "04", "08", "16"])
-    assert not set(required.colnames) - set(table.colnames)
 
 
 def test_table_refuses_unknown_and_uneven_columns():
@@ -166,6 +170,8 @@ def test_extendedness_follows_the_given_energy(field):
 def test_labels_are_those_of_the_segmentation(field):
     table, segmentation = catalog(field)
     assert segmentation.dtype == np.uint32 and segmentation.shape == field[0].shape
+    assert (np.diff(table["_healpix_29"]) > 0).all()
+    table.sort("label")
     np.testing.assert_array_equal(table["label"], np.arange(1, len(table) + 1))
     np.testing.assert_array_equal(np.unique(segmentation)[1:], table["label"])
     area = (
@@ -185,7 +191,7 @@ def test_neighbours(field):
     table, _ = catalog(field)
     x, y = np.array(table["x_centroid"], float), np.array(table["y_centroid"], float)
     distance = np.hypot(x[:, None] - x, y[:, None] - y) + np.diag(np.full(len(x), np.inf))
-    np.testing.assert_array_equal(table["nn_label"], distance.argmin(axis=1) + 1)
+    np.testing.assert_array_equal(table["nn_label"], table["label"][distance.argmin(axis=1)])
     scale = np.degrees(np.sqrt(table.meta["pixel_area_sr"])) * 3600
     np.testing.assert_allclose(table["nn_distance"], distance.min(axis=1) * scale, rtol=1e-4)
 
@@ -200,6 +206,8 @@ def test_covered_window_does_not_change_the_numbers(field):
     there = type(here)(30.0, -10.0, here.x0 + 450, here.y0 + 300, scene.SCALE, 1000, 900)
     small, segments = catalog(field, here)
     large, moved = catalog(big, there)
+    small.sort("label")
+    large.sort("label")
     np.testing.assert_array_equal(moved[300 : 300 + ny, 450 : 450 + nx], segments)
     assert moved.sum() == segments.sum()
     for name in ("ra", "dec", "ra_psf", "dec_centroid_win"):
@@ -318,7 +326,7 @@ def test_every_image_flag_has_its_cause():
     coverage["kron"][3], coverage["aper04"][4], coverage["aper16"][5] = 0.4, 0.99, 0.5
     flags = image_flags(segments, bad, weight, blended, coverage)
     assert flags.tolist() == [1, 4, 8, 32, 64, 128, 0, 2]
-    assert set(IMAGE_FLAGS) == set(flags.tolist()) - {0}
+    assert set(IMAGE_FLAGS) - {STAR_FINDER, UNFORCED} == set(flags.tolist()) - {0}
 
 
 def test_bad_arguments():

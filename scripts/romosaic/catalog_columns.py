@@ -1,4 +1,9 @@
-"""The catalog's table: column order, and types, units and descriptions from the Roman schema."""
+"""
+The catalog's table: column order, and types, units and descriptions from the Roman schema.
+
+Rows are in the order of `_healpix_29`, as importers of HATS catalogs want them; `label` leads from a row to the
+segmentation map.
+"""
 
 from typing import Any
 
@@ -33,32 +38,55 @@ OWN_COLUMNS = {
         None,
         "HEALPix index of ra, dec (order 29, nested; -1 if not finite)",
     ),
+    "skycell": (np.dtype("U12"), None, "Skycell of the mosaic, empty on another grid"),
+    "filter": (np.dtype("U4"), None, "Optical element of the mosaic"),
 }
+#: Columns of a forced catalog that say how its own image looks where another one's sources are: romancal
+#: prefixes them, and then adds its own image's centroids and shapes under prefixed names.
+FORCED_LIGHT = (
+    *("x_psf", "x_psf_err", "y_psf", "y_psf_err", "ra_psf", "dec_psf", "ra_psf_err"),
+    *("dec_psf_err", "psf_flags", "psf_gof", "psf_flux", "psf_flux_err", "warning_flags"),
+    *BASE_COLUMNS[BASE_COLUMNS.index("sharpness") : BASE_COLUMNS.index("warning_flags")],
+)
+FORCED_SHAPES = (
+    *("flagged_spatial_id", "x_centroid", "y_centroid", "x_centroid_err", "y_centroid_err"),
+    *("ra", "dec", "ra_centroid", "dec_centroid", "ra_centroid_err", "dec_centroid_err"),
+    *BASE_COLUMNS[BASE_COLUMNS.index("semimajor") : BASE_COLUMNS.index("sharpness")],
+)
+#: What the forced measurements are called.
+FORCED = "forced_"
 
 
-def column_names(fit_psf: bool) -> list[str]:
-    """Names of the columns in their order."""
+def column_names(fit_psf: bool, forced: bool = False) -> list[str]:
+    """Names of the columns in their order, of a catalog or of a forced one."""
     names: list[str] = []
     for name in BASE_COLUMNS:
         names.append(name)
         if fit_psf:
             names.extend(PSF_COLUMNS.get(name, ()))
+    if forced:
+        names = [FORCED + name if name in FORCED_LIGHT else name for name in names]
+        names += [FORCED + name for name in FORCED_SHAPES]
     return names + list(OWN_COLUMNS)
 
 
-def make_table(columns: dict[str, np.ndarray], fit_psf: bool, meta: dict[str, Any]):
+def make_table(
+    columns: dict[str, np.ndarray], fit_psf: bool, meta: dict[str, Any], forced: bool = False
+):
     """
-    Table of a catalog with the types, units and descriptions of the schema.
+    Table of a catalog with the types, units and descriptions of the schema, rows by `_healpix_29`.
 
     Parameters
     ----------
     columns : dict
-        (n,) arrays by name, in the units of the schema; a name without an array is filled with NaN, 0 or
-        False (a table without rows needs none).
+        (n,) arrays by name, in the units of the schema; a name without an array is filled with NaN, 0,
+        False or an empty text (a table without rows needs none).
     fit_psf : bool
         With the columns of a PSF fit.
     meta : dict
         Metadata of the table: plain numbers, strings, lists and dicts.
+    forced : bool, optional
+        With the columns of a forced catalog.
 
     Returns
     -------
@@ -71,34 +99,39 @@ def make_table(columns: dict[str, np.ndarray], fit_psf: bool, meta: dict[str, An
         A column that the catalog does not have, or that differs in length.
     """
     from astropy.table import Column, Table
-    from roman_datamodels.datamodels import MosaicSourceCatalogModel
 
-    names = column_names(fit_psf)
+    names = column_names(fit_psf, forced)
     unknown = sorted(set(columns) - set(names))
     if unknown:
         raise ValueError(f"columns that no catalog has: {', '.join(unknown)}")
-    schema = MosaicSourceCatalogModel.create_minimal()
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
     n = lengths.pop() if lengths else 0
+    rows = np.argsort(columns.get("_healpix_29", np.zeros(n)), kind="stable")
     table = Table(meta=meta)
-    for name in names:
-        if name in OWN_COLUMNS:
-            dtype, unit, description = OWN_COLUMNS[name]
-        else:
-            definition = schema.get_column_definition(name)
-            dtype, unit = definition["datatype"], definition["unit"]
-            description = definition["description"]
+    for name, (dtype, unit, description) in _definitions(names).items():
         values = columns.get(name)
         if values is None:
-            values = np.full(n, np.nan if np.dtype(dtype).kind == "f" else 0)
-        table[name] = Column(
-            cast(values, dtype),
-            unit=None if unit in (None, "none") else unit,
-            description=description,
-        )
+            values = np.full(n, {"f": np.nan, "U": ""}.get(np.dtype(dtype).kind, 0))
+        values = cast(np.asarray(values)[rows], dtype)
+        table[name] = Column(values, unit=unit, description=description)
     return table
+
+
+def _definitions(names: list[str]) -> dict[str, tuple[Any, str | None, str]]:
+    """Type, unit and description of columns."""
+    from roman_datamodels.datamodels import MosaicSourceCatalogModel
+
+    schema, found = MosaicSourceCatalogModel.create_minimal(), {}
+    for name in names:
+        if name in OWN_COLUMNS:
+            found[name] = OWN_COLUMNS[name]
+            continue
+        definition = schema.get_column_definition(name)
+        unit = None if definition["unit"] in (None, "none") else definition["unit"]
+        found[name] = definition["datatype"], unit, definition["description"]
+    return found
 
 
 def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

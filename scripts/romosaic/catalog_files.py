@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from .catalog_parquet import write_parquet
 from .errors import ProductError
 from .grid import Grid, unit_vector
 from .product import write_model
+
+if TYPE_CHECKING:
+    from .forcing import Forcing
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def write_catalog(
     segmentation: np.ndarray,
     mosaic_meta: Any,
     provenance: dict,
+    forcing: "Forcing | None" = None,
 ) -> None:
     """
     Write the three files of a catalog; each appears whole or not at all.
@@ -148,18 +152,23 @@ def write_catalog(
         ``roman.meta`` of the coadd; the common keys are copied.
     provenance : dict
         See `product.provenance`.
+    forcing : Forcing, optional
+        Of a forced catalog (ForcedMosaicSourceCatalogModel).
 
     Raises
     ------
     ProductError
         A file cannot be written, or would not be valid by its schema.
     """
-    from roman_datamodels.datamodels import MosaicSegmentationMapModel, MosaicSourceCatalogModel
+    import roman_datamodels.datamodels as rdm
 
+    kind = rdm.ForcedMosaicSourceCatalogModel if forcing else rdm.MosaicSourceCatalogModel
     image = {"filename": mosaic_meta["filename"], "file_date": mosaic_meta["file_date"]}
+    if forcing:
+        image["forced_segmentation"] = f"{forcing.product}_segm.asdf" if forcing.product else "none"
     models = []
-    for kind in (MosaicSourceCatalogModel, MosaicSegmentationMapModel):
-        model = kind.create_minimal({"meta": mosaic_meta})
+    for made in (kind, rdm.MosaicSegmentationMapModel):
+        model = made.create_minimal({"meta": mosaic_meta})
         model.meta["image"] = dict(image)
         if "data_release_id" in mosaic_meta:
             model.meta.data_release_id = mosaic_meta["data_release_id"]

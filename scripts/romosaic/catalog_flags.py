@@ -4,15 +4,19 @@ import numpy as np
 
 from .detection_kernels import segment_pixels
 
+#: Bits of `image_flags` that are set by the way of detection.
+STAR_FINDER, UNFORCED = 256, 512
 #: Bits of `image_flags`.
 IMAGE_FLAGS = {
     1: "the segment touches pixels without data",
     2: "the segment touches the border of the covered part of the image",
     4: "the mean weight in the segment is below half of the image's median weight",
-    8: "the source was cut out of a blend",
+    8: "the source was cut out of a blend, or others were cut out of it",
     32: "more than half of the Kron aperture is masked, without data or outside the image",
     64: "the 0.4 arcsec aperture holds pixels without data or outside the image",
     128: "the 1.6 arcsec aperture holds pixels without data or outside the image",
+    STAR_FINDER: "found by the star finder: the segment is a disc",
+    UNFORCED: "detected in its own image: the forcing filter has no product here",
 }
 #: Bits of `warning_flags`.
 WARNING_FLAGS = {1: "the centroid is not finite or its pixel has no data"}

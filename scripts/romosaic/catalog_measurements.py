@@ -3,7 +3,7 @@
 import numpy as np
 
 from . import photometry, shapes, sky_columns
-from .catalog_flags import image_flags, warning_flags
+from .catalog_flags import STAR_FINDER, image_flags, warning_flags
 from .coadd_psf import CoaddPSF
 from .detection import Detection
 from .grid import Grid
@@ -47,29 +47,70 @@ def measure(
     dict
         (n,) arrays by column name, in the units of the schema.
     """
-    n = found.blended.size
-    labels = np.arange(1, n + 1, dtype=np.int32)
-    shape = shapes.moments(found.data, err, found.smoothed, found.segments, n)
+    labels, shape = own_shapes(found, err)
     radii = photometry.kron(found, err, labels, shape, scale)
-    circles, coverage = photometry.circles(found, err, shape.x, shape.y, scale)
-    columns: Columns = {"label": labels}
-    columns |= _isophotal(shape, scale) | radii.columns | circles
-    columns |= _centroids(found, err, labels, shape, radii, grid)
-    columns |= _neighbours(labels, shape, scale)
+    columns: Columns = {"label": labels} | isophotal(shape, scale) | radii.columns
+    columns |= centroids(found, err, labels, shape, radii, grid)
+    columns |= neighbours(labels, shape, scale)
+    columns |= light(found, err, weight, shape, radii, grid, kernel_fwhm, psf, energy, scale)
+    columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
+    return columns
+
+
+def own_shapes(found: Detection, err: np.ndarray) -> tuple[np.ndarray, Moments]:
+    """Labels of a detection, and what its own image says of the shapes of its segments."""
+    n = found.blended.size
+    shape = shapes.moments(found.data, err, found.smoothed, found.segments, n)
+    return np.arange(1, n + 1, dtype=np.int32), shape
+
+
+def light(
+    found: Detection,
+    err: np.ndarray,
+    weight: np.ndarray,
+    shape: Moments,
+    radii: Kron,
+    grid: Grid,
+    kernel_fwhm: float,
+    psf: CoaddPSF | None,
+    energy: dict[str, float] | None,
+    scale: Scale,
+) -> Columns:
+    """
+    Measure light and its quality at given places.
+
+    Parameters
+    ----------
+    found, err, weight
+        As for `measure`.
+    shape : Moments
+        Places of the sources.
+    radii : Kron
+        Their Kron apertures.
+    grid, kernel_fwhm, psf, energy, scale
+        As for `measure`.
+
+    Returns
+    -------
+    dict
+        (n,) arrays by column name: circles, annulus, DAOFIND's statistics, PSF fits, flags.
+    """
+    columns, coverage = photometry.circles(found, err, shape.x, shape.y, scale)
     columns["sharpness"], columns["roundness1"] = shapes.daofind(
         found.data, shape.x, shape.y, kernel_fwhm
     )
     columns["is_extended"] = photometry.is_extended(columns, energy)
     coverage["kron"] = radii.coverage
     columns["image_flags"] = image_flags(found.segments, found.bad, weight, found.blended, coverage)
+    if found.stars is not None:
+        columns["image_flags"] |= np.where(found.stars, np.int32(STAR_FINDER), np.int32(0))
     columns["warning_flags"] = warning_flags(shape.x, shape.y, found.bad)
-    columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
     if psf is not None:
         columns |= _psf(found, err, shape, psf, grid, scale)
     return columns
 
 
-def _isophotal(shape: Moments, scale: Scale) -> Columns:
+def isophotal(shape: Moments, scale: Scale) -> Columns:
     """Sizes, shapes and fluxes of the segments."""
     major, minor = shape.semimajor, shape.semiminor
     cxx, cxy, cyy = (c / scale.arcsec**2 for c in shape.ellipse)
@@ -92,7 +133,7 @@ def _isophotal(shape: Moments, scale: Scale) -> Columns:
     }
 
 
-def _centroids(
+def centroids(
     found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, radii: Kron, grid: Grid
 ) -> Columns:
     """Isophotal and windowed centroids with errors, in pixels and on the sky; position angles."""
@@ -159,7 +200,7 @@ def _position(
     }
 
 
-def _neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
+def neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
     """Label of the nearest other source and its distance in arcsec; -1 and NaN without one."""
     from scipy.spatial import KDTree
 
@@ -177,8 +218,11 @@ def _neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
 def _psf(
     found: Detection, err: np.ndarray, shape: Moments, psf: CoaddPSF, grid: Grid, scale: Scale
 ) -> Columns:
-    """PSF photometry started at the centroids."""
-    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf)
+    """PSF photometry started at the centroids, or at the brightest star of a segment of several."""
+    x, y = shape.x, shape.y
+    if found.starts is not None:
+        x, y = (np.where(np.isnan(s), c, s) for s, c in zip(found.starts.T, (x, y), strict=True))
+    fit = fit_psf(found.data, err, found.bad, x, y, psf)
     columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
     return columns | {
         "psf_flux": fit.flux * scale.flux,

@@ -26,27 +26,53 @@ def write_parquet(path: str | Path, catalog: Any) -> None:
     catalog : roman_datamodels.datamodels.MosaicSourceCatalogModel
         Valid by its schema.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
-    from astropy.table.meta import get_yaml_from_table
 
     table = catalog.source_catalog
-    arrays = [_arrow(np.asarray(table[name])) for name in table.colnames]
-    fields = [
-        pa.field(name, array.type, metadata={"unit": str(table[name].unit)})
-        for name, array in zip(table.colnames, arrays, strict=True)
-    ]
     metadata = {k: str(v) for k, v in catalog.to_flat_dict().items() if k.startswith("roman.meta")}
     metadata["roman.meta.filename"] = Path(path).name
     metadata |= {key: str(value) for key, value in _leaves("source_catalog", table.meta)}
-    metadata["table_meta_yaml"] = "\n".join(get_yaml_from_table(table))
     with atomic(path) as temporary:
         pq.write_table(
-            pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata)),
+            arrow_table(table, metadata),
             temporary,
             compression="zstd",
             row_group_size=_ROW_GROUP,
         )
+
+
+def arrow_table(table: Any, metadata: dict[str, str]) -> Any:
+    """
+    Turn a table into one for parquet that astropy reads back with units, descriptions and metadata.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        Columns of numbers and texts.
+    metadata : dict
+        Further metadata of the file.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    import pyarrow as pa
+    from astropy.table.meta import get_yaml_from_table
+
+    columns = {name: np.asarray(table[name]) for name in table.colnames}
+    arrays = [_arrow(values) for values in columns.values()]
+    fields = [
+        pa.field(name, array.type, metadata={"unit": str(table[name].unit)})
+        for name, array in zip(columns, arrays, strict=True)
+    ]
+    metadata = metadata | {"table_meta_yaml": "\n".join(get_yaml_from_table(table))}
+    # Without it astropy measures the longest text, and cannot where there are no rows.
+    metadata |= {
+        f"table::len::{name}": str(values.dtype.itemsize // 4)
+        for name, values in columns.items()
+        if values.dtype.kind == "U"
+    }
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -64,7 +90,7 @@ def _arrow(values: np.ndarray):
     import pyarrow as pa
 
     if values.dtype.kind not in "biuf":
-        return pa.array(values.tolist())
+        return pa.array(values.tolist(), pa.string())
     bits = np.packbits(values, bitorder="little") if values.dtype == bool else values
     buffer = pa.py_buffer(np.ascontiguousarray(bits))
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])

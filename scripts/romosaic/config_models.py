@@ -14,6 +14,7 @@ from .config_grids import RegularGrids
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
+from .config_source_catalog import SourceCatalog
 from .config_types import (
     BITS,
     Bits,
@@ -264,26 +265,13 @@ class Resample(RegularGrids):
         return found
 
 
-class SourceCatalog(Section):
-    """Sources of a mosaic: positions, fluxes, shapes and segmentation map."""
+class Catalog(Section):
+    """One catalog per filter: every source once, parquet by projection region."""
 
-    bkg_boxsize: whole(ge=8) = key(1000, "Side of the boxes of the background map.", unit="pixel")
-    kernel_fwhm: Positive = key(
-        2.0, "FWHM of the Gaussian that smooths the detection image.", unit="pixel"
-    )
-    snr_threshold: Positive = key(3.0, "Detection threshold above the background.", unit="sigma")
-    npixels: whole(ge=1) = key(25, "Smallest number of connected pixels of a source.", unit="pixel")
-    deblend: Flag = key(False, "Split blended sources.")
-    fit_psf: Flag = key(True, "Fit the PSF to every source.")
-    epsf_file: optional(Text) = key(
-        None,
-        "ePSF reference file (EpsfRefModel, .asdf). null: a model PSF.",
-        allowed="path or null",
-    )
-    apcorr_file: optional(Text) = key(
-        None,
-        "Aperture-correction reference file (ApcorrRefModel, .asdf). null: from the PSF.",
-        allowed="path or null",
+    row_group_size: whole(ge=1000, le=10_000_000) = key(
+        100_000,
+        "Most rows of a row group of the files: what the job, and a reader, holds at a time.",
+        unit="rows",
     )
 
 
@@ -323,4 +311,5 @@ class Config(Section):
     outlier_detection: _section(OutlierDetection) = OutlierDetection()
     resample: _section(Resample) = Resample()
     source_catalog: _section(SourceCatalog) = SourceCatalog()
+    catalog: _section(Catalog) = Catalog()
     preview: _section(Preview) = Preview()

@@ -37,9 +37,13 @@ class Detection:
     segments : (ny, nx) int32
         Labels 1..n, 0 is background.
     blended : (n,) bool
-        Sources that deblending cut out of a larger one.
+        Sources that were cut out of a larger one.
     kernel : (k,) float64
         Matched filter along one axis (it is separable).
+    stars : (n,) bool, optional
+        Sources of the star finder, whose segments are discs; without it none.
+    starts : (n, 2) float64, optional
+        Where (x, y) the star is that a segment stands for, when it holds several; otherwise NaN.
     """
 
     data: np.ndarray
@@ -49,6 +53,8 @@ class Detection:
     segments: np.ndarray
     blended: np.ndarray
     kernel: np.ndarray
+    stars: np.ndarray | None = None
+    starts: np.ndarray | None = None
 
 
 def unusable(data: np.ndarray, err: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -87,3 +87,8 @@ def job_memory(
     }
     own = MARGIN * sum(rate * work[kind] for kind, rate in RATES[step].items())
     return ceil(SNAKEMAKE + own + (budget_mb if step == "outlier_detection" else 0))
+
+
+def catalog_memory(rows: int) -> int:
+    """Memory that the job of `catalog` asks for, MB, by the rows that it holds at a time."""
+    return ceil(SNAKEMAKE + MARGIN * (400 + 0.0015 * rows))

@@ -55,7 +55,12 @@ class Kron:
 
 
 def kron(
-    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
+    found: Detection,
+    err: np.ndarray,
+    labels: np.ndarray,
+    shape: Moments,
+    scale: Scale,
+    radius: np.ndarray | None = None,
 ) -> Kron:
     """
     Kron and half-light measurements with other sources masked.
@@ -68,6 +73,8 @@ def kron(
     labels : (n,) int32
     shape : Moments
     scale : Scale
+    radius : (n,) float64, optional
+        Kron radii, unscaled; without them they are measured.
 
     Returns
     -------
@@ -76,7 +83,8 @@ def kron(
     """
     place = (found.data, found.bad, found.segments, labels, shape.x, shape.y)
     factor, least = KRON_PARAMS
-    radius = apertures.kron_radii(*place, *shape.ellipse, least)
+    if radius is None:
+        radius = apertures.kron_radii(*place, *shape.ellipse, least)
     major, minor = factor * radius * shape.semimajor, factor * radius * shape.semiminor
     sums = apertures.ellipse_sums(
         found.data,

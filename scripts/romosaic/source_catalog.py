@@ -15,17 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from . import photometry, sky_columns
-from .catalog_columns import make_table
+from . import forced_catalog, photometry, sky_columns, star_finder
+from .catalog_columns import FORCED, make_table
 from .catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
 from .catalog_measurements import measure
 from .coadd_psf import CoaddPSF
-from .detection import covered_window, detect, unusable
+from .detection import Detection, covered_window, detect, unusable
+from .forcing import Forcing
 from .grid import Grid
 from .psf_photometry import PSF_FLAGS
 
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
-_PIXEL_COLUMNS = ("x_centroid", "x_centroid_win", "x_psf", "bbox_xmin", "bbox_xmax")
+_POSITIONS = ("x_centroid", "x_centroid_win", "x_psf")
+_PIXEL_COLUMNS = (*_POSITIONS, *(FORCED + name for name in _POSITIONS), "bbox_xmin", "bbox_xmax")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Parameters:
         Cut overlapping sources apart.
     fit_psf : bool
         Fit the PSF to every source.
+    method : str
+        How sources are found: ``segmentation``, ``dao`` (star finder) or ``both``.
+    star_threshold : float
+        Height of a star of the star finder, in units of the noise of the image that it looks at.
     """
 
     bkg_boxsize: int = 1000
@@ -55,11 +61,17 @@ class Parameters:
     npixels: int = 25
     deblend: bool = False
     fit_psf: bool = True
+    method: str = "segmentation"
+    star_threshold: float = 5.0
 
-    @property
-    def detection(self) -> dict[str, Any]:
-        """Keywords of `detection.detect`."""
-        return {name: value for name, value in asdict(self).items() if name != "fit_psf"}
+    def find(self, data: np.ndarray, bad: np.ndarray, stars: bool = True) -> Detection:
+        """Sources of an image, see `detection.detect`, and its stars if they are wanted."""
+        names = ("bkg_boxsize", "kernel_fwhm", "snr_threshold", "npixels", "deblend")
+        found = detect(data, bad, **{name: getattr(self, name) for name in names})
+        if self.method == "segmentation" or not stars:
+            return found
+        names = ("method", "kernel_fwhm", "star_threshold", "npixels")
+        return star_finder.add_stars(found, **{name: getattr(self, name) for name in names})
 
     @classmethod
     def of_section(cls, section: dict[str, Any]) -> "Parameters":
@@ -77,6 +89,8 @@ def make_catalog(
     psf: CoaddPSF | None = None,
     energy: tuple[np.ndarray, np.ndarray] | None = None,
     cell: sky_columns.Cell | None = None,
+    optical_element: str = "",
+    forcing: Forcing | None = None,
 ) -> tuple[Any, np.ndarray]:
     """
     Detect and measure the sources of a coadd.
@@ -94,11 +108,15 @@ def make_catalog(
         Encircled energy of a point source at radii in arcsec; default: that of `psf`.
     cell : Cell, optional
         The coadd's skycell; without it `flagged_spatial_id` is 0.
+    optical_element : str, optional
+        Filter of the coadd.
+    forcing : Forcing, optional
+        Catalog of another filter, whose sources are measured instead of the coadd's own.
 
     Returns
     -------
     table : astropy.table.Table
-        One row per source in the order of the labels; without rows when nothing is found or covered.
+        One row per source, by place on the sky; without rows when nothing is found or covered.
     segmentation : (ny, nx) uint32
         Labels of the sources.
 
@@ -107,7 +125,9 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
+    forced = forcing is not None
+    planes = (data, err, weight, *([forcing.segments] if forced and forcing.product else []))
+    _check((*(plane.shape for plane in planes), grid.shape), parameters, psf)
     scale = photometry.Scale(grid.middle_pixel_area)
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
@@ -115,16 +135,37 @@ def make_catalog(
     bad = unusable(data, err, weight)
     window = covered_window(bad)
     if window is not None:
-        planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
-        found = detect(planes[0], np.ascontiguousarray(bad[window]), **parameters.detection)
-        segmentation[window] = found.segments
+        cut = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
+        own = not (forced and forcing.product)
+        found = parameters.find(cut[0], np.ascontiguousarray(bad[window]), own)
         fitted = psf if parameters.fit_psf else None
-        columns = measure(
-            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, fitted, fractions, scale
-        )
+        options = {
+            **{"grid": _cut(grid, window), "kernel_fwhm": parameters.kernel_fwhm},
+            **{"psf": fitted, "energy": fractions, "scale": scale},
+        }
+        columns, segmentation[window] = _measure(found, forcing, cut[1:], window, options)
         _place(columns, window, grid, cell)
-    meta = _meta(parameters, psf, fractions, scale)
-    return make_table(columns, parameters.fit_psf, meta), segmentation
+        columns["skycell"] = np.full(len(columns["label"]), grid.skycell or "")
+        columns["filter"] = np.full(len(columns["label"]), optical_element)
+    meta = _meta(parameters, psf, fractions, scale, forcing)
+    return make_table(columns, parameters.fit_psf, meta, forced), segmentation
+
+
+def _measure(
+    found: Detection,
+    forcing: Forcing | None,
+    planes: list[np.ndarray],
+    window: tuple[slice, slice],
+    options: dict[str, Any],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Columns of the sources, in pixels of the window, and the segmentation of the window."""
+    if forcing is None:
+        return measure(found, *planes, **options), found.segments
+    if forcing.product is None:
+        return forced_catalog.measure_unforced(found, *planes, options), found.segments
+    found, given = forced_catalog.force(found, forcing, window)
+    columns = forced_catalog.measure_forced(found, given, *planes, window, options)
+    return columns, np.append(given["label"], 0)[found.segments - 1]
 
 
 def _check(shapes: tuple, parameters: Parameters, psf: CoaddPSF | None) -> None:
@@ -171,12 +212,16 @@ def _place(
             columns[name] = columns[name] + cols.start
             other = name.replace("x", "y", 1) if name.startswith("x") else name.replace("_x", "_y")
             columns[other] = columns[other] + rows.start
-    x, y = columns["x_centroid"], columns["y_centroid"]
-    columns["flagged_spatial_id"] = np.zeros(len(x), np.int64)
-    if cell is not None:
-        columns["flagged_spatial_id"] = sky_columns.flagged_spatial_id(
-            x, y, grid.pixel_scale * 3600, cell.region, cell.name, cell.in_core(x, y)
-        )
+    for prefix in ("", FORCED):
+        name = f"{prefix}flagged_spatial_id"
+        if f"{prefix}x_centroid" not in columns or name in columns:
+            continue
+        x, y = columns[f"{prefix}x_centroid"], columns[f"{prefix}y_centroid"]
+        columns[name] = np.zeros(len(x), np.int64)
+        if cell is not None:
+            columns[name] = sky_columns.flagged_spatial_id(
+                x, y, grid.pixel_scale * 3600, cell.region, cell.name, cell.in_core(x, y)
+            )
 
 
 def _meta(
@@ -184,6 +229,7 @@ def _meta(
     psf: CoaddPSF | None,
     fractions: dict[str, float] | None,
     scale: photometry.Scale,
+    forcing: Forcing | None,
 ) -> dict[str, Any]:
     """Metadata of the table: what was measured how, and what the flags mean."""
     meta: dict[str, Any] = {
@@ -203,6 +249,11 @@ def _meta(
         "image_flags": {str(bit): text for bit, text in IMAGE_FLAGS.items()},
         "warning_flags": {str(bit): text for bit, text in WARNING_FLAGS.items()},
     }
+    if forcing is not None:
+        meta["forced_by"] = {
+            "filter": forcing.optical_element,
+            "product": forcing.product or "none here: its own sources, image_flags bit 512",
+        }
     if fractions is not None:
         meta["ee_fractions"] = list(fractions.values())
     if parameters.fit_psf:

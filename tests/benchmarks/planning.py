@@ -80,7 +80,9 @@ def main(numbers: list[int]) -> None:
             folder = Path(name)
             survey(folder, number)
             measure(f"{number} exposures: associate", folder, "associate", "--cores", "2")
-            assert " 0 headers read" in (folder / "results/logs/associate/associate.log").read_text()
+            assert (
+                " 0 headers read" in (folder / "results/logs/associate/associate.log").read_text()
+            )
             found = sorted((folder / "results/associate/associations").glob("*_asn.json"))
             measure(f"  plan of all {len(found)} products", folder, "-n", "-q", "rules")
             names = [path.name.removesuffix("_asn.json") for path in found[:100]]

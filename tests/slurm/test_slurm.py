@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` on a real Slurm of one node: jobs that die are run again, products are the same."""
+"""`snakemake --profile slurm` on a real Slurm of one node: jobs that die run again, products stay the same."""
 
 import os
 import signal
@@ -16,7 +16,9 @@ from romosaic.asdf_blocks import AsdfBlocks
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PLANES = ("data", "weight", "var_rnoise", "var_poisson", "context")
-LIMIT = 600  # seconds; a run takes 200 to 300, most of it between two looks of the plugin at the queue
+LIMIT = (
+    600  # seconds; a run takes 200 to 300, most of it between two looks of the plugin at the queue
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +87,9 @@ class Run:
             check=True,
         )
         rows = [line.split("|") for line in queue.stdout.splitlines()]
-        return [job for job, where, comment in rows if where == str(self.folder) and rule in comment]
+        return [
+            job for job, where, comment in rows if where == str(self.folder) and rule in comment
+        ]
 
     def planes(self) -> dict[str, np.ndarray]:
         blocks = AsdfBlocks.read(self.folder / "results/resample/field_f158_coadd.asdf")

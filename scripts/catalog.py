@@ -1,0 +1,15 @@
+"""Rule `catalog`: one catalog of all products of a filter."""
+
+from typing import TYPE_CHECKING
+
+from romosaic.errors import reported
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with reported(snakemake.log[0]):
+    from romosaic import catalog
+
+    paths, folder = snakemake.input.catalogs, snakemake.output[0]
+    count = catalog.merge(paths, folder, **snakemake.params.parameters)
+    print(f"catalog: {count} sources of {len(paths)} products")

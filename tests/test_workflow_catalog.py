@@ -1,0 +1,92 @@
+"""Catalogs in whole runs: a filter measured where another one's sources are, and the catalogs of filters."""
+
+import re
+import shutil
+
+import pyarrow.dataset as ds
+import pytest
+from conftest import survey_parameters, write_survey
+from test_workflow import CELL, open_product, snakemake
+
+FORCED = f"r00001_p_v01001001001001_{CELL}_f129"
+TARGETS = ("results/catalog/f129", "results/catalog/f158")
+FORCING = f"r00001_p_v01001001001001_{CELL}_f158"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two exposures in F158, and two in F129 which is forced; one F129 more around the corner."""
+    parameters = survey_parameters(stars_per_arcmin2=300.0, galaxies_per_arcmin2=0.0)
+    for number, exposure in enumerate(parameters["exposures"]):
+        exposure["optical_element"] = ("F158", "F129")[number % 2]
+    survey = write_survey(tmp_path_factory.mktemp("filters"), parameters)
+    folder = tmp_path_factory.mktemp("run")
+    config = {
+        "exposures": [str(survey.folder)],
+        "associate": {"skycells": [CELL]},
+        "source_catalog": {"forced": {"f129": "f158"}, "method": "both"},
+    }
+    done = snakemake(folder, *TARGETS, config=config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, config, done
+
+
+def jobs(output):
+    return sorted(re.findall(r"Job \d+: (\S+ \S+)", output))
+
+
+def test_a_filter_is_measured_at_the_sources_of_another(run):
+    import roman_datamodels.datamodels as rdm
+
+    results = run[0] / "results/source_catalog"
+    order = jobs(run[2].stderr)
+    assert f"source_catalog {FORCED}" in order
+    model = open_product(results / f"{FORCED}_cat.asdf")
+    assert isinstance(model, rdm.ForcedMosaicSourceCatalogModel)
+    assert model.meta.image.forced_segmentation == f"{FORCING}_segm.asdf"
+    first = open_product(results / f"{FORCING}_cat.asdf")
+    labels = set(model.source_catalog["label"])
+    assert labels <= set(first.source_catalog["label"]) and len(labels) > 5
+    segments = open_product(results / f"{FORCED}_segm.asdf").data
+    assert set(segments[segments > 0]) == labels
+    log = (run[0] / f"results/logs/source_catalog/{FORCED}.log").read_text()
+    assert f"{len(labels)} sources of {FORCING}" in log
+
+
+def test_each_filter_has_its_catalog(run):
+    for name, columns in (("f158", {"kron_flux"}), ("f129", {"kron_radius", "forced_kron_flux"})):
+        whole = ds.dataset(run[0] / f"results/catalog/{name}", partitioning="hive").to_table()
+        assert columns | {"skycell", "filter", "product", "region"} <= set(whole.column_names)
+        assert set(whole["filter"].to_pylist()) == {name.upper()}
+        model = open_product(
+            run[0] / f"results/source_catalog/r00001_p_v01001001001001_{CELL}_{name}_cat.asdf"
+        )
+        primary = (model.source_catalog["flagged_spatial_id"] >> 59 & 1) == 0
+        assert len(whole) == primary.sum() > 0
+
+
+def test_it_is_made_again_when_its_products_change_and_only_then(run, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
+    again = snakemake(folder, "-n", *TARGETS, config=run[1])
+    assert "Nothing to be done" in again.stdout + again.stderr
+    changed = run[1] | {"source_catalog": run[1]["source_catalog"] | {"forced": {}}}
+    planned = jobs(snakemake(folder, "-n", *TARGETS, config=changed).stdout)
+    assert f"source_catalog {FORCED}" in planned and "catalog f129" in planned
+    assert f"source_catalog {FORCING}" not in planned and "catalog f158" not in planned
+    wrong = run[1] | {"source_catalog": {"forced": {"f129": "f158", "f158": "f184"}}}
+    refused = snakemake(folder, "-n", *TARGETS, config=wrong)
+    assert (
+        refused.returncode == 1 and "F158 is to force F129 and is forced itself" in refused.stderr
+    )
+
+
+def test_where_the_other_filter_has_no_product_its_own_sources_are_measured(run, tmp_path):
+    folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
+    config = run[1] | {"source_catalog": {"forced": {"f129": "f184"}}}
+    target = f"results/source_catalog/{FORCED}_cat.asdf"
+    done = snakemake(folder, target, config=config)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = open_product(folder / target)
+    assert (model.source_catalog["image_flags"] & 512 > 0).all()
+    log = (folder / f"results/logs/source_catalog/{FORCED}.log").read_text()
+    assert "F184, which was to force them, has no product here" in log
