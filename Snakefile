@@ -10,6 +10,8 @@
 #   resample/            *_coadd.asdf      the mosaic
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
 #   preview/             *_coadd.png
+#   verify/              verify.tsv: the files that were checked (target `verify`)
+#   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
 
 from pathlib import Path
@@ -32,6 +34,8 @@ include: "rules/outlier_detection.smk"
 include: "rules/resample.smk"
 include: "rules/source_catalog.smk"
 include: "rules/preview.smk"
+include: "rules/verify.smk"
+include: "rules/clean_stale.smk"
 
 
 rule all:

@@ -25,6 +25,8 @@ STEPS = [
     "resample",
     "source_catalog",
     "preview",
+    "verify",
+    "clean_stale",
 ]
 LIBRARY = sorted((ROOT / "scripts" / "romosaic").glob("*.py"))
 KEYWORDS = ["output", "log", "benchmark", "conda", "threads", "resources", "message", "script"]

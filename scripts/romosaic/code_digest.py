@@ -10,15 +10,16 @@ _PACKAGE = Path(__file__).parent
 
 def code_digest(step: str, package: str | Path = _PACKAGE) -> str:
     """
-    Digest of the module of a step and of every module of the package that it imports.
+    Digest of the script and the module of a step, and of every module of the package that they import.
 
-    Snakemake sees changes of a script, not of what the script imports. The digest is taken of the code that
-    the syntax trees say, without docstrings: layout and comments do not count.
+    Snakemake sees the date of a script, which a new clone changes, and nothing of what the script imports. The
+    digest is taken of the code that the syntax trees say, without docstrings: layout, comments and dates do
+    not count.
 
     Parameters
     ----------
     step : str
-        Name of the step: of its module, and of the script beside the package whose imports count too.
+        Name of the step: of its module, and of its script beside the package, if it has one.
     package : str or path, optional
         Folder of the package.
 
@@ -27,10 +28,11 @@ def code_digest(step: str, package: str | Path = _PACKAGE) -> str:
     str
         Sixteen hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for name in modules(step, package):
-        code, _ = _parsed(_source(Path(package, f"{name}.py")), Path(package).name)
-        digest.update(f"{name}\n{code}\n".encode())
+    package, digest = Path(package), hashlib.sha256()
+    script = package.parent / f"{step}.py"
+    for path in [script] * script.exists() + [package / f"{n}.py" for n in modules(step, package)]:
+        code, _ = _parsed(_source(path), package.name)
+        digest.update(f"{path.stem}\n{code}\n".encode())
     return digest.hexdigest()[:16]
 
 
