@@ -17,6 +17,7 @@ checkpoint associate:
         mem_mb=megabytes(2000),
     params:
         own=INPUTS.own,
+        state=exposure_state,
         parameters=CONFIG["associate"],
         reference_file=CONFIG["skymap"]["reference_file"],
         grids={key: CONFIG["resample"][key] for key in GRID_KEYS},

@@ -77,6 +77,11 @@ def raw_exposure(wildcards):
     return INPUTS.exposures[wildcards.exposure]
 
 
+def exposure_state(wildcards):
+    """Sizes and dates of the Level-2 files."""
+    return INPUTS.state()
+
+
 def record(wildcards):
     """Header record of an exposure, which `associate` writes."""
     folder = checkpoints.associate.get().output[0]

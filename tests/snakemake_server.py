@@ -8,6 +8,7 @@ the workflow, its rules and its scripts are the real ones, in processes of their
 
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -68,6 +69,7 @@ def serve(address: str) -> None:
     """Answer requests until terminated."""
     for name in PACKAGES:
         importlib.import_module(name)
+    warm()
     gc.freeze()  # what all share is not copied
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -82,6 +84,19 @@ def serve(address: str) -> None:
             os._exit(0)
         os.wait()
         connection.close()
+
+
+def warm() -> None:
+    """Have the schemas and plugins loaded that the first use of a data model loads."""
+    import asdf
+    import roman_datamodels.datamodels as rdm
+
+    file = asdf.AsdfFile({"roman": rdm.MosaicModel.create_fake_data()._instance})
+    content = io.BytesIO()
+    file.write_to(content, all_array_compression="lz4")
+    content.seek(0)
+    with asdf.open(content) as opened:
+        rdm.open(opened).validate()
 
 
 def answer(connection: socket.socket, address: str) -> None:
@@ -110,8 +125,6 @@ def answer(connection: socket.socket, address: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         connection.sendall(f"{code}\n".encode())
-        t = os.times()
-        print("CPU", t, file=sys.__stderr__, flush=True)
         os._exit(code)
 
 
