@@ -17,7 +17,7 @@ from romosaic.errors import RomosaicError
 from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.result_files import RECORDING, final_files
-from romosaic.run_records import lost_records
+from romosaic.run_records import lost_records, run_at_work
 from romosaic.sky_levels import read_levels
 from romosaic.summary import summary
 
@@ -40,8 +40,9 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
-if workflow.is_main_process and (lost := lost_records(OUT)):
-    print(f"romosaic: warning: {lost}", file=sys.stderr)
+if workflow.is_main_process:
+    for line in filter(None, (run_at_work(), lost_records(OUT))):
+        print(f"romosaic: warning: {line}", file=sys.stderr)
 
 
 wildcard_constraints:

@@ -183,3 +183,14 @@ class Run:
         old = file.read_text()
         place = old.index(before) if before else len(old)
         file.write_text(old[:place] + text + old[place:])
+
+
+def first_run(folder: Path, server: Server) -> Run:
+    """Make a survey and run the workflow on it."""
+    simulate_exposures(folder / "run" / "raw", BASE)
+    simulate_exposures(folder / "others", LATER)
+    simulate_exposures(folder / "others", OTHER, seed=8)
+    run = Run(folder / "run", copy_code(folder / "code"), folder / "others", server)
+    run.configure()
+    assert run.jobs() == {"associate"} | fluxes(*BASE) | jobs_of(*PRODUCTS)
+    return run

@@ -9,6 +9,7 @@ the workflow, its rules and its scripts are the real ones, in processes of their
 import gc
 import importlib
 import io
+import itertools
 import json
 import os
 import runpy
@@ -36,7 +37,7 @@ class Server:
     """
 
     def __init__(self, address: Path) -> None:
-        self.address = str(address)
+        self.address, self.numbers = str(address), itertools.count()
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         command = [sys.executable, __file__, self.address]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
@@ -44,7 +45,7 @@ class Server:
 
     def run(self, folder: Path, *arguments: object) -> SimpleNamespace:
         """Run Snakemake with these arguments in a folder; returns returncode and output (both streams)."""
-        output = folder / "output.txt"
+        output = folder / f"output{next(self.numbers)}.txt"
         request = {"do": "run", "argv": [str(a) for a in arguments], "folder": str(folder)}
         code = ask(self.address, request | {"output": str(output)})
         return SimpleNamespace(returncode=code, output=output.read_text())

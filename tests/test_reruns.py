@@ -1,27 +1,11 @@
 """What runs again when something changes: exactly what the change concerns, and to the same bits as a new run."""
 
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import pytest
-from rerun_survey import (
-    BASE,
-    CONFIG,
-    LATER,
-    OTHER,
-    PRODUCTS,
-    Run,
-    copy_code,
-    exposure,
-    fluxes,
-    jobs_of,
-    product,
-    simulate_exposures,
-)
+from rerun_survey import BASE, PRODUCTS, exposure, fluxes, jobs_of, product
 from romosaic.asdf_blocks import AsdfBlocks
-from snakemake_server import Server
 
 ALL = jobs_of(*PRODUCTS)
 A, B, C, D = (product(cell) for cell in "ABCD")
@@ -31,35 +15,6 @@ STEPS = ["associate", "flux", "skymatch", "outlier_detection", "resample", "sour
 
 def from_step(step: str) -> set[str]:
     return jobs_of(*PRODUCTS, start=step)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server") / "socket")
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def finished(server, tmp_path_factory):
-    """A survey after its first run, made at once; its files must not be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    simulate_exposures(folder / "raw", BASE)
-    simulate_exposures(folder / "others", LATER)
-    simulate_exposures(folder / "others", OTHER, seed=8)
-    run = Run(folder / "run", copy_code(folder / "code"), folder / "others", server)
-    run.folder.mkdir()
-    (folder / "raw").rename(run.folder / "raw")
-    run.configure()
-    assert run.jobs() == LOOK | fluxes(*BASE) | ALL
-    return run
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    """Copy of the finished survey in another folder; the exposures and results keep their dates."""
-    shutil.copytree(finished.folder, tmp_path / "run")
-    return Run(tmp_path / "run", finished.code, finished.others, finished.server)
 
 
 EXPOSURES = {
@@ -169,3 +124,59 @@ def test_deleted_results(run, what):
     pattern, expected = RESULTS[what]
     run.delete(pattern)
     assert run.plan() == expected
+
+
+def contents(results: Path) -> dict[str, object]:
+    """Arrays of all files of a run, as bytes or as the checksums of their blocks; no dates."""
+    import pyarrow.parquet as pq
+
+    found = {}
+    for path in sorted(results.glob("[!b]*/*")):
+        name = f"{path.parent.name}/{path.name}"
+        if path.suffix == ".asdf":
+            found[name] = [(block.size, block.checksum) for block in AsdfBlocks.read(path).blocks]
+        elif path.suffix == ".parquet":
+            columns = pq.read_table(path).to_pandas()
+            found[name] = {key: columns[key].to_numpy().tobytes() for key in columns}
+        elif path.suffix == ".png":
+            found[name] = path.read_bytes()
+    return found
+
+
+def test_products_after_changes_are_those_of_a_new_run(run, finished):
+    """Away from the finished survey, and back to it: what was made at once is what it must be again."""
+    run.remove("a2")
+    for key in ("b1", "ab", "d1"):
+        run.add(key)
+    assert run.jobs() == LOOK | fluxes("b1", "ab", "d1") | jobs_of(A, B, D)
+    new, there = contents(finished.folder / "results"), contents(run.folder / "results")
+    assert len(new) == 12 + 7 * 6 and all(new.values())
+    changed = {name for name in new if new[name] != there[name]}
+    assert {f"resample/{name}_coadd.asdf" for name in (A, B)} < changed
+    assert all(name.startswith("flux/") or A in name or B in name for name in changed)
+    run.remove("d1")
+    for key in ("a2", "b1", "ab"):
+        shutil.copy(finished.raw(key), run.raw(key))
+    assert run.jobs() == LOOK | fluxes("b1", "ab") | jobs_of(A, B)
+    back = contents(run.folder / "results")
+    assert {name: back[name] for name in new} == new
+    # what nothing wants any more is left where it is
+    assert {name for name in back if name not in new} >= {f"resample/{D}_coadd.asdf"}
+
+
+def test_lost_records_are_told_and_can_be_made_anew(run):
+    run.lose_records()
+    run.configure("resample", pixfrac=0.9)
+    done = run.snakemake()
+    warnings = [line for line in done.output.splitlines() if line.startswith("romosaic: warning")]
+    assert len(warnings) == 1 and "made 18 of 18 files" in warnings[0]
+    assert "verify" in warnings[0] and "--touch --forceall" in warnings[0]
+    checked = run.snakemake("verify")
+    assert checked.returncode == 1
+    assert checked.output.count("was made with another value of pixfrac -> delete it") >= 6
+    run.delete("resample/*")
+    assert run.jobs("-n") == from_step("resample")
+    run.configure()
+    assert run.snakemake("--touch", "--forceall").returncode == 0
+    again = run.snakemake("-n")
+    assert "Nothing to be done" in again.output and "romosaic: warning" not in again.output

@@ -1,4 +1,4 @@
-"""Snakemake's records of what made a file: without them, no change of a parameter or of code is noticed."""
+"""What Snakemake knows of earlier runs and of others: without it, changed parameters are not noticed."""
 
 import os
 from base64 import urlsafe_b64encode
@@ -10,8 +10,19 @@ from .result_files import EXPOSURE, PRODUCT
 
 #: Where Snakemake keeps its records, below the folder that it runs in: of finished jobs, of unfinished ones.
 _RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
+_LOCKS = Path(".snakemake/locks")
 #: Longest part of a record's path; what is longer is broken into folders (`snakemake.persistence`).
 _PART = 254
+
+
+def run_at_work() -> str:
+    """Warn, in one line, of another run in this folder: Snakemake's refusal takes many."""
+    if not _LOCKS.is_dir() or not any(_LOCKS.iterdir()):
+        return ""
+    return (
+        "another run is at work in this folder, or one was killed -> wait for it to end; after a kill, run once "
+        "with --unlock, then with --rerun-incomplete"
+    )
 
 
 def unrecorded(files: Iterable[str]) -> list[str]:
