@@ -157,6 +157,4 @@ def all_products(wildcards):
         Path(path).name.removesuffix("_asn.json") for path in associations(wildcards)
     ]
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
-    return truth + [
-        f"{OUT}/{path}" for name in names for path in final_files(name)
-    ]
+    return truth + [f"{OUT}/{path}" for name in names for path in final_files(name)]

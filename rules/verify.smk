@@ -16,10 +16,7 @@ rule verify:
     params:
         folder=OUT,
         parameters=CONFIG["verify"],
-        steps={
-            step: getattr(rules, step).params.parameters
-            for step in RECORDING
-        },
+        steps={step: getattr(rules, step).params.parameters for step in RECORDING},
         asked=time.time(),  # what only looks is done whenever it is asked for
         code=code_digest("verify"),
     message:

@@ -22,7 +22,11 @@ def results(tmp_path):
     for name in ("new", "old"):
         fill(
             folder,
-            *(f"flux/{name}_flux.asdf", f"skymatch/{name}_skymatch.asdf", f"preview/{name}_coadd.png"),
+            *(
+                f"flux/{name}_flux.asdf",
+                f"skymatch/{name}_skymatch.asdf",
+                f"preview/{name}_coadd.png",
+            ),
             *(f"source_catalog/{name}_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")),
             *(f"outlier_detection/{name}_outliers.asdf", f"resample/{name}_coadd.asdf"),
             *(f"logs/flux/{name}.log", f"benchmarks/resample/{name}.tsv"),
@@ -43,7 +47,11 @@ def test_files_of_what_is_not_wanted_are_listed(results):
     stale = found(results)
     assert names(stale, results) == [
         *("benchmarks/resample/old.tsv", "flux/old_flux.asdf", "logs/flux/old.log"),
-        *("outlier_detection/old_outliers.asdf", "preview/old_coadd.png", "resample/old_coadd.asdf"),
+        *(
+            "outlier_detection/old_outliers.asdf",
+            "preview/old_coadd.png",
+            "resample/old_coadd.asdf",
+        ),
         "skymatch/old_skymatch.asdf",
         *(f"source_catalog/old_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")),
     ]
@@ -51,7 +59,9 @@ def test_files_of_what_is_not_wanted_are_listed(results):
     before = sorted(path for path in results.rglob("*") if path.is_file())
     remove_files(stale.files)
     after = sorted(path for path in results.rglob("*") if path.is_file())
-    assert [path for path in before if path not in after] == [results / n for n in names(stale, results)]
+    assert [path for path in before if path not in after] == [
+        results / n for n in names(stale, results)
+    ]
     assert found(results).files == []
     assert found(results).report(True) == ["0 files (0.0 MB) that no association wants removed"]
 
@@ -59,8 +69,18 @@ def test_files_of_what_is_not_wanted_are_listed(results):
 @pytest.mark.parametrize(
     "name",
     [
-        *("flux/notes.txt", "flux/old_flux.asdf.bak", "flux/.old_flux.host.1.asdf", "flux/_flux.asdf"),
-        *("simulate/old_cal.asdf", "associate/exposures/old.json", "plan/plan.tsv", "old_coadd.asdf"),
+        *(
+            "flux/notes.txt",
+            "flux/old_flux.asdf.bak",
+            "flux/.old_flux.host.1.asdf",
+            "flux/_flux.asdf",
+        ),
+        *(
+            "simulate/old_cal.asdf",
+            "associate/exposures/old.json",
+            "plan/plan.tsv",
+            "old_coadd.asdf",
+        ),
         *("resample/mine/old_coadd.asdf", "logs/associate/old.log", "resample/old_flux.asdf"),
         *("flux/.._flux.asdf/x", "../flux/old_flux.asdf", "../resample/old_coadd.asdf"),
     ],

@@ -1,4 +1,4 @@
-"""What runs again when something changes: exactly what the change concerns, and to the same bits as a new run."""
+"""What runs again after a change: exactly what it concerns, and to the same bits as a new run."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,15 @@ from romosaic.asdf_blocks import AsdfBlocks
 ALL = jobs_of(*PRODUCTS)
 A, B, C, D = (product(cell) for cell in "ABCD")
 LOOK = {"associate"}
-STEPS = ["associate", "flux", "skymatch", "outlier_detection", "resample", "source_catalog", "preview"]
+STEPS = [
+    "associate",
+    "flux",
+    "skymatch",
+    "outlier_detection",
+    "resample",
+    "source_catalog",
+    "preview",
+]
 
 
 def from_step(step: str) -> set[str]:
@@ -24,7 +32,10 @@ EXPOSURES = {
     "added in a new cell": (lambda run: run.add("d1"), LOOK | fluxes("d1") | jobs_of(D)),
     "removed": (lambda run: run.remove("a2"), LOOK | jobs_of(A)),
     "replaced": (lambda run: run.add("b1"), LOOK | fluxes("b1") | jobs_of(B)),
-    "replaced by an older file": (lambda run: run.add_older("b1"), LOOK | fluxes("b1") | jobs_of(B)),
+    "replaced by an older file": (
+        lambda run: run.add_older("b1"),
+        LOOK | fluxes("b1") | jobs_of(B),
+    ),
     "leaves a cell": (lambda run: run.add("ab"), LOOK | fluxes("ab") | jobs_of(A, B)),
     "cell vanishes": (lambda run: run.remove("c1"), LOOK),
     "one touched": (lambda run: run.touch("ab"), LOOK),
@@ -39,7 +50,9 @@ def test_exposures(run, case):
     assert run.plan() == expected
 
 
-@pytest.mark.parametrize("case", ["nothing", "added", "removed", "replaced", "replaced by an older file"])
+@pytest.mark.parametrize(
+    "case", ["nothing", "added", "removed", "replaced", "replaced by an older file"]
+)
 def test_exposures_when_the_records_of_snakemake_are_lost(run, case):
     change, expected = EXPOSURES[case]
     run.lose_records()

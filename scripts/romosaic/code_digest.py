@@ -89,7 +89,9 @@ def _write(node: object, package: str, text: list[str], names: set[str]) -> None
         text.append(f"{type(node).__name__}(")
         for key in node._fields:
             value = getattr(node, key, None)
-            if value is not None and value != [] and key != "ctx":  # the place says what the context is
+            if (
+                value is not None and value != [] and key != "ctx"
+            ):  # the place says what the context is
                 text.append(f"{key}=")
                 _write(value, package, text, names)
         text.append(")")

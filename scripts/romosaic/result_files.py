@@ -34,8 +34,8 @@ def patterns() -> Iterator[tuple[str, str, bool]]:
     Yields
     ------
     (step, pattern, of_exposure)
-        Step that makes the file; path below `output_dir` with ``{}`` for the name; whether the name is that of an
-        exposure. Logs and benchmarks are among them.
+        Step that makes the file; path below `output_dir` with ``{}`` for the name; whether the name is that
+        of an exposure. Logs and benchmarks are among them.
     """
     for files, of_exposure in ((EXPOSURE, True), (PRODUCT, False)):
         for step, outputs in files.items():

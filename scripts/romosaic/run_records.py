@@ -20,8 +20,8 @@ def run_at_work() -> str:
     if not _LOCKS.is_dir() or not any(_LOCKS.iterdir()):
         return ""
     return (
-        "another run is at work in this folder, or one was killed -> wait for it to end; after a kill, run once "
-        "with --unlock, then with --rerun-incomplete"
+        "another run is at work in this folder, or one was killed -> wait for it to end; after a kill, "
+        "run once with --unlock, then with --rerun-incomplete"
     )
 
 
@@ -63,7 +63,10 @@ def lost_records(folder: str) -> str:
     """
     for name in ("associate", "verify/verify.tsv", "clean_stale/clean_stale.tsv"):
         for file in unrecorded([f"{folder}/{name}"]):
-            for path in (file, f"{file}/.snakemake_timestamp"):  # the age of a folder is in this file
+            for path in (
+                file,
+                f"{file}/.snakemake_timestamp",
+            ):  # the age of a folder is in this file
                 with suppress(OSError):
                     os.utime(path, (0, 0))
     made = []
@@ -74,7 +77,8 @@ def lost_records(folder: str) -> str:
     if not lost:
         return ""
     return (
-        f"{folder}: no record of what made {len(lost)} of {len(made)} files (.snakemake is lost, or is of another "
-        "folder): changed parameters and code are not noticed -> run with the target verify, which names files "
-        "that do not fit the configuration; then with --touch --forceall, once, which makes new records"
+        f"{folder}: no record of what made {len(lost)} of {len(made)} files (.snakemake is lost, or is of "
+        "another folder): changed parameters and code are not noticed -> run with the target verify, which "
+        "names files that do not fit the configuration; then with --touch --forceall, once, which makes "
+        "new records"
     )

@@ -166,7 +166,9 @@ def _check_asdf(file: Wanted, schemas: bool) -> str:
         return f"was made with another value of {', '.join(changed)}"
     if file.step in _LISTS:
         named = [row.get("exposure") for row in own.get("members", [])]
-        return "" if named == [entry["name"] for entry in file.inputs] else "does not list its members"
+        return (
+            "" if named == [entry["name"] for entry in file.inputs] else "does not list its members"
+        )
     return _check_schema(file.path) if schemas else ""
 
 
@@ -176,7 +178,9 @@ def _changed(found: object, wanted: dict | None) -> list[str]:
         return []
     found = found if isinstance(found, dict) else {}
     return [
-        key for key in sorted({*found, *wanted}) if _plain(found.get(key)) != _plain(wanted.get(key))
+        key
+        for key in sorted({*found, *wanted})
+        if _plain(found.get(key)) != _plain(wanted.get(key))
     ]
 
 
