@@ -79,7 +79,7 @@ def raw_exposure(wildcards):
 
 
 def exposure_state(wildcards):
-    """Sizes and dates of the Level-2 files."""
+    """Sizes and dates of the input files."""
     return INPUTS.state()
 
 

@@ -126,9 +126,7 @@ RESULTS = {
     # nothing needs them now
     "flux": (f"flux/{exposure('b1')}*", set()),
     "outliers": (f"outlier_detection/{B}*", set()),
-    # what is asked for first is what a missing file is needed for
-    "coadd and sky levels": (f"*/{B}*[ah].asdf", jobs_of(B)),
-    "association": (f"associate/associations/{B}*", set()),
+    "coadd and sky levels": (f"*[eh]/{B}_[cs][ok]*", jobs_of(B)),
 }
 
 

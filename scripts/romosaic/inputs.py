@@ -34,14 +34,15 @@ class Inputs:
 
     def state(self) -> str:
         """
-        Digest of the sizes and dates of the exposures that the run does not make itself.
+        Digest of the sizes and dates of the input files, but for those that the run makes itself.
 
         One that is replaced by an older file is not newer than the results: its date must count, not its age.
         """
+        own = self.exposures.keys() - set(self.simulated)
         digest = hashlib.sha256()
-        for name in sorted(self.exposures.keys() - set(self.simulated)):
-            found = os.stat(self.exposures[name])
-            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
+        for path in sorted({*self.associations, *(self.exposures[name] for name in own)}):
+            found = os.stat(path)
+            digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
 
