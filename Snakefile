@@ -11,6 +11,8 @@
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
 #   catalog/             <filter>/region=*/part.parquet   every source of a filter once
 #   preview/             *_coadd.png
+#   verify/              verify.tsv: the files that were checked (target `verify`)
+#   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
 
 from pathlib import Path
@@ -34,6 +36,8 @@ include: "rules/resample.smk"
 include: "rules/source_catalog.smk"
 include: "rules/catalog.smk"
 include: "rules/preview.smk"
+include: "rules/verify.smk"
+include: "rules/clean_stale.smk"
 
 
 rule all:

@@ -18,6 +18,7 @@ checkpoint associate:
         runtime=by_attempt(20 + len(INPUTS.exposures) // 60),
     params:
         own=INPUTS.own,
+        state=exposure_state,
         parameters=CONFIG["associate"],
         reference_file=CONFIG["skymap"]["reference_file"],
         grids={key: CONFIG["resample"][key] for key in GRID_KEYS},

@@ -2,7 +2,10 @@
 
 import json
 import sys
+import time
 from functools import cache
+
+from snakemake import jobs
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -14,6 +17,8 @@ from romosaic.errors import RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
+from romosaic.result_files import RECORDING, final_files
+from romosaic.run_records import lost_records, run_at_work
 from romosaic.sky_levels import read_levels
 from romosaic.summary import summary
 
@@ -33,6 +38,12 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
     sys.exit(
         "romosaic: nothing to do: set `exposures` (or `associations`) in a file for --configfile, or run `make demo` to see it work"
     )
+
+# The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
+jobs.get_script_mtime = lambda path: 0.0
+if workflow.is_main_process:
+    for line in filter(None, (run_at_work(), lost_records(OUT))):
+        print(f"romosaic: warning: {line}", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -77,6 +88,11 @@ def references(*keys):
 def raw_exposure(wildcards):
     """Level-2 file of an exposure."""
     return INPUTS.exposures[wildcards.exposure]
+
+
+def exposure_state(wildcards):
+    """Sizes and dates of the input files."""
+    return INPUTS.state()
 
 
 def record(wildcards):
@@ -188,12 +204,6 @@ def all_products(wildcards):
     """Final files of every product, and the catalogs of the filters."""
     found = products(wildcards)
     filters = sorted({product.optical_element.lower() for product in found.values()})
-    names = sorted(found)
-    wanted = [
-        "resample/{product}_coadd.asdf",
-        "source_catalog/{product}_cat.asdf",
-        "preview/{product}_coadd.png",
-    ]
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
-    made = [f"{OUT}/{path}".format(product=name) for name in names for path in wanted]
+    made = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
     return truth + made + [f"{OUT}/catalog/{name}" for name in filters]

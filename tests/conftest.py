@@ -1,6 +1,7 @@
 """A small simulated survey that all tests share, written once per session."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,28 @@ def simulated():
 def image_model(simulated):
     """Copy of the exposure of `simulated` that a test may change."""
     return simulated[0].copy()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Runs Snakemake at little cost; see `snakemake_server`."""
+    from snakemake_server import Server
+
+    server = Server(tmp_path_factory.mktemp("server") / "socket")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def finished(server, tmp_path_factory):
+    """A survey after its first run (`rerun_survey.Run`); its files must not be changed."""
+    from rerun_survey import first_run
+
+    return first_run(tmp_path_factory.mktemp("finished"), server)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """Copy of the finished survey in another folder; exposures and results keep their dates."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return replace(finished, folder=tmp_path / "run")

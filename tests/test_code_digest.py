@@ -123,12 +123,19 @@ def test_comments_docstrings_and_layout_do_not_count(package, old, new):
         ("later", "= 1", "= 2"),
         ("shapes", "= 1", "= 2"),
         ("scripted", "run", "Box"),
+        ("../step", "import step, scripted", "import scripted, step"),
     ],
 )
 def test_code_of_the_step_and_its_imports_counts(package, name, old, new):
     before = code_digest("step", package)
     edit(package, name, old, new)
     assert code_digest("step", package) != before
+
+
+def test_comments_of_the_script_do_not_count(package):
+    before = code_digest("step", package)
+    edit(package, "../step", "import step, scripted", "import step, scripted  # in this order")
+    assert code_digest("step", package) == before
 
 
 @pytest.mark.parametrize("name", ["config", "typed"])

@@ -1,6 +1,7 @@
 """The files that a run starts from."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,25 @@ def test_exposures(base):
     assert result.exposures == expected
     assert sorted(result.own) == sorted(expected.values())
     assert (result.associations, result.simulated) == ([], [])
+
+
+def test_the_state_follows_sizes_and_dates(tmp_path):
+    names = ["a_cal.asdf", "b_cal.asdf"]
+    touch(*(tmp_path / name for name in names))
+    write_asn(tmp_path / "x_asn.json", ["a_cal.asdf"])
+    config = {"exposures": [str(tmp_path)], "associations": [str(tmp_path)]}
+    simulated = {"exposures": [{"ra": 0.0, "dec": 0.0}]}  # not there yet
+    states = []
+    for path, size, date in [
+        *((tmp_path / "b_cal.asdf", 0, 0), (tmp_path / "b_cal.asdf", 0, 1)),
+        *((tmp_path / "a_cal.asdf", 1, 1), (tmp_path / "x_asn.json", 0, 1)),
+    ]:
+        states.append(inputs.find(load(config)).state())
+        assert inputs.find(load(config | {"simulate": simulated})).state() == states[-1]
+        with open(path, "ab") as stream:
+            stream.write(b"x" * size)
+        os.utime(path, ns=(date, date))
+    assert len(set(states)) == 4
 
 
 def test_members_of_associations_are_inputs_but_not_own(base):

@@ -10,15 +10,16 @@ _PACKAGE = Path(__file__).parent
 
 def code_digest(step: str, package: str | Path = _PACKAGE) -> str:
     """
-    Digest of the module of a step and of every module of the package that it imports.
+    Digest of the script and the module of a step, and of every module of the package that they import.
 
-    Snakemake sees changes of a script, not of what the script imports. The digest is taken of the code that
-    the syntax trees say, without docstrings: layout and comments do not count.
+    Snakemake sees the date of a script, which a new clone changes, and nothing of what the script imports. The
+    digest is taken of the code that the syntax trees say, without docstrings: layout, comments and dates do
+    not count.
 
     Parameters
     ----------
     step : str
-        Name of the step: of its module, and of the script beside the package whose imports count too.
+        Name of the step: of its module, and of its script beside the package, if it has one.
     package : str or path, optional
         Folder of the package.
 
@@ -27,10 +28,11 @@ def code_digest(step: str, package: str | Path = _PACKAGE) -> str:
     str
         Sixteen hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for name in modules(step, package):
-        code, _ = _parsed(_source(Path(package, f"{name}.py")), Path(package).name)
-        digest.update(f"{name}\n{code}\n".encode())
+    package, digest = Path(package), hashlib.sha256()
+    script = package.parent / f"{step}.py"
+    for path in [script] * script.exists() + [package / f"{n}.py" for n in modules(step, package)]:
+        code, _ = _parsed(_source(path), package.name)
+        digest.update(f"{path.stem}\n{code}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -64,39 +66,63 @@ def _source(path: Path) -> str:
 @cache
 def _parsed(source: str, package: str) -> tuple[str, frozenset[str]]:
     """Code of a module without its documentation, and the names that it imports from the package."""
-    tree = _Bare().visit(ast.parse(source))
+    text: list[str] = []
     names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            dotted = [alias.name.split(".") for alias in node.names]
-            names.update(parts[1] for parts in dotted if parts[0] == package and len(parts) > 1)
-        elif isinstance(node, ast.ImportFrom):
-            parts = (node.module or "").split(".") if node.module else []
-            if node.level == 0 and parts[:1] == [package]:
-                parts = parts[1:]
-            elif node.level != 1:
-                continue
-            names.update(parts[:1] or [alias.name for alias in node.names])
-    return _text(tree), frozenset(names)
+    _write(ast.parse(source), package, text, names)
+    return "".join(text), frozenset(names)
 
 
-def _text(node: object) -> str:
-    """Write a syntax tree in a way that all versions of Python share."""
+def _write(node: object, package: str, text: list[str], names: set[str]) -> None:
+    """
+    Write a syntax tree in a way that all versions of Python share, in one pass: every start waits for it.
+
+    Parameters
+    ----------
+    node : AST, list or plain value
+        What to write.
+    package : str
+        Name of the package whose imports count.
+    text, names : list and set of str
+        Receive the text, and the names that are imported from the package.
+    """
     if isinstance(node, ast.AST):
-        fields = [(key, value) for key, value in ast.iter_fields(node) if value not in (None, [])]
-        return f"{type(node).__name__}({' '.join(f'{key}={_text(v)}' for key, v in fields)})"
-    if isinstance(node, list):
-        return f"[{' '.join(map(_text, node))}]"
-    return repr(node)
+        text.append(f"{type(node).__name__}(")
+        for key in node._fields:
+            value = getattr(node, key, None)
+            if (
+                value is not None and value != [] and key != "ctx"
+            ):  # the place says what the context is
+                text.append(f"{key}=")
+                _write(value, package, text, names)
+        text.append(")")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(_imported(node, package))
+    elif isinstance(node, list):
+        for item in node:
+            if not _does_nothing(item):
+                _write(item, package, text, names)
+                text.append(" ")
+    else:
+        text.append(repr(node))
 
 
-class _Bare(ast.NodeTransformer):
-    """Leave out what does nothing: strings that stand alone, and imports for type checkers only."""
+def _does_nothing(node: object) -> bool:
+    """Whether this is a string that stands alone, or imports for type checkers only."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
+        return node.test.id == "TYPE_CHECKING" and not node.orelse
+    return False
 
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if text else self.generic_visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.If | None:
-        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        return None if checking and not node.orelse else self.generic_visit(node)
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
+    """Names of the modules of the package that a statement may import."""
+    if isinstance(node, ast.Import):
+        dotted = [alias.name.split(".") for alias in node.names]
+        return [parts[1] for parts in dotted if parts[0] == package and len(parts) > 1]
+    parts = (node.module or "").split(".") if node.module else []
+    if node.level == 0 and parts[:1] == [package]:
+        parts = parts[1:]
+    elif node.level != 1:
+        return []
+    return parts[:1] or [alias.name for alias in node.names]

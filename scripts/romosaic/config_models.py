@@ -281,6 +281,21 @@ class Preview(Section):
     size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
 
 
+class Verify(Section):
+    """Check of all files of a run, on request: bytes, form, members and parameters."""
+
+    schemas: Flag = key(
+        True,
+        "Hold data models against their schemas, too: most of the time that the check takes.",
+    )
+
+
+class CleanStale(Section):
+    """Files that no association wants any more, on request."""
+
+    remove: Flag = key(False, "Remove them; false: only list them.")
+
+
 def _section(kind: type[Section]):
     """Make a section left empty stand for its defaults."""
     return Annotated[kind, BeforeValidator(lambda value: {} if value in (None, "") else value)]
@@ -313,3 +328,5 @@ class Config(Section):
     source_catalog: _section(SourceCatalog) = SourceCatalog()
     catalog: _section(Catalog) = Catalog()
     preview: _section(Preview) = Preview()
+    verify: _section(Verify) = Verify()
+    clean_stale: _section(CleanStale) = CleanStale()

@@ -1,5 +1,7 @@
 """The files that a run starts from, known before anything has run."""
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,19 @@ class Inputs:
     own: list[str]
     associations: list[str]
     simulated: list[str]
+
+    def state(self) -> str:
+        """
+        Digest of the sizes and dates of the input files, but for those that the run makes itself.
+
+        One that is replaced by an older file is not newer than the results: its date must count, not its age.
+        """
+        own = self.exposures.keys() - set(self.simulated)
+        digest = hashlib.sha256()
+        for path in sorted({*self.associations, *(self.exposures[name] for name in own)}):
+            found = os.stat(path)
+            digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
 
 
 def find(config: dict, base: str | Path = ".", where: object = "configuration") -> Inputs:

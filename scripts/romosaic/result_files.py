@@ -1,0 +1,43 @@
+"""Which files a run makes of an exposure and of a product, by step: where they lie below `output_dir`."""
+
+from collections.abc import Iterator
+
+#: By step, files of an exposure; ``{}`` stands for its name.
+EXPOSURE = {"flux": ("flux/{}_flux.asdf",)}
+#: By step, files of a product; ``{}`` stands for its name.
+PRODUCT = {
+    "skymatch": ("skymatch/{}_skymatch.asdf",),
+    "outlier_detection": ("outlier_detection/{}_outliers.asdf",),
+    "resample": ("resample/{}_coadd.asdf",),
+    "source_catalog": (
+        "source_catalog/{}_cat.asdf",
+        "source_catalog/{}_cat.parquet",
+        "source_catalog/{}_segm.asdf",
+    ),
+    "preview": ("preview/{}_coadd.png",),
+}
+#: Steps whose files are what a run is for; those of the others serve to make them.
+FINAL = ("resample", "source_catalog", "preview")
+#: Steps whose files hold the parameters that they were made with.
+RECORDING = ("flux", "skymatch", "outlier_detection", "resample", "source_catalog")
+
+
+def final_files(product: str) -> list[str]:
+    """List what a run is asked to make of a product, below `output_dir`."""
+    return [pattern.format(product) for step in FINAL for pattern in PRODUCT[step]]
+
+
+def patterns() -> Iterator[tuple[str, str, bool]]:
+    """
+    Yield all kinds of files that belong to one exposure or one product.
+
+    Yields
+    ------
+    (step, pattern, of_exposure)
+        Step that makes the file; path below `output_dir` with ``{}`` for the name; whether the name is that
+        of an exposure. Logs and benchmarks are among them.
+    """
+    for files, of_exposure in ((EXPOSURE, True), (PRODUCT, False)):
+        for step, outputs in files.items():
+            for pattern in (*outputs, f"logs/{step}/{{}}.log", f"benchmarks/{step}/{{}}.tsv"):
+                yield step, pattern, of_exposure

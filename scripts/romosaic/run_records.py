@@ -1,0 +1,84 @@
+"""What Snakemake knows of earlier runs and of others: without it, changed parameters are not noticed."""
+
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from .result_files import EXPOSURE, PRODUCT
+
+#: Where Snakemake keeps its records, below the folder that it runs in: of finished jobs, of unfinished ones.
+_RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
+_LOCKS = Path(".snakemake/locks")
+#: Longest part of a record's path; what is longer is broken into folders (`snakemake.persistence`).
+_PART = 254
+
+
+def run_at_work() -> str:
+    """Warn, in one line, of another run in this folder: Snakemake's refusal takes many."""
+    if not _LOCKS.is_dir() or not any(_LOCKS.iterdir()):
+        return ""
+    return (
+        "another run is at work in this folder, or one was killed -> wait for it to end; after a kill, "
+        "run once with --unlock, then with --rerun-incomplete"
+    )
+
+
+def unrecorded(files: Iterable[str]) -> list[str]:
+    """
+    List the files that exist and of which Snakemake has no record.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Paths as the rules have them.
+    """
+    return [file for file in files if Path(file).exists() and not _recorded(file)]
+
+
+def _recorded(file: str) -> bool:
+    code = urlsafe_b64encode(file.encode()).decode()
+    parts = [code[start : start + _PART] for start in range(0, len(code), _PART)]
+    place = Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
+    return any((folder / place).exists() for folder in _RECORDS)
+
+
+def lost_records(folder: str) -> str:
+    """
+    Warn, in one line, when Snakemake does not know what made the results of an earlier run.
+
+    What `associate`, `verify` and `clean_stale` left is then made to look as old as can be: they cost seconds,
+    and without their record they would not be run again when exposures come and go.
+
+    Parameters
+    ----------
+    folder : str
+        The run's `output_dir`, as the rules have it.
+
+    Returns
+    -------
+    str
+        Empty when there is a record of every file of `flux` and `resample`.
+    """
+    for name in ("associate", "verify/verify.tsv", "clean_stale/clean_stale.tsv"):
+        for file in unrecorded([f"{folder}/{name}"]):
+            for path in (
+                file,
+                f"{file}/.snakemake_timestamp",
+            ):  # the age of a folder is in this file
+                with suppress(OSError):
+                    os.utime(path, (0, 0))
+    made = []
+    for pattern in (*EXPOSURE["flux"], *PRODUCT["resample"]):
+        found = Path(folder).glob(pattern.format("*"))
+        made += [f"{folder}/{path.parent.name}/{path.name}" for path in found]
+    lost = unrecorded(made)
+    if not lost:
+        return ""
+    return (
+        f"{folder}: no record of what made {len(lost)} of {len(made)} files (.snakemake is lost, or is of "
+        "another folder): changed parameters and code are not noticed -> run with the target verify, which "
+        "names files that do not fit the configuration; then with --touch --forceall, once, which makes "
+        "new records"
+    )

@@ -1,0 +1,22 @@
+"""Rule `verify`: check all files of the run, and say which ones to delete."""
+
+from typing import TYPE_CHECKING
+
+from romosaic.errors import reported
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with reported(snakemake.log[0]):
+    from romosaic import verify
+
+    files = verify.wanted_files(
+        snakemake.params.folder,
+        snakemake.input.associations,
+        snakemake.input.records,
+        snakemake.params.steps,
+    )
+    table = verify.check_files(files, workers=snakemake.threads, **snakemake.params.parameters)
+    verify.write_table(snakemake.output[0], table)
+    verify.refuse_problems(table)
+    print(f"verify: {len(table)} files are in order")

@@ -1,0 +1,161 @@
+"""What `clean_stale` lists and removes, and above all what it leaves alone."""
+
+import os
+
+import pytest
+from rerun_survey import exposure, product
+from romosaic.clean_stale import remove_files, stale_files, write_table
+from romosaic.errors import ProductError
+
+
+def fill(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """One exposure and one product that are wanted, and one of each that are not."""
+    folder = tmp_path / "results"
+    for name in ("new", "old"):
+        fill(
+            folder,
+            *(
+                f"flux/{name}_flux.asdf",
+                f"skymatch/{name}_skymatch.asdf",
+                f"preview/{name}_coadd.png",
+            ),
+            *(f"source_catalog/{name}_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")),
+            *(f"outlier_detection/{name}_outliers.asdf", f"resample/{name}_coadd.asdf"),
+            *(f"logs/flux/{name}.log", f"benchmarks/resample/{name}.tsv"),
+        )
+    return folder
+
+
+def found(folder, inputs=()):
+    associations, records = ["x/new_asn.json"], ["x/new.json"]
+    return stale_files(folder, associations, records, inputs)
+
+
+def names(stale, folder):
+    return [os.path.relpath(path, folder) for path, _ in stale.files]
+
+
+def test_files_of_what_is_not_wanted_are_listed(results):
+    stale = found(results)
+    assert names(stale, results) == [
+        *("benchmarks/resample/old.tsv", "flux/old_flux.asdf", "logs/flux/old.log"),
+        *(
+            "outlier_detection/old_outliers.asdf",
+            "preview/old_coadd.png",
+            "resample/old_coadd.asdf",
+        ),
+        "skymatch/old_skymatch.asdf",
+        *(f"source_catalog/old_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")),
+    ]
+    assert stale.report(False)[-1].startswith("10 files (0.0 MB) that no association wants -> ")
+    before = sorted(path for path in results.rglob("*") if path.is_file())
+    remove_files(stale.files)
+    after = sorted(path for path in results.rglob("*") if path.is_file())
+    assert [path for path in before if path not in after] == [
+        results / n for n in names(stale, results)
+    ]
+    assert found(results).files == []
+    assert found(results).report(True) == ["0 files (0.0 MB) that no association wants removed"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "flux/notes.txt",
+            "flux/old_flux.asdf.bak",
+            "flux/.old_flux.host.1.asdf",
+            "flux/_flux.asdf",
+        ),
+        *(
+            "simulate/old_cal.asdf",
+            "associate/exposures/old.json",
+            "plan/plan.tsv",
+            "old_coadd.asdf",
+        ),
+        *("resample/mine/old_coadd.asdf", "logs/associate/old.log", "resample/old_flux.asdf"),
+        *("flux/.._flux.asdf/x", "../flux/old_flux.asdf", "../resample/old_coadd.asdf"),
+    ],
+)
+def test_other_files_are_left_alone(tmp_path, name):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    fill(folder, name)
+    assert found(folder).files == []
+
+
+def test_inputs_are_left_alone_whatever_they_are_called(results):
+    """Also by another path, and when the folder holds only another name of them."""
+    outside = results.parent / "raw.asdf"
+    outside.write_text("an exposure")
+    os.link(outside, results / "flux" / "hard_flux.asdf")
+    (results / "flux" / "soft_flux.asdf").symlink_to(outside)
+    inputs = [outside, results / "skymatch" / ".." / "flux" / "old_flux.asdf"]
+    listed = names(found(results, inputs), results)
+    assert not [name for name in listed if name.startswith("flux/")] and listed
+
+
+def test_of_links_only_the_link_is_removed(results):
+    outside = results.parent / "kept.asdf"
+    outside.write_text("not of this run")
+    link = results / "flux" / "older_flux.asdf"
+    link.symlink_to(outside)
+    broken = results / "flux" / "broken_flux.asdf"
+    broken.symlink_to(results.parent / "nowhere")
+    stale = found(results)
+    assert {"flux/older_flux.asdf", "flux/broken_flux.asdf"} < set(names(stale, results))
+    remove_files(stale.files)
+    assert outside.read_text() == "not of this run"
+    assert not link.is_symlink() and not broken.is_symlink()
+
+
+def test_folders_that_lead_out_are_left_alone(results):
+    outside = results.parent / "scratch"
+    (results / "flux").rename(outside)
+    (results / "flux").symlink_to(outside)
+    stale = found(results)
+    assert not [path for path, _ in stale.files if "_flux" in path]
+    assert stale.notes == [f"{results}/flux leads out of {results}: not looked at"]
+    assert stale.notes[0] in stale.report(False)
+
+
+def test_the_folder_itself_may_be_a_link_or_a_crooked_path(results):
+    link = results.parent / "link"
+    link.symlink_to(results)
+    (results.parent / "other").mkdir()
+    for folder in (link, results.parent / "other" / ".." / "results"):
+        assert len(found(folder).files) == 10
+        assert found(folder).notes == []
+
+
+def test_what_is_gone_or_cannot_go(results, tmp_path):
+    remove_files([(str(results / "flux" / "gone_flux.asdf"), 1)])
+    with pytest.raises(ProductError, match="cannot be removed"):
+        remove_files([(str(results / "flux"), 1)])
+    write_table(tmp_path / "clean_stale.tsv", [("a", 1)], removed=True)
+    assert (tmp_path / "clean_stale.tsv").read_text() == "file\tbytes\tremoved\na\t1\tyes\n"
+
+
+def test_a_cell_that_vanished(run):
+    """As a target: listed first, removed when told to, and nothing runs because of it."""
+    gone, lost = product("C"), exposure("c1")
+    run.remove("c1")
+    listed = run.snakemake("clean_stale")
+    assert listed.returncode == 0, listed.output[-2000:]
+    table = run.folder / "results" / "clean_stale" / "clean_stale.tsv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
+    files = {run.folder / path for path, _, removed in rows if removed == "no"}
+    mine = {p for p in (run.folder / "results").rglob("*") if gone in p.name or lost in p.name}
+    assert files == mine and len(files) == 7 + 1 + 2 * 6
+    run.configure("clean_stale", remove=True)
+    assert run.snakemake("clean_stale").returncode == 0
+    assert not [path for path in files if path.exists()]
+    assert run.raw("b1").exists() and run.plan() == set()

@@ -1,0 +1,199 @@
+"""What `verify` finds: every kind of file, damaged in every way, is named with the file to delete."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rerun_survey import PRODUCTS, exposure, product
+from romosaic import verify
+from romosaic.asdf_blocks import AsdfBlocks
+from romosaic.errors import ProductError
+from romosaic.result_files import EXPOSURE, FINAL, PRODUCT, RECORDING, patterns
+
+B, C = product("B"), product("C")
+KINDS = {
+    "flux": f"flux/{exposure('b1')}_flux.asdf",
+    "sky levels": f"skymatch/{B}_skymatch.asdf",
+    "outliers": f"outlier_detection/{B}_outliers.asdf",
+    "coadd": f"resample/{B}_coadd.asdf",
+    "catalog": f"source_catalog/{B}_cat.asdf",
+    "parquet": f"source_catalog/{B}_cat.parquet",
+    "segmentation": f"source_catalog/{B}_segm.asdf",
+    "picture": f"preview/{B}_coadd.png",
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def results(finished, tmp_path_factory):
+    """Results that may be damaged, if they are mended again."""
+    return shutil.copytree(finished.folder / "results", tmp_path_factory.mktemp("v") / "results")
+
+
+@pytest.fixture(scope="module")
+def wanted(results):
+    """Files of the survey; of one product and exposure, by path below the results."""
+    folder = results / "associate"
+    files = verify.wanted_files(
+        results, sorted(folder.glob("associations/*")), sorted(folder.glob("exposures/*")), {}
+    )
+    assert len(files) == 12 + 7 * len(PRODUCTS)
+    return {file.path.removeprefix(f"{results}/"): file for file in files}
+
+
+@pytest.fixture
+def victim(results, wanted, kind):
+    """One file, put back afterwards."""
+    path = results / KINDS[kind]
+    content = path.read_bytes()
+    yield wanted[KINDS[kind]], path
+    path.write_bytes(content)
+
+
+def problem(file, schemas=False) -> str:
+    ((_, _, found),) = verify.check_files([file], schemas=schemas)
+    return found
+
+
+def test_the_files_of_the_steps_are_those_of_their_rules():
+    from test_layout import rules_of
+
+    for step, files in (EXPOSURE | PRODUCT).items():
+        output = rules_of(step)[step]["output"]
+        name = "exposure" if step in EXPOSURE else "product"
+        made = [pattern.replace("{}", f"{{{{{name}}}}}") for pattern in files]
+        assert output.count("{OUT}") == len(files)
+        assert [path for path in made if f'f"{{OUT}}/{path}"' not in output] == []
+    assert set(FINAL) < set(PRODUCT) and set(RECORDING) < {*EXPOSURE, *PRODUCT}
+    assert len(list(patterns())) == 8 + 2 * 6
+
+
+def test_a_finished_run_is_in_order(run):
+    done = run.snakemake("verify")
+    assert done.returncode == 0, done.output[-3000:]
+    assert f"verify: {12 + 7 * len(PRODUCTS)} files are in order" in done.output
+    rows = (run.folder / "results/verify/verify.tsv").read_text().splitlines()
+    assert len(rows) == 1 + 12 + 7 * len(PRODUCTS)
+    assert all(row.endswith("\t") for row in rows[1:])
+
+
+@each_kind
+def test_flipped_bits_are_found(victim, kind):
+    file, path = victim
+    content, rng = path.read_bytes(), np.random.default_rng(4)
+    # The text before the blocks has no checksum, nor has the text that closes a table.
+    start, end = 0, len(content)
+    if path.suffix == ".asdf":
+        blocks = AsdfBlocks.read(path).blocks
+        spans = [(block.start, block.start + block.used) for block in blocks if block.used]
+    elif path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        groups = pq.ParquetFile(path).metadata.row_group(0)
+        columns = [groups.column(n) for n in range(groups.num_columns)]
+        spans = [
+            (c.data_page_offset + 60, c.data_page_offset + c.total_compressed_size)
+            for c in columns
+            if c.total_compressed_size > 200 and c.dictionary_page_offset is None
+        ]
+    else:
+        spans = [(start, end)]
+    for _ in range(8):
+        start, end = spans[rng.integers(len(spans))]
+        damaged = bytearray(content)
+        damaged[rng.integers(start, end)] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        assert problem(file)
+    path.write_bytes(content)
+    assert problem(file) == ""
+
+
+@each_kind
+@pytest.mark.parametrize("left", [0.0, 0.1, 0.6, 0.999])
+def test_truncated_files_are_found(victim, kind, left):
+    file, path = victim
+    content = path.read_bytes()
+    path.write_bytes(content[: int(left * len(content))])
+    assert problem(file)
+
+
+@each_kind
+def test_other_files_of_the_name_are_found(victim, kind, results):
+    """Text, and the same file of another product or exposure."""
+    file, path = victim
+    path.write_text("something else\n")
+    assert problem(file)
+    other = KINDS[kind].replace(B, C).replace(exposure("b1"), exposure("c1"))
+    shutil.copy(results / other, path)
+    if kind == "picture":  # it says nothing of what it was made of
+        assert problem(file) == ""
+    elif kind == "parquet":
+        assert "does not hold the table" in problem(file)
+    else:
+        assert problem(file) == "was made of other members, or of other content of theirs"
+
+
+@pytest.mark.parametrize("kind", ["flux", "coadd", "catalog", "segmentation"])
+def test_what_is_not_valid_by_its_schema_is_found(victim, kind):
+    file, path = victim
+    content = path.read_bytes()
+    assert problem(file, schemas=True) == ""
+    assert content.count(b"telescope: ") >= 1
+    broken = content.replace(b"telescope: ", b"telescopf: ", 1)
+    path.write_bytes(broken)
+    assert problem(file) == ""
+    assert "is not valid by its schema" in problem(file, schemas=True)
+
+
+@pytest.mark.parametrize(
+    "kind", ["flux", "sky levels", "outliers", "coadd", "catalog", "segmentation"]
+)
+def test_other_parameters_are_found(victim, kind):
+    file, path = victim
+    used = AsdfBlocks.read(path).tree()["romosaic"]["provenance"]["parameters"]
+    assert problem(replace(file, parameters=used)) == ""
+    key = sorted(used)[0]
+    other = replace(file, parameters=used | {key: "another"})
+    assert problem(other) == f"was made with another value of {key}"
+
+
+def test_all_that_is_wrong_is_told_at_once(results, wanted):
+    coadd, flux = wanted[KINDS["coadd"]], wanted[KINDS["flux"]]
+    absent = replace(coadd, path=f"{results}/resample/absent_coadd.asdf")
+    table = [
+        (coadd, 1, "is corrupt"),
+        (flux, 1, "is corrupt"),
+        (absent, 0, "is missing"),
+        (flux, 9, ""),
+    ]
+    assert verify.check_files([absent]) == [(absent, 0, "is missing")]
+    with pytest.raises(ProductError) as error:
+        verify.refuse_problems(table)
+    assert str(error.value).splitlines() == [
+        "3 of 4 files are not in order",
+        f"  - {coadd.path}: is corrupt -> delete it, the next run makes it again",
+        f"  - {flux.path}: is corrupt -> delete it, it is made when it is needed again",
+        f"  - {absent.path}: is missing -> the next run makes it again",
+    ]
+
+
+def test_what_it_says_to_delete_is_made_again(run):
+    """Damage that leaves a file's date alone, which no run notices."""
+    import os
+
+    path = run.folder / "results" / KINDS["segmentation"]
+    content, date = bytearray(path.read_bytes()), path.stat()
+    content[-2000] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(date.st_atime_ns, date.st_mtime_ns))
+    assert run.plan() == set()
+    done = run.snakemake("verify")
+    told = [line for line in done.output.splitlines() if "-> delete it" in line]
+    assert done.returncode == 1 and told
+    assert {line.split(":")[0].removeprefix("  - ") for line in told} == {
+        f"results/{KINDS['segmentation']}"
+    }
+    path.unlink()
+    assert run.jobs() == {f"source_catalog {B}", f"preview {B}"}
+    assert run.snakemake("verify").returncode == 0
