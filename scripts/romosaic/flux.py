@@ -15,7 +15,7 @@ import numpy as np
 from . import dq as dq_flags
 from .errors import ExposureError
 from .halves import from_half, is_positive, scale_half, to_half
-from .sky import bands, block_statistics, block_variances, sky_noise
+from .sky import bands, block_statistics, block_variances, sample_step, sky_noise
 
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 #: Below this sky variance (MJy^2/sr^2) the schema's float16 loses digits: its normal numbers end at 6e-5.
@@ -106,7 +106,9 @@ def calibrate(
     data = _own(arrays["data"], np.float32, in_place)
     data *= np.float32(conversion)
     dq = _own(arrays["dq"], np.uint32, in_place)
-    variances, factor = _variances(arrays, conversion, dq)
+    variances, factor = {n: arrays[n] for n in VARIANCES if n in arrays}, conversion**2
+    if "var_rnoise" not in variances:
+        variances["var_rnoise"] = _read_noise(arrays["err"], dq, list(variances.values()))
     unusable = _mark_unusable(data, arrays["err"], dq, variances)
     bad = _bad(dq, good_bits)
     _check_share(where, dq, unusable, max_unusable_fraction)
@@ -154,19 +156,10 @@ def _halves(array: np.ndarray, factor: float, in_place: bool) -> np.ndarray:
     """Float16 values times a factor."""
     if array.dtype.type is np.float16:
         return scale_half(array, factor, in_place)
-    return to_half(_scaled(array, factor))
-
-
-def _variances(
-    arrays: Mapping[str, np.ndarray], conversion: float, dq: np.ndarray
-) -> tuple[dict[str, np.ndarray], float]:
-    """Variances by name, and MJy^2/sr^2 per unit of them."""
-    variances, factor = {n: arrays[n] for n in VARIANCES if n in arrays}, conversion**2
-    if "var_rnoise" in variances:
-        return variances, factor
-    variances = {name: _scaled(plane, factor) for name, plane in variances.items()}
-    err = _scaled(arrays["err"], conversion)
-    return {**variances, "var_rnoise": _read_noise(err, variances, _flagged(dq))}, 1.0
+    halves = np.empty(array.shape, np.float16)
+    for rows in bands(array):
+        halves[rows] = to_half(_scaled(array[rows], factor))
+    return halves
 
 
 def _flagged(dq: np.ndarray) -> np.ndarray:
@@ -181,22 +174,36 @@ def _bad(dq: np.ndarray, good_bits: str | int | None) -> np.ndarray:
     return bad
 
 
-def _read_noise(err: np.ndarray, variances: dict, bad: np.ndarray) -> np.ndarray:
+def _read_noise(err: np.ndarray, dq: np.ndarray, variances: list[np.ndarray]) -> np.ndarray:
     """
     Read-noise variance of an exposure that does not carry it: what err leaves after the other variances.
 
     Under bright sources that difference is rounding noise of float16, of either sign: it is floored at half the
-    median of the pixels where read noise is a fair share of the error.
+    median of the pixels where read noise is a fair share of the error, or at a thousandth of the variance
+    where it is nowhere.
     """
-    total = err**2
-    left = total.copy()
-    with np.errstate(invalid="ignore"):  # infinite errors are marked later
-        for variance in variances.values():
-            left -= variance
-    fair = ~bad & (left > 0.1 * total) & (left < np.inf)
-    floor = 0.5 * np.median(left[fair]) if fair.any() else np.finfo(np.float16).smallest_subnormal
-    # Pixels whose err or variances are unusable stay so (NaN passes through maximum).
-    return np.maximum(left, np.float32(floor))
+    sample = np.s_[:: sample_step(err.size)]
+    total, left = _remainder(*(plane.ravel()[sample] for plane in (err, *variances)))
+    good = ~_flagged(dq.ravel()[sample]) & np.isfinite(total)
+    fair = good & (left > 0.1 * total) & (left < np.inf)
+    values = 0.5 * left[fair] if fair.any() else 1e-3 * total[good]
+    floor = np.float32(np.median(values)) if values.size else np.finfo(np.float32).tiny
+    made = np.empty(err.shape, np.float32)
+    for rows in bands(err):
+        _, left = _remainder(*(plane[rows] for plane in (err, *variances)))
+        # Pixels whose err or variances are unusable stay so (NaN passes through maximum).
+        np.maximum(left, floor, out=made[rows])
+    return made
+
+
+def _remainder(err: np.ndarray, *variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of errors, and what variances leave of them; float32."""
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite errors are marked later
+        total = _scaled(err, 1.0) ** 2
+        left = total.copy()
+        for variance in variances:
+            left -= _scaled(variance, 1.0)
+    return total, left
 
 
 def _mark_unusable(

@@ -126,6 +126,12 @@ def block_variances(
     return found
 
 
+def sample_step(size: int) -> int:
+    """Every how many pixels a median over an image is taken of."""
+    # A million pixels fix it to a thousandth of the noise. An odd step falls on all columns in turn.
+    return max(1, size // 1_000_000) | 1
+
+
 def _centers(n: int, size: int) -> np.ndarray:
     edges = np.append(np.arange(0, n, size), n)
     return (edges[:-1] + edges[1:] - 1) / 2
@@ -159,9 +165,7 @@ def sky_noise(
         var_poisson over them, MJy^2/sr^2; `poisson_slope`: increase of var_poisson per MJy/sr of light
         above the pedestal. All NaN when no pixel is good.
     """
-    # A million pixels fix a median to a thousandth of the noise. An odd step falls on all columns in turn.
-    step = max(1, data.size // 1_000_000) | 1
-    sample = np.s_[::step]
+    sample = np.s_[:: sample_step(data.size)]
     good = ~bad.ravel()[sample]
     values = data.ravel()[sample][good]
     if not values.size:
