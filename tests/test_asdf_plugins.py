@@ -53,10 +53,13 @@ def test_a_tree_in_the_place_of_another_is_looked_at(file):
         assert schema_error(opened, copy.deepcopy(tree)) is None
 
 
-def test_the_loader_of_others_is_left_as_it_was():
+def test_loader_and_garbage_are_left_as_they_were():
+    import gc
+
     import yaml
 
     load_plugins.cache_clear()
     before = yaml.SafeLoader
     load_plugins()
     assert yaml.SafeLoader is before and before is not yaml.CSafeLoader
+    assert gc.isenabled()

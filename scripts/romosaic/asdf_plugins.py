@@ -5,6 +5,7 @@ asdf and roman_datamodels read their manifests at start with the YAML library's 
 parses every schema that a tree refers to again for each file.
 """
 
+import gc
 from functools import cache
 
 
@@ -13,9 +14,10 @@ def load_plugins() -> None:
     """Import asdf and roman_datamodels, and load what is registered with asdf: before they are first used."""
     import yaml
 
-    plain = yaml.SafeLoader
-    # The same values from the compiled parser, a second sooner.
+    plain, collecting = yaml.SafeLoader, gc.isenabled()
+    # The same values from the compiled parser, a second sooner; and nothing of all this is garbage.
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", plain)
+    gc.disable()
     try:
         import asdf
         import roman_datamodels.datamodels  # noqa: F401
@@ -25,6 +27,8 @@ def load_plugins() -> None:
         _ = settings.extensions, settings.resource_manager
     finally:
         yaml.SafeLoader = plain
+        if collecting:
+            gc.enable()
 
 
 def schema_error(file, tree) -> Exception | None:

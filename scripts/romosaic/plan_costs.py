@@ -38,8 +38,8 @@ STEPS = {
 }
 #: Cost of step `flux`, per exposure: a constant and a rate per million detector pixels.
 FLUX = {
-    "core_s": {"job": 0.6, "detector": 0.22},
-    "memory_mb": {"job": 110, "detector": 43},
+    "core_s": {"job": 0.4, "detector": 0.13},
+    "memory_mb": {"job": 50, "detector": 19},
     "disk_mb": {"job": 0.02, "detector": 16.03},
 }
 
