@@ -158,26 +158,16 @@ def _represent(tree: object, blocks: list):
         def ignore_aliases(self, data):
             return True
 
-    def represent_array(representer, array):
-        name = "bool8" if array.dtype == bool else array.dtype.name
-        if array.dtype.kind == "U":
-            name = ["ucs4", array.dtype.itemsize // 4]
-        elif not DATATYPE.fullmatch(name):
-            raise TypeError(f"arrays of {array.dtype} cannot be written")
-        # Not ascontiguousarray: that makes a single number a list of one.
-        blocks.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
-        node = {
-            "source": len(blocks) - 1,
-            "datatype": name,
-            "byteorder": sys.byteorder,
-            "shape": [int(n) for n in array.shape],
-        }
-        return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
-
     def represent_tagged(representer, tagged):
         node = representer.represent_data(tagged.value)
         node.tag = tagged.tag
         return node
+
+    def represent_array(representer, array):
+        node = _array_node(array, len(blocks))
+        # Not ascontiguousarray: that makes a single number a list of one.
+        blocks.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
+        return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
 
     Representer.add_multi_representer(np.ndarray, represent_array)
     Representer.add_representer(Tagged, represent_tagged)
@@ -190,6 +180,17 @@ def _represent(tree: object, blocks: list):
         return Representer(default_flow_style=None, sort_keys=False).represent_data(tree)
     except yaml.representer.RepresenterError as error:
         raise TypeError(f"values like {error.args[-1]!r} cannot be written") from error
+
+
+def _array_node(array: np.ndarray, block: int) -> dict:
+    """Return what stands for an array in the tree."""
+    name = "bool8" if array.dtype == bool else array.dtype.name
+    if array.dtype.kind == "U":
+        name = ["ucs4", array.dtype.itemsize // 4]
+    elif not DATATYPE.fullmatch(name):
+        raise TypeError(f"arrays of {array.dtype} cannot be written")
+    shape = [int(n) for n in array.shape]
+    return {"source": block, "datatype": name, "byteorder": sys.byteorder, "shape": shape}
 
 
 def _write(

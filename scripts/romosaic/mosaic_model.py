@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Version of the schema that products follow.
 TAG = "asdf://stsci.edu/datamodels/roman/tags/wfi_mosaic-2.1.0"
+_PLANES = ("data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat", "dq")
 #: What `association.make_associations` and romancal call their products, up to the group of exposures.
 _PRODUCT_NAME = re.compile(r"r\d{5}_[A-Za-z0-9]+_(v\d{14}|d\d{8}|p\d{5}|full|user)_")
 #: meta keys that a coadd has only when all members agree on them.
@@ -107,7 +108,7 @@ def _texts(values: Sequence[object]) -> np.ndarray:
     return np.array([str(value) for value in values])
 
 
-def _tagged_table(table: dict[str, np.ndarray]) -> Tagged:
+def _tagged(table: dict[str, np.ndarray]) -> Tagged:
     """Columns as what is read back as an `astropy.table.Table`."""
     columns = [
         Tagged(f"{ASDF}table/column-1.2.0", {"data": data, "name": name})
@@ -160,9 +161,6 @@ def mosaic_model(
     steps = [_steps([row], outliers["status"]) for row in sky]
     tables = _tables(members, metas, steps) | {"background": _background(sky, skymethod)}
     meta = {
-        "model_type": "MosaicModel",
-        "telescope": "ROMAN",
-        "coordinates": {"reference_frame": "ICRS"},
         **_blended(metas),
         "coadd_info": _times(metas, coadd),
         "cal_step": _steps(sky, outliers["status"]),
@@ -171,13 +169,11 @@ def mosaic_model(
         "statistics": coadd.statistics,
         "wcs": wcs_tree(grid),
         "wcsinfo": wcsinfo(grid),
-        "individual_image_meta": {name: _tagged_table(table) for name, table in tables.items()},
+        "individual_image_meta": {name: _tagged(table) for name, table in tables.items()},
     }
     _name(meta, association)
-    tree = {"meta": meta}
-    for name in ("data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat", "dq"):
-        if (array := getattr(coadd, name)) is not None:
-            tree[name] = array
+    planes = {name: getattr(coadd, name) for name in _PLANES}
+    tree = {"meta": meta, **{name: plane for name, plane in planes.items() if plane is not None}}
     if logs := [list(m["cal_logs"]) for m in metas if m.get("cal_logs")]:
         tree["individual_image_cal_logs"] = logs
     return Tagged(TAG, tree)
@@ -252,7 +248,9 @@ def group_of(product: str) -> tuple[str, str | None]:
 
 def _blended(metas: list[dict]) -> dict:
     """Keep what all members agree on."""
-    meta = {
+    meta = {"model_type": "MosaicModel", "telescope": "ROMAN"}
+    meta["coordinates"] = {"reference_frame": "ICRS"}
+    meta |= {
         section: {key: common_value([m.get(section, {}).get(key) for m in metas]) for key in keys}
         for section, keys in _COMMON.items()
     }

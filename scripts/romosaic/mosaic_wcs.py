@@ -42,27 +42,9 @@ def wcs_tree(grid: Grid) -> Tagged:
         sides = {"x": [-0.5, grid.nx - 0.5], "y": [-0.5, grid.ny - 0.5]}
         box = {"intervals": sides, "ignore": [], "order": "F"}
         transform["bounding_box"] = Tagged(f"{ASDF}transform/property/bounding_box-1.2.0", box)
-    detector = Tagged(
-        f"{_GWCS}frame2d-1.2.0",
-        {
-            "name": "detector",
-            "axes_names": ["x", "y"],
-            "axes_order": [0, 1],
-            "axis_physical_types": ["custom:x", "custom:y"],
-            "unit": [_unit("pixel")] * 2,
-        },
-    )
-    sky = Tagged(
-        f"{_GWCS}celestial_frame-1.2.0",
-        {
-            "name": "icrs",
-            "axes_names": ["lon", "lat"],
-            "axes_order": [0, 1],
-            "axis_physical_types": ["pos.eq.ra", "pos.eq.dec"],
-            "reference_frame": Tagged(f"{_FRAME}icrs-1.1.0", {"frame_attributes": {}}),
-            "unit": [_unit("deg")] * 2,
-        },
-    )
+    detector = _frame("frame2d", "detector", {"x": "custom:x", "y": "custom:y"}, "pixel")
+    sky = _frame("celestial_frame", "icrs", {"lon": "pos.eq.ra", "lat": "pos.eq.dec"}, "deg")
+    sky.value["reference_frame"] = Tagged(f"{_FRAME}icrs-1.1.0", {"frame_attributes": {}})
     steps = [(detector, Tagged(f"{_GWCS}fitswcs_imaging-1.0.0", transform)), (sky, None)]
     return Tagged(
         f"{_GWCS}wcs-1.4.0",
@@ -77,8 +59,16 @@ def wcs_tree(grid: Grid) -> Tagged:
     )
 
 
-def _unit(name: str) -> Tagged:
-    return Tagged(f"{ASDF}unit/unit-1.0.0", name)
+def _frame(kind: str, name: str, axes: dict[str, str], unit: str) -> Tagged:
+    """Coordinate frame with two axes, given by name and physical type."""
+    tree = {
+        "name": name,
+        "axes_names": list(axes),
+        "axes_order": [0, 1],
+        "axis_physical_types": list(axes.values()),
+        "unit": [Tagged(f"{ASDF}unit/unit-1.0.0", unit)] * 2,
+    }
+    return Tagged(f"{_GWCS}{kind}-1.2.0", tree)
 
 
 def _holds(grid: Grid, ra: float, dec: float) -> bool:

@@ -178,7 +178,6 @@ def resample(
     del reader  # and its planes, before the arrays of the result are made
     coadd = _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
     coadd.noise = noise_factors(members, weights, coadd.context, grid, parameters)
-    coadd.statistics = image_statistics(coadd.data, coadd.weight, threads)
     coadd.dq = None if dq is None else dq.dq
     return coadd
 
@@ -332,4 +331,5 @@ def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int)
         exposure_time=float(total / n_covered) if n_covered else 0.0,
         max_exposure_time=max(t for _, t in counts),
         members=uses,
+        statistics=image_statistics(data, weight, threads),
     )
