@@ -57,11 +57,6 @@ def _edge_area(ax, ay, bx, by):
 def _overlap(dx, dy, a, b, cos_t, sin_t):
     """Area of the pixel at offset (dx, dy) from the centre of an ellipse that lies inside the ellipse."""
     u, v = (cos_t * dx + sin_t * dy) / a, (-sin_t * dx + cos_t * dy) / b
-    radius, reach = math.sqrt(u * u + v * v), _HALF_DIAGONAL / b
-    if radius - reach >= 1.0:
-        return 0.0
-    if radius + reach <= 1.0:
-        return 1.0
     # Half-pixel steps in the plane where the ellipse is the unit circle.
     xu, xv = 0.5 * cos_t / a, -0.5 * sin_t / b
     yu, yv = 0.5 * sin_t / a, 0.5 * cos_t / b
@@ -72,6 +67,13 @@ def _overlap(dx, dy, a, b, cos_t, sin_t):
     area = _edge_area(u0, v0, u1, v1) + _edge_area(u1, v1, u2, v2)
     area += _edge_area(u2, v2, u3, v3) + _edge_area(u3, v3, u0, v0)
     return min(max(area * a * b, 0.0), 1.0)
+
+
+@_jit
+def _limits(b):
+    """Squared radii, in units of the ellipse, within which pixels are whole and beyond which they are out."""
+    reach = _HALF_DIAGONAL / b
+    return max(1.0 - reach, 0.0) ** 2, (1.0 + reach) ** 2
 
 
 @_jit
@@ -120,12 +122,19 @@ def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
         half_y = math.sqrt((a[i] * sin_t) ** 2 + (b[i] * cos_t) ** 2)
         y0, y1, x0, x1 = _box(x[i], y[i], half_x, half_y, ny, nx)
         total, variance, area = 0.0, 0.0, 0.0
+        inside, outside = _limits(b[i])
+        cos_a, sin_a, cos_b, sin_b = cos_t / a[i], sin_t / a[i], cos_t / b[i], sin_t / b[i]
         for row in range(y0, y1):
+            dy = row - y[i]
             for col in range(x0, x1):
+                dx = col - x[i]
+                r2 = (cos_a * dx + sin_a * dy) ** 2 + (cos_b * dy - sin_b * dx) ** 2
+                if r2 >= outside:
+                    continue
                 other = segments[row, col]
                 if bad[row, col] or (labels[i] > 0 and other != 0 and other != labels[i]):
                     continue
-                w = _overlap(col - x[i], row - y[i], a[i], b[i], cos_t, sin_t)
+                w = 1.0 if r2 <= inside else _overlap(dx, dy, a[i], b[i], cos_t, sin_t)
                 if w > 0.0:
                     sigma = np.float64(err[row, col])
                     total += w * data[row, col]
@@ -190,12 +199,17 @@ def _circle_flux(data, bad, segments, label, x, y, radius):
     ny, nx = data.shape
     y0, y1, x0, x1 = _box(x, y, radius, radius, ny, nx)
     total = 0.0
+    inside, outside = _limits(radius)
+    inside, outside = inside * radius * radius, outside * radius * radius
     for row in range(y0, y1):
+        dy = row - y
         for col in range(x0, x1):
+            dx = col - x
+            r2 = dx * dx + dy * dy
             other = segments[row, col]
-            if bad[row, col] or (other != 0 and other != label):
+            if r2 >= outside or bad[row, col] or (other != 0 and other != label):
                 continue
-            w = _overlap(col - x, row - y, radius, radius, 1.0, 0.0)
+            w = 1.0 if r2 <= inside else _overlap(dx, dy, radius, radius, 1.0, 0.0)
             total += w * data[row, col]
     return total
 
@@ -277,11 +291,19 @@ def annulus_levels(data, bad, x, y, inner, outer):
         y0, y1, x0, x1 = _box(x[i], y[i], outer, outer, ny, nx)
         count = 0
         for row in range(y0, y1):
-            for col in range(x0, x1):
-                r2 = (col - x[i]) ** 2 + (row - y[i]) ** 2
-                if inner * inner <= r2 < outer * outer and not bad[row, col]:
+            dy2 = (row - y[i]) ** 2
+            # Columns of the hole are jumped over, with a margin for rounding.
+            hole = math.sqrt(max(inner * inner - dy2, 0.0)) - 1.0
+            middle = math.floor(x[i] - hole) if hole > 0.0 else x1
+            col = x0
+            while col < x1:
+                if middle < col < x[i] + hole:
+                    col = math.floor(x[i] + hole)
+                r2 = (col - x[i]) ** 2 + dy2
+                if col < x1 and inner * inner <= r2 < outer * outer and not bad[row, col]:
                     values[count] = data[row, col]
                     count += 1
+                col += 1
         if count > 0:
             out[i, 0], out[i, 1] = _clipped_median(np.sort(values[:count]))
     return out

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .detection_kernels import segment_pixels
+from .detection_kernels import segment_pixels, touching
 
 #: Bits of `image_flags` that are set by the way of detection.
 STAR_FINDER, UNFORCED = 256, 512
@@ -65,7 +65,7 @@ def image_flags(
     low = np.bincount(index, weight[rows, cols], n) < 0.5 * typical * area
     flags = np.zeros(n, np.int32)
     for bit, found in (
-        (1, np.bincount(index, _next_to(bad, rows, cols), n) > 0),
+        (1, np.bincount(index, touching(bad, rows, cols), n) > 0),
         (2, np.bincount(index, border, n) > 0),
         (4, low),
         (8, blended),
@@ -75,18 +75,6 @@ def image_flags(
     ):
         flags |= np.where(found, np.int32(bit), np.int32(0))
     return flags
-
-
-def _next_to(bad: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Whether pixels have a bad one among their eight neighbours."""
-    touched = np.zeros(rows.size, bool)
-    if not bad.any():
-        return touched
-    ny, nx = bad.shape
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            touched |= bad[np.clip(rows + dy, 0, ny - 1), np.clip(cols + dx, 0, nx - 1)]
-    return touched
 
 
 def warning_flags(x: np.ndarray, y: np.ndarray, bad: np.ndarray) -> np.ndarray:

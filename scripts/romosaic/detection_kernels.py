@@ -219,6 +219,81 @@ def segment_pixels(segments):
 
 
 @_jit
+def segment_sums(data, err, smoothed, segments, n):
+    """
+    Moments, sums and bounds of segments 1..n.
+
+    Parameters
+    ----------
+    data, err, smoothed : (ny, nx) float32
+    segments : (ny, nx) int32
+        0 is background.
+    n : int
+
+    Returns
+    -------
+    sums : (7, n) float64
+        Centroid x, y and central moments xx, yy, xy of the smoothed image, negative values taken as zero; sums
+        of data and of err^2. NaN without light.
+    bounds : (4, n) int64
+        Least and largest column and row.
+    area : (n,) int64
+        Pixels.
+    """
+    rows, cols = segment_pixels(segments)
+    sums, norm = np.zeros((7, n)), np.zeros(n)
+    bounds, area = np.zeros((4, n), np.int64), np.zeros(n, np.int64)
+    for row, col in zip(rows, cols):  # noqa: B905 (numba knows no strict)
+        i = segments[row, col] - 1
+        light = max(np.float64(smoothed[row, col]), 0.0)
+        norm[i] += light
+        sums[0, i] += light * col
+        sums[1, i] += light * row
+        sums[5, i] += data[row, col]
+        sums[6, i] += np.float64(err[row, col]) ** 2
+        if area[i] == 0:
+            bounds[0, i], bounds[2, i] = col, row
+        bounds[0, i], bounds[1, i] = min(bounds[0, i], col), max(bounds[1, i], col)
+        bounds[2, i], bounds[3, i] = min(bounds[2, i], row), max(bounds[3, i], row)
+        area[i] += 1
+    sums[0] /= norm
+    sums[1] /= norm
+    for row, col in zip(rows, cols):  # noqa: B905
+        i = segments[row, col] - 1
+        light = max(np.float64(smoothed[row, col]), 0.0)
+        dx, dy = col - sums[0, i], row - sums[1, i]
+        sums[2, i] += light * dx * dx
+        sums[3, i] += light * dy * dy
+        sums[4, i] += light * dx * dy
+    for k in range(2, 5):
+        sums[k] /= norm
+    return sums, bounds, area
+
+
+@_jit
+def touching(bad, rows, cols):
+    """
+    Whether pixels have a bad one among their eight neighbours.
+
+    Parameters
+    ----------
+    bad : (ny, nx) bool
+    rows, cols : (n,) int64
+
+    Returns
+    -------
+    (n,) bool
+    """
+    ny, nx = bad.shape
+    touched = np.zeros(rows.size, np.bool_)
+    for k in range(rows.size):
+        for row in range(max(rows[k] - 1, 0), min(rows[k] + 2, ny)):
+            for col in range(max(cols[k] - 1, 0), min(cols[k] + 2, nx)):
+                touched[k] |= bad[row, col]
+    return touched
+
+
+@_jit
 def _runs(image, threshold, bad):
     """Runs [begin, end) of pixels above the threshold, and the first run of each row."""
     ny, nx = image.shape

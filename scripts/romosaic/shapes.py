@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .detection_kernels import segment_pixels
+from .detection_kernels import segment_sums
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -93,32 +93,9 @@ def moments(
     -------
     Moments
     """
-    rows, cols = segment_pixels(segments)
-    index = segments[rows, cols] - 1
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(index, weights=values, minlength=n)
-
-    light = np.maximum(smoothed[rows, cols].astype(np.float64), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        norm = total(light)
-        x, y = total(light * cols) / norm, total(light * rows) / norm
-        dx, dy = cols - x[index], rows - y[index]
-        xx, yy = total(light * dx * dx) / norm, total(light * dy * dy) / norm
-        xy = total(light * dx * dy) / norm
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(n))
-    xs, ys = cols[order], rows[order]
-    bounds = [
-        f.reduceat(v, starts) if n else np.zeros(0, np.int64)
-        for v in (xs, ys)
-        for f in (np.minimum, np.maximum)
-    ]
-    variance = total(err[rows, cols].astype(np.float64) ** 2)
-    thick = _thicken(xx, yy, xy)
-    return Moments(
-        x, y, *thick, *bounds, np.bincount(index, minlength=n), total(data[rows, cols]), variance
-    )
+    sums, bounds, area = segment_sums(data, err, smoothed, segments, n)
+    x, y, xx, yy, xy, flux, variance = sums
+    return Moments(x, y, *_thicken(xx, yy, xy), *bounds, area, flux, variance)
 
 
 def _thicken(
@@ -268,7 +245,7 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
     (n, 5) float64
         x, y, var x, var y, cov xy; NaN where the window holds no light or leaves the image.
     """
-    out = np.full((x.size, 5), np.nan)
+    out, along = np.full((x.size, 5), np.nan), np.empty(data.shape[1])
     for i in range(x.size):
         if not math.isfinite(x[i] + y[i] + half_light[i]):
             continue
@@ -276,7 +253,7 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
         cx, cy = x[i], y[i]
         sums = np.zeros(9)
         for _ in range(16):
-            _window_sums(data, err, bad, segments, labels[i], cx, cy, sigma, sums)
+            _window_sums(data, err, bad, segments, labels[i], cx, cy, sigma, along, sums)
             step_x, step_y = sums[1] / sums[0], sums[2] / sums[0]
             cx, cy = cx + 2.0 * step_x, cy + 2.0 * step_y
             # NaN ends the search too: the window is empty or has left the image.
@@ -296,20 +273,25 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
 
 
 @_jit
-def _window_sums(data, err, bad, segments, label, cx, cy, sigma, sums):
+def _window_sums(data, err, bad, segments, label, cx, cy, sigma, along, sums):
     """Fill `sums` with sum wI, its first moments, the Jacobian (xx, yy, xy) and the noise (xx, yy, xy)."""
     ny, nx = data.shape
     sums[:] = 0.0
     reach, precision = 4.0 * sigma, 1.0 / (sigma * sigma)
+    # The window is a product: exponentials of rows and columns instead of pixels.
+    first, last = max(int(cx - reach), 0), min(int(cx + reach) + 2, nx)
+    for col in range(first, last):
+        along[col] = math.exp(-0.5 * (col - cx) ** 2 * precision)
     for row in range(max(int(cy - reach), 0), min(int(cy + reach) + 2, ny)):
         dy = row - cy
-        for col in range(max(int(cx - reach), 0), min(int(cx + reach) + 2, nx)):
+        across = math.exp(-0.5 * dy * dy * precision)
+        for col in range(first, last):
             other = segments[row, col]
             dx = col - cx
             r2 = dx * dx + dy * dy
             if r2 > reach * reach or bad[row, col] or (other != 0 and other != label):
                 continue
-            w = math.exp(-0.5 * r2 * precision)
+            w = across * along[col]
             light = w * data[row, col]
             noise = (w * np.float64(err[row, col])) ** 2
             sums[0] += light
