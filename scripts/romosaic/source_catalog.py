@@ -125,9 +125,9 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    forced = forcing is not None
-    planes = (data, err, weight, *([forcing.segments] if forced and forcing.product else []))
-    _check((*(plane.shape for plane in planes), grid.shape), parameters, psf)
+    planes = [data, err, weight]
+    others = [] if forcing is None or forcing.segments is None else [forcing.segments]
+    _check((*(plane.shape for plane in planes + others), grid.shape), parameters, psf)
     scale = photometry.Scale(grid.middle_pixel_area)
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
@@ -135,20 +135,17 @@ def make_catalog(
     bad = unusable(data, err, weight)
     window = covered_window(bad)
     if window is not None:
-        cut = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
-        own = not (forced and forcing.product)
-        found = parameters.find(cut[0], np.ascontiguousarray(bad[window]), own)
-        fitted = psf if parameters.fit_psf else None
+        planes = [np.ascontiguousarray(plane[window], np.float32) for plane in planes]
+        found = parameters.find(planes[0], np.ascontiguousarray(bad[window]), not others)
         options = {
             **{"grid": _cut(grid, window), "kernel_fwhm": parameters.kernel_fwhm},
-            **{"psf": fitted, "energy": fractions, "scale": scale},
+            **{"psf": psf if parameters.fit_psf else None, "energy": fractions, "scale": scale},
         }
-        columns, segmentation[window] = _measure(found, forcing, cut[1:], window, options)
+        columns, segmentation[window] = _measure(found, forcing, planes[1:], window, options)
         _place(columns, window, grid, cell)
-        columns["skycell"] = np.full(len(columns["label"]), grid.skycell or "")
         columns["filter"] = np.full(len(columns["label"]), optical_element)
     meta = _meta(parameters, psf, fractions, scale, forcing)
-    return make_table(columns, parameters.fit_psf, meta, forced), segmentation
+    return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
 
 
 def _measure(
@@ -212,6 +209,7 @@ def _place(
             columns[name] = columns[name] + cols.start
             other = name.replace("x", "y", 1) if name.startswith("x") else name.replace("_x", "_y")
             columns[other] = columns[other] + rows.start
+    columns["skycell"] = np.full(len(columns["label"]), grid.skycell or "")
     for prefix in ("", FORCED):
         name = f"{prefix}flagged_spatial_id"
         if f"{prefix}x_centroid" not in columns or name in columns:
