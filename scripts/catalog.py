@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import catalog
 
-    paths, folder = snakemake.input.catalogs, snakemake.output[0]
-    count = catalog.merge(paths, folder, **snakemake.params.parameters)
-    print(f"catalog: {count} sources of {len(paths)} products")
+    catalogs = snakemake.input.catalogs
+    count = catalog.merge(
+        catalogs,
+        snakemake.output[0],
+        **snakemake.params.parameters,
+    )
+    print(f"catalog: {count} sources of {len(catalogs)} products")

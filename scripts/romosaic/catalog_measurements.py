@@ -136,7 +136,25 @@ def isophotal(shape: Moments, scale: Scale) -> Columns:
 def centroids(
     found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, radii: Kron, grid: Grid
 ) -> Columns:
-    """Isophotal and windowed centroids with errors, in pixels and on the sky; position angles."""
+    """
+    Isophotal and windowed centroids with errors, in pixels and on the sky; position angles.
+
+    Parameters
+    ----------
+    found : Detection
+    err : (ny, nx) float32
+    labels : (n,) int32
+    shape : Moments
+        Of the detection's own image.
+    radii : Kron
+    grid : Grid
+        Grid of the window.
+
+    Returns
+    -------
+    dict
+        (n,) arrays by column name.
+    """
     bounds = np.stack([shape.xmin, shape.xmax, shape.ymin, shape.ymax], axis=1).astype(np.int64)
     moment = shapes.centroid_covariances(
         err,

@@ -125,52 +125,75 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    forced = forcing is not None
-    planes = (data, err, weight, *([forcing.segments] if forced and forcing.product else []))
-    _check((*(plane.shape for plane in planes), grid.shape), parameters, psf)
+    planes = (data, err, weight)
+    _check(planes, grid, parameters, psf, forcing)
     scale = photometry.Scale(grid.middle_pixel_area)
     fractions = _fractions(psf, energy)
-    segmentation = np.zeros(data.shape, np.uint32)
-    columns: dict[str, np.ndarray] = {}
-    bad = unusable(data, err, weight)
-    window = covered_window(bad)
-    if window is not None:
-        cut = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
-        own = not (forced and forcing.product)
-        found = parameters.find(cut[0], np.ascontiguousarray(bad[window]), own)
-        fitted = psf if parameters.fit_psf else None
-        options = {
-            **{"grid": _cut(grid, window), "kernel_fwhm": parameters.kernel_fwhm},
-            **{"psf": fitted, "energy": fractions, "scale": scale},
-        }
-        columns, segmentation[window] = _measure(found, forcing, cut[1:], window, options)
-        _place(columns, window, grid, cell)
-        columns["skycell"] = np.full(len(columns["label"]), grid.skycell or "")
+    options = {
+        **{"kernel_fwhm": parameters.kernel_fwhm, "psf": psf if parameters.fit_psf else None},
+        **{"energy": fractions, "scale": scale},
+    }
+    columns, segmentation = _sources(planes, grid, cell, parameters, options, forcing)
+    if columns:
         columns["filter"] = np.full(len(columns["label"]), optical_element)
     meta = _meta(parameters, psf, fractions, scale, forcing)
-    return make_table(columns, parameters.fit_psf, meta, forced), segmentation
+    return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
+
+
+def _sources(
+    planes: tuple[np.ndarray, ...],
+    grid: Grid,
+    cell: sky_columns.Cell | None,
+    parameters: Parameters,
+    options: dict[str, Any],
+    forcing: Forcing | None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Columns of the sources (none where nothing is covered) and segmentation, by the covered window."""
+    segmentation = np.zeros(grid.shape, np.uint32)
+    bad = unusable(*planes)
+    window = covered_window(bad)
+    if window is None:
+        return {}, segmentation
+    planes = tuple(np.ascontiguousarray(plane[window]) for plane in (*planes, bad))
+    options = options | {"grid": _cut(grid, window)}
+    columns, segmentation[window] = _measure(planes, window, parameters, options, forcing)
+    _place(columns, window, grid, cell)
+    return columns, segmentation
 
 
 def _measure(
-    found: Detection,
-    forcing: Forcing | None,
-    planes: list[np.ndarray],
+    planes: tuple[np.ndarray, ...],
     window: tuple[slice, slice],
+    parameters: Parameters,
     options: dict[str, Any],
+    forcing: Forcing | None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Columns of the sources, in pixels of the window, and the segmentation of the window."""
-    if forcing is None:
-        return measure(found, *planes, **options), found.segments
-    if forcing.product is None:
-        return forced_catalog.measure_unforced(found, *planes, options), found.segments
-    found, given = forced_catalog.force(found, forcing, window)
-    columns = forced_catalog.measure_forced(found, given, *planes, window, options)
-    return columns, np.append(given["label"], 0)[found.segments - 1]
+    data, err, weight = (plane.astype(np.float32, copy=False) for plane in planes[:3])
+    elsewhere = forcing is not None and forcing.product is not None
+    found = parameters.find(data, planes[3], stars=not elsewhere)
+    if elsewhere:
+        found, given = forced_catalog.force(found, forcing, window)
+        columns = forced_catalog.measure_forced(found, given, err, weight, window, options)
+        return columns, np.append(given["label"], 0)[found.segments - 1]
+    if forcing is not None:
+        columns = forced_catalog.measure_unforced(found, err, weight, options)
+        return columns, found.segments
+    return measure(found, err, weight, **options), found.segments
 
 
-def _check(shapes: tuple, parameters: Parameters, psf: CoaddPSF | None) -> None:
+def _check(
+    planes: tuple[np.ndarray, ...],
+    grid: Grid,
+    parameters: Parameters,
+    psf: CoaddPSF | None,
+    forcing: Forcing | None,
+) -> None:
+    shapes = [*(plane.shape for plane in planes), grid.shape]
+    if forcing is not None and forcing.segments is not None:
+        shapes.append(forcing.segments.shape)
     if len(set(shapes)) > 1:
-        raise ValueError(f"data, err, weight and grid of {shapes}: not one shape")
+        raise ValueError(f"data, err, weight, grid and segments of {shapes}: not one shape")
     if parameters.fit_psf and psf is None:
         raise ValueError("PSF photometry needs a PSF")
 
@@ -212,6 +235,7 @@ def _place(
             columns[name] = columns[name] + cols.start
             other = name.replace("x", "y", 1) if name.startswith("x") else name.replace("_x", "_y")
             columns[other] = columns[other] + rows.start
+    columns["skycell"] = np.full(len(columns["label"]), grid.skycell or "")
     for prefix in ("", FORCED):
         name = f"{prefix}flagged_spatial_id"
         if f"{prefix}x_centroid" not in columns or name in columns:
