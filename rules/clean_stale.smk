@@ -16,7 +16,6 @@ rule clean_stale:
     resources:
         mem_mb=megabytes(1000),
     params:
-        folder=OUT,
         parameters=CONFIG["clean_stale"],
         asked=time.time(),  # what only looks is done whenever it is asked for
         code=code_digest("clean_stale"),

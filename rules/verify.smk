@@ -14,7 +14,6 @@ rule verify:
     resources:
         mem_mb=megabytes(4000),
     params:
-        folder=OUT,
         parameters=CONFIG["verify"],
         steps={step: getattr(rules, step).params.parameters for step in RECORDING},
         asked=time.time(),  # what only looks is done whenever it is asked for
