@@ -17,7 +17,6 @@ rule clean_stale:
         mem_mb=by_attempt(1000),
         runtime=by_attempt(60),
     params:
-        folder=OUT,
         parameters=CONFIG["clean_stale"],
         asked=time.time(),  # what only looks is done whenever it is asked for
         code=code_digest("clean_stale"),

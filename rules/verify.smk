@@ -15,7 +15,6 @@ rule verify:
         mem_mb=by_attempt(4000),
         runtime=by_attempt(60),
     params:
-        folder=OUT,
         parameters=CONFIG["verify"],
         steps={step: getattr(rules, step).params.parameters for step in RECORDING},
         asked=time.time(),  # what only looks is done whenever it is asked for

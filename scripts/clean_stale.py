@@ -1,5 +1,6 @@
 """Rule `clean_stale`: list the files that no association wants any more; remove them when told to."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -11,7 +12,7 @@ with reported(snakemake.log[0]):
     from romosaic import clean_stale
 
     found = clean_stale.stale_files(
-        snakemake.params.folder,
+        Path(snakemake.output[0]).parents[1],
         snakemake.input.associations,
         snakemake.input.records,
         snakemake.input.kept,

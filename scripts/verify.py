@@ -1,5 +1,6 @@
 """Rule `verify`: check all files of the run, and say which ones to delete."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -11,7 +12,7 @@ with reported(snakemake.log[0]):
     from romosaic import verify
 
     files = verify.wanted_files(
-        snakemake.params.folder,
+        Path(snakemake.output[0]).parents[1],
         snakemake.input.associations,
         snakemake.input.records,
         snakemake.params.steps,
