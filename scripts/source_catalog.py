@@ -19,6 +19,7 @@ with reported(snakemake.log[0]):
         source_catalog.Parameters.of_section(section),
         psf=psf,
         energy=energy,
+        correlation=coadd.correlation,
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,
     )
     provenance = product.provenance(section, coadd.inputs)

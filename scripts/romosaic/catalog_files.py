@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from .atomic import atomic
+from .coadd_psf import DETECTOR_PIXEL
 from .errors import ProductError
 from .grid import Grid, unit_vector
+from .noise_correlation import read_correlation
 from .product import write_model
 
 # Rows per group of the parquet file: HATS importers read group by group.
@@ -30,6 +32,8 @@ class CoaddFile:
         Filter.
     pixfrac, kernel : float, str
         How it was drizzled (kernel ``square`` where the file does not say).
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of its pixels' noise by offset.
     meta : dict-like
         ``roman.meta`` of the mosaic.
     inputs : list of (name, fingerprint)
@@ -43,6 +47,7 @@ class CoaddFile:
     optical_element: str
     pixfrac: float
     kernel: str
+    correlation: np.ndarray
     meta: Any
     inputs: list[tuple[str, str]]
 
@@ -67,11 +72,14 @@ def read_coadd(path: str | Path) -> CoaddFile:
     try:
         # Only the blocks that are used are read and checked: the coadd has several times as many.
         with asdf.open(path, validate_checksums=True, memmap=False) as file:
-            own = file.tree.get("romosaic", {}).get("provenance", {})
+            own = file.tree.get("romosaic", {})
+            noise, own = own.get("noise"), own.get("provenance", {})
             model = rdm.open(file)
             planes = [np.array(model[name], np.float32) for name in ("data", "err", "weight")]
             meta = model.meta.copy()
             grid = _grid(path, meta)
+            side = DETECTOR_PIXEL / 3600 / grid.pixel_scale
+            rho = read_correlation(noise, float(meta.resample.pixfrac), side)
     except ProductError:
         raise
     except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
@@ -85,6 +93,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
         str(meta.instrument.optical_element),
         float(meta.resample.pixfrac),
         str(own.get("parameters", {}).get("kernel", "square")),
+        rho,
         meta,
         [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import apertures
+from . import apertures, noise_correlation
 from .detection import Detection
 from .shapes import Moments
 
@@ -55,7 +55,12 @@ class Kron:
 
 
 def kron(
-    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
+    found: Detection,
+    err: np.ndarray,
+    labels: np.ndarray,
+    shape: Moments,
+    scale: Scale,
+    correlation: np.ndarray,
 ) -> Kron:
     """
     Kron and half-light measurements with other sources masked.
@@ -68,6 +73,8 @@ def kron(
     labels : (n,) int32
     shape : Moments
     scale : Scale
+    correlation : (2 k + 1, 2 k + 1) float64
+        Of the pixels' noise, by offset.
 
     Returns
     -------
@@ -78,20 +85,10 @@ def kron(
     factor, least = KRON_PARAMS
     radius = apertures.kron_radii(*place, *shape.ellipse, least)
     major, minor = factor * radius * shape.semimajor, factor * radius * shape.semiminor
-    sums = apertures.ellipse_sums(
-        found.data,
-        err,
-        found.bad,
-        found.segments,
-        labels,
-        shape.x,
-        shape.y,
-        major,
-        minor,
-        shape.theta,
-    )
+    ellipse = (major, minor, shape.theta)
+    sums, variance = _sums(found, err, labels, shape.x, shape.y, ellipse, correlation)
     half_light = apertures.flux_radii(*place, 0.5 * sums[:, 0], major)
-    flux, flux_err = sums[:, 0] * scale.flux, np.sqrt(sums[:, 1]) * scale.flux
+    flux, flux_err = sums[:, 0] * scale.flux, np.sqrt(variance) * scale.flux
     abmag, abmag_err = magnitudes(flux, flux_err)
     columns = {
         "kron_radius": radius * scale.arcsec,
@@ -104,8 +101,29 @@ def kron(
     return Kron(radius, half_light, columns, _coverage(sums))
 
 
+def _sums(
+    found: Detection,
+    err: np.ndarray,
+    labels: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    ellipse: tuple[np.ndarray, np.ndarray, np.ndarray],
+    correlation: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over ellipses as `apertures.ellipse_sums`, and their variances for correlated noise."""
+    place = (found.bad, found.segments, labels, x, y, *ellipse)
+    half_rho = noise_correlation.taps(correlation)
+    variance = noise_correlation.ellipse_variances(err, *place, half_rho)
+    return apertures.ellipse_sums(found.data, err, *place), variance
+
+
 def circles(
-    found: Detection, err: np.ndarray, x: np.ndarray, y: np.ndarray, scale: Scale
+    found: Detection,
+    err: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: Scale,
+    correlation: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """
     Fluxes in circles and the local background in an annulus around positions, neighbours included.
@@ -118,6 +136,8 @@ def circles(
     x, y : (n,) float64
         Centres, pixels.
     scale : Scale
+    correlation : (2 k + 1, 2 k + 1) float64
+        Of the pixels' noise, by offset.
 
     Returns
     -------
@@ -131,17 +151,17 @@ def circles(
     everything, turn = np.zeros(x.size, np.int32), np.zeros(x.size)
     for name, radius in APERTURE_RADII.items():
         size = np.full(x.size, radius / scale.arcsec)
-        sums = apertures.ellipse_sums(
-            found.data, err, found.bad, found.segments, everything, x, y, size, size, turn
-        )
+        sums, variance = _sums(found, err, everything, x, y, (size, size, turn), correlation)
         columns[f"aper{name}_flux"] = sums[:, 0] * scale.flux
-        columns[f"aper{name}_flux_err"] = np.sqrt(sums[:, 1]) * scale.flux
+        columns[f"aper{name}_flux_err"] = np.sqrt(variance) * scale.flux
         coverage[f"aper{name}"] = _coverage(sums)
     inner, outer = (radius / scale.arcsec for radius in ANNULUS_RADII)
     level = apertures.annulus_levels(found.data, found.bad, x, y, inner, outer)
     per_arcsec2 = scale.flux / scale.arcsec**2
     columns["aper_bkg_flux"] = level[:, 0] * per_arcsec2
-    columns["aper_bkg_flux_err"] = level[:, 1] * per_arcsec2
+    # the error of the annulus is that of independent pixels
+    ratio = noise_correlation.median_factor(correlation, inner, outer) / (np.pi / 2)
+    columns["aper_bkg_flux_err"] = level[:, 1] * per_arcsec2 * np.sqrt(ratio)
     return columns, coverage
 
 

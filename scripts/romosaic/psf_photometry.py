@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from .coadd_psf import CoaddPSF
+from .noise_correlation import INDEPENDENT, form, halved, taps
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -45,7 +46,7 @@ class PSFFit:
     var_x, var_y, cov_xy : float64, pixels^2
     flux_err : float64
     flags : int32, see `PSF_FLAGS`
-    gof : float64, reduced chi-square (pixels minus three degrees of freedom)
+    gof : float64, chi-square over what noise alone would leave (independent pixels: their number minus three)
     """
 
     x: np.ndarray
@@ -67,9 +68,13 @@ def fit_psf(
     y: np.ndarray,
     psf: CoaddPSF,
     box: int = 5,
+    correlation: np.ndarray = INDEPENDENT,
 ) -> PSFFit:
     """
     Fit one point source per start position.
+
+    The weights are 1 / err^2; covariances are those of this estimator for correlated noise,
+    ``H^-1 (sum g_j g_l^T rho err err) H^-1`` with H the normal matrix and g its rows' weights.
 
     Parameters
     ----------
@@ -83,6 +88,8 @@ def fit_psf(
         Point-spread function on this grid.
     box : int
         Side of the fitted square, odd, pixels.
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise by offset.
 
     Returns
     -------
@@ -101,6 +108,7 @@ def fit_psf(
         coefficients,
         psf.oversample,
         box // 2,
+        taps(correlation),
     )
     return PSFFit(*values[:, :7].T.copy(), flags, values[:, 7].copy())
 
@@ -239,13 +247,46 @@ def _step(inverse, vector, p, trial):
 
 
 @_jit
-def _fit_all(data, err, bad, x, y, coefficients, oversample, half):
-    """Fit every source; columns x, y, flux, var x, var y, cov xy, flux error, reduced chi-square."""
+def _covariance(err, bad, box, coefficients, oversample, p, inverse, half_rho, out):
+    """Fill the covariance of (flux, x, y) for correlated noise; return the chi-square that noise leaves."""
+    shape = box[1] - box[0], box[3] - box[2]
+    slopes, smeared = np.zeros((3, *shape)), np.zeros((3, *shape))
+    work, middle = np.empty((4, 4)), np.empty((3, 3))
+    count = 0
+    for row in range(box[0], box[1]):
+        for col in range(box[2], box[3]):
+            if bad[row, col]:
+                continue
+            count += 1
+            value, sx, sy = _model(coefficients, oversample, col - p[1], row - p[2], work)
+            i, j, precision = row - box[0], col - box[2], 1.0 / np.float64(err[row, col])
+            slopes[0, i, j] = value * precision
+            slopes[1, i, j], slopes[2, i, j] = -p[0] * sx * precision, -p[0] * sy * precision
+    for k in range(3):
+        smeared[k] = halved(slopes[k], half_rho)
+    expected = 2.0 * half_rho[0, half_rho.shape[0] - 1] * count
+    for j in range(3):
+        for k in range(3):
+            middle[j, k] = form(slopes[j], smeared[k]) + form(slopes[k], smeared[j])
+            expected -= inverse[j, k] * middle[j, k]
+    out[:] = 0.0
+    for j in range(3):
+        for k in range(3):
+            for m in range(3):
+                for n in range(3):
+                    out[j, k] += inverse[j, m] * middle[m, n] * inverse[n, k]
+    return expected
+
+
+@_jit
+def _fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
+    """Fit every source; columns x, y, flux, var x, var y, cov xy, flux error, chi-square over expectation."""
     ny, nx = data.shape
     out = np.full((x.size, 8), np.nan)
     flags = np.zeros(x.size, np.int32)
     box, p = np.zeros(4, np.int64), np.zeros(3)
     matrix, vector, inverse = np.empty((3, 3)), np.empty(3), np.empty((3, 3))
+    covariance = np.empty((3, 3))
     full = (2 * half + 1) ** 2
     for i in range(x.size):
         if not math.isfinite(x[i] + y[i]):
@@ -269,15 +310,18 @@ def _fit_all(data, err, bad, x, y, coefficients, oversample, half):
         converged, chi2 = _levenberg(
             data, err, bad, box, coefficients, oversample, p, matrix, vector
         )
-        out[i, 0], out[i, 1], out[i, 2], out[i, 7] = p[1], p[2], p[0], chi2 / (count - 3)
+        out[i, 0], out[i, 1], out[i, 2] = p[1], p[2], p[0]
         flags[i] |= 0 if converged else 8
         flags[i] |= 0 if p[0] > 0.0 else 4
         flags[i] |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
         if abs(p[1] - col) > half + 0.5 or abs(p[2] - row) > half + 0.5:
             flags[i] |= 4096
         if _inverse(matrix, 0.0, inverse):
-            out[i, 3], out[i, 4], out[i, 5] = inverse[1, 1], inverse[2, 2], inverse[1, 2]
-            out[i, 6] = math.sqrt(inverse[0, 0])
+            expected = _covariance(
+                err, bad, box, coefficients, oversample, p, inverse, half_rho, covariance
+            )
+            out[i, 3], out[i, 4], out[i, 5] = covariance[1, 1], covariance[2, 2], covariance[1, 2]
+            out[i, 6], out[i, 7] = math.sqrt(covariance[0, 0]), chi2 / expected
         else:
             flags[i] |= 16
     return out, flags

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from .noise_correlation import covariances
+
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 # A detection thinner than a pixel gets the second moment of a pixel (Bertin & Arnouts 1996).
@@ -28,7 +30,7 @@ class Moments:
     xx, yy, xy : second central moments, pixels^2, kept above a pixel's own
     xmin, xmax, ymin, ymax : int64, inclusive bounds
     area : int64, pixels
-    flux, variance : sums of data and err^2 over the segment
+    flux : sum of data over the segment
     """
 
     x: np.ndarray
@@ -42,7 +44,11 @@ class Moments:
     ymax: np.ndarray
     area: np.ndarray
     flux: np.ndarray
-    variance: np.ndarray
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Inclusive xmin, xmax, ymin, ymax, (n, 4) int64."""
+        return np.stack([self.xmin, self.xmax, self.ymin, self.ymax], axis=1).astype(np.int64)
 
     @property
     def semimajor(self) -> np.ndarray:
@@ -70,9 +76,7 @@ class Moments:
         return self.yy / determinant, -2.0 * self.xy / determinant, self.xx / determinant
 
 
-def moments(
-    data: np.ndarray, err: np.ndarray, smoothed: np.ndarray, segments: np.ndarray, n: int
-) -> Moments:
+def moments(data: np.ndarray, smoothed: np.ndarray, segments: np.ndarray, n: int) -> Moments:
     """
     Measure segments 1..n.
 
@@ -81,7 +85,7 @@ def moments(
 
     Parameters
     ----------
-    data, err, smoothed : (ny, nx) float32
+    data, smoothed : (ny, nx) float32
     segments : (ny, nx) int32
         Labels 1..n, every one present; 0 is background.
     n : int
@@ -112,11 +116,9 @@ def moments(
         for v in (xs, ys)
         for f in (np.minimum, np.maximum)
     ]
-    variance = total(err[rows, cols].astype(np.float64) ** 2)
     thick = _thicken(xx, yy, xy)
-    return Moments(
-        x, y, *thick, *bounds, np.bincount(index, minlength=n), total(data[rows, cols]), variance
-    )
+    area = np.bincount(index, minlength=n)
+    return Moments(x, y, *thick, *bounds, area, total(data[rows, cols]))
 
 
 def _thicken(
@@ -133,14 +135,14 @@ def _thicken(
 
 
 @_jit
-def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bounds, kernel):
+def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bounds, kernel, half_rho):
     """
-    Covariance of moment centroids of a smoothed image, from the independent errors of the unsmoothed one.
+    Covariance of moment centroids of a smoothed image, from the correlated errors of the unsmoothed one.
 
     To first order the centroid is linear in the noise of the smoothed image G: ``dx = sum u_i dG_i / sum G``
     with the lever arms ``u_i = (x_i - x) (inside + T / |grad G| on the isophote)``: inside, noise moves the
     centre of light; on the isophote G = T it moves the segment's edge. The smoothing kernel is then
-    applied to the levers, ``var = sum err_k^2 (K u)_k^2 / (sum G)^2``. Whole pixels at the edge are
+    applied to the levers: those of the data are ``K u``, and their noise is correlated. Whole pixels at the edge are
     in or out although the isophote cuts them: each adds ``T^2 (x_i - x)^2 f^2``, f the part on the wrong side.
 
     Parameters
@@ -156,6 +158,8 @@ def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bound
         Inclusive xmin, xmax, ymin, ymax of the segments.
     kernel : (k,) float64
         Smoothing kernel along one axis, odd length; the other axis is the same.
+    half_rho : (k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise, from `noise_correlation.taps`.
 
     Returns
     -------
@@ -185,7 +189,7 @@ def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bound
                     for k in range(kernel.size):
                         lever_x[row - box[2], col - box[0] + k] += arm * kernel[k] * dx
                         lever_y[row - box[2], col - box[0] + k] += arm * kernel[k] * dy
-        vx, vy, vxy = _lever_variance(err, lever_x, lever_y, box[0], box[2], kernel)
+        vx, vy, vxy = _lever_variance(err, lever_x, lever_y, box[0], box[2], kernel, half_rho)
         norm = sums[0] ** 2
         out[i, 0], out[i, 1] = (vx + sums[1]) / norm, (vy + sums[2]) / norm
         out[i, 2] = (vxy + sums[3]) / norm
@@ -215,39 +219,36 @@ def _lever(smoothed, threshold, segments, label, row, col):
 
 
 @_jit
-def _lever_variance(err, lever_x, lever_y, xmin, ymin, kernel):
-    """Smooth the lever arms along y and sum their squares times the pixel variances."""
+def _lever_variance(err, lever_x, lever_y, xmin, ymin, kernel, half_rho):
+    """Smooth the lever arms along y, too; variances and covariance of the sums they make."""
     ny, nx = err.shape
     height, width = lever_x.shape
     half = kernel.size // 2
-    vx, vy, vxy = 0.0, 0.0, 0.0
+    tx, ty = np.zeros((2, height + 2 * half, width))
     for row in range(max(ymin - half, 0), min(ymin + height + half, ny)):
         for c in range(width):
             col = xmin + c - half
             if col < 0 or col >= nx:
                 continue
-            hx, hy = 0.0, 0.0
+            sigma = np.float64(err[row, col])
+            if not math.isfinite(sigma):
+                continue
             for k in range(kernel.size):
                 source = row - ymin + k - half
                 if 0 <= source < height:
-                    hx += kernel[k] * lever_x[source, c]
-                    hy += kernel[k] * lever_y[source, c]
-            sigma = np.float64(err[row, col])
-            if math.isfinite(sigma):
-                vx += (hx * sigma) ** 2
-                vy += (hy * sigma) ** 2
-                vxy += hx * hy * sigma * sigma
-    return vx, vy, vxy
+                    tx[row - ymin + half, c] += kernel[k] * lever_x[source, c] * sigma
+                    ty[row - ymin + half, c] += kernel[k] * lever_y[source, c] * sigma
+    return covariances(tx, ty, half_rho)
 
 
 @_jit
-def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
+def windowed_centroids(data, err, bad, segments, labels, x, y, half_light, half_rho):
     """
     Gaussian-windowed centroids (XWIN_IMAGE of SExtractor) and their covariances.
 
     The window has sigma = 2 r50 / 2.3548 with r50 >= 0.5 pixel and ends at 4 sigma; the position moves by
     twice the weighted mean offset until it moves by less than 1e-4 pixel, 16 times at most. The covariance
-    is that of the fixed point itself: ``J^-1 V J^-T`` with ``V = sum w^2 err^2 d d^T`` and
+    is that of the fixed point itself: ``J^-1 V J^-T`` with V the covariance of ``sum w I d`` and
     ``J = sum w I (1 - d d^T / sigma^2)``; for a Gaussian that fits its window this is the usual factor 2.
 
     Parameters
@@ -260,6 +261,8 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
         Starting positions.
     half_light : (n,) float64
         Half-light radii r50, pixels.
+    half_rho : (k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise, from `noise_correlation.taps`.
 
     Returns
     -------
@@ -272,9 +275,9 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
             continue
         sigma = 2.0 * max(half_light[i], 0.5) * _FWHM_TO_SIGMA
         cx, cy = x[i], y[i]
-        sums = np.zeros(9)
+        sums = np.zeros(6)
         for _ in range(16):
-            _window_sums(data, err, bad, segments, labels[i], cx, cy, sigma, sums)
+            _window_sums(data, bad, segments, labels[i], cx, cy, sigma, sums)
             step_x, step_y = sums[1] / sums[0], sums[2] / sums[0]
             cx, cy = cx + 2.0 * step_x, cy + 2.0 * step_y
             # NaN ends the search too: the window is empty or has left the image.
@@ -283,9 +286,12 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
         if not math.isfinite(cx + cy):
             continue
         out[i, 0], out[i, 1] = cx, cy
-        jxx, jyy, jxy, vxx, vyy, vxy = sums[3:]
+        jxx, jyy, jxy = sums[3:]
         determinant = jxx * jyy - jxy * jxy
         if jxx > 0.0 and determinant > 0.0:
+            vxx, vyy, vxy = _window_noise(
+                err, bad, segments, labels[i], cx, cy, sigma, half_rho
+            )
             ixx, iyy, ixy = jyy / determinant, jxx / determinant, -jxy / determinant
             out[i, 2] = ixx * ixx * vxx + 2.0 * ixx * ixy * vxy + ixy * ixy * vyy
             out[i, 3] = ixy * ixy * vxx + 2.0 * ixy * iyy * vxy + iyy * iyy * vyy
@@ -294,31 +300,60 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light):
 
 
 @_jit
-def _window_sums(data, err, bad, segments, label, cx, cy, sigma, sums):
-    """Fill `sums` with sum wI, its first moments, the Jacobian (xx, yy, xy) and the noise (xx, yy, xy)."""
+def _window(cx, cy, sigma, ny, nx):
+    """Rows and columns [y0, y1), [x0, x1) of the image that a window of 4 sigma can touch."""
+    reach = 4.0 * sigma
+    y0, y1 = max(int(cy - reach), 0), min(int(cy + reach) + 2, ny)
+    x0, x1 = max(int(cx - reach), 0), min(int(cx + reach) + 2, nx)
+    return y0, y1, x0, x1
+
+
+@_jit
+def _window_weight(dx, dy, sigma, out):
+    """Weight of an offset; 0 beyond 4 sigma and for pixels left out."""
+    r2 = (dx * dx + dy * dy) / (sigma * sigma)
+    return 0.0 if out or r2 > 16.0 else math.exp(-0.5 * r2)
+
+
+@_jit
+def _window_sums(data, bad, segments, label, cx, cy, sigma, sums):
+    """Fill `sums` with sum wI, its first moments and the Jacobian (xx, yy, xy)."""
     ny, nx = data.shape
     sums[:] = 0.0
-    reach, precision = 4.0 * sigma, 1.0 / (sigma * sigma)
-    for row in range(max(int(cy - reach), 0), min(int(cy + reach) + 2, ny)):
+    precision = 1.0 / (sigma * sigma)
+    y0, y1, x0, x1 = _window(cx, cy, sigma, ny, nx)
+    for row in range(y0, y1):
         dy = row - cy
-        for col in range(max(int(cx - reach), 0), min(int(cx + reach) + 2, nx)):
-            other = segments[row, col]
-            dx = col - cx
-            r2 = dx * dx + dy * dy
-            if r2 > reach * reach or bad[row, col] or (other != 0 and other != label):
+        for col in range(x0, x1):
+            dx, other = col - cx, segments[row, col]
+            out = bad[row, col] or (other != 0 and other != label)
+            w = _window_weight(dx, dy, sigma, out)
+            if w == 0.0:
                 continue
-            w = math.exp(-0.5 * r2 * precision)
             light = w * data[row, col]
-            noise = (w * np.float64(err[row, col])) ** 2
             sums[0] += light
             sums[1] += light * dx
             sums[2] += light * dy
             sums[3] += light * (1.0 - dx * dx * precision)
             sums[4] += light * (1.0 - dy * dy * precision)
             sums[5] -= light * dx * dy * precision
-            sums[6] += noise * dx * dx
-            sums[7] += noise * dy * dy
-            sums[8] += noise * dx * dy
+
+
+@_jit
+def _window_noise(err, bad, segments, label, cx, cy, sigma, half_rho):
+    """Variances and covariance of the first moments in a window."""
+    ny, nx = err.shape
+    y0, y1, x0, x1 = _window(cx, cy, sigma, ny, nx)
+    tx, ty = np.zeros((2, max(y1 - y0, 0), max(x1 - x0, 0)))
+    for row in range(y0, y1):
+        for col in range(x0, x1):
+            dx, dy, other = col - cx, row - cy, segments[row, col]
+            out = bad[row, col] or (other != 0 and other != label)
+            w = _window_weight(dx, dy, sigma, out)
+            if w > 0.0:
+                tx[row - y0, col - x0] = w * dx * err[row, col]
+                ty[row - y0, col - x0] = w * dy * err[row, col]
+    return covariances(tx, ty, half_rho)
 
 
 def daofind(

@@ -3,9 +3,8 @@ Source catalog of one coadd: detection, positions, shapes, aperture and PSF phot
 
 Steps and parameters are those of romancal's SourceCatalogStep, measured on the background-subtracted coadd
 inside its covered window. Different from it: position errors are real; the best position is the windowed one;
-position angle and spatial index follow the sky; pixels without data are left out of sums and flagged; aperture
-errors are ``sqrt(sum w^2 err^2)``.
-The errors are those of independent pixels: `err` of the coadd is taken as it is.
+position angle and spatial index follow the sky; pixels without data are left out of sums and flagged; errors
+count with the correlation of drizzled neighbours (`noise_correlation`).
 """
 
 import platform
@@ -22,6 +21,7 @@ from .catalog_measurements import measure
 from .coadd_psf import CoaddPSF
 from .detection import covered_window, detect, unusable
 from .grid import Grid
+from .noise_correlation import INDEPENDENT
 from .psf_photometry import PSF_FLAGS
 
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
@@ -77,6 +77,7 @@ def make_catalog(
     psf: CoaddPSF | None = None,
     energy: tuple[np.ndarray, np.ndarray] | None = None,
     cell: sky_columns.Cell | None = None,
+    correlation: np.ndarray = INDEPENDENT,
 ) -> tuple[Any, np.ndarray]:
     """
     Detect and measure the sources of a coadd.
@@ -94,6 +95,8 @@ def make_catalog(
         Encircled energy of a point source at radii in arcsec; default: that of `psf`.
     cell : Cell, optional
         The coadd's skycell; without it `flagged_spatial_id` is 0.
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise by offset, to go with `err`: see `noise_correlation`.
 
     Returns
     -------
@@ -120,7 +123,14 @@ def make_catalog(
         segmentation[window] = found.segments
         fitted = psf if parameters.fit_psf else None
         columns = measure(
-            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, fitted, fractions, scale
+            found,
+            *planes[1:],
+            _cut(grid, window),
+            parameters.kernel_fwhm,
+            fitted,
+            fractions,
+            scale,
+            correlation,
         )
         _place(columns, window, grid, cell)
     meta = _meta(parameters, psf, fractions, scale)
