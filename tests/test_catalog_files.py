@@ -206,7 +206,8 @@ def epsf_path(tmp_path_factory):
 
 
 def test_epsf_file_is_used_for_its_filter(epsf_path):
-    stamp, oversample = read_epsf(epsf_path, "F158")
+    stamp, oversample, jitter = read_epsf(epsf_path, "F158")
+    assert jitter == 8.0  # fill values count as what is expected
     assert stamp.shape == (121, 121) and oversample == 4
     assert np.unravel_index(stamp.argmax(), stamp.shape) == (60, 60)
     psf = choose_psf("F158", 0.055, str(epsf_path))

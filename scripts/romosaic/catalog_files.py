@@ -12,6 +12,7 @@ from .errors import ProductError
 from .grid import Grid, unit_vector
 from .noise_correlation import read_correlation
 from .product import write_model
+from .psf import JITTER, mean_jitter
 
 # Rows per group of the parquet file: HATS importers read group by group.
 _ROW_GROUP = 100_000
@@ -34,6 +35,8 @@ class CoaddFile:
         How it was drizzled (kernel ``square`` where the file does not say).
     correlation : (2 k + 1, 2 k + 1) float64
         Correlation of its pixels' noise by offset.
+    jitter : float
+        Pointing jitter of its exposures, mas rms per axis.
     meta : dict-like
         ``roman.meta`` of the mosaic.
     inputs : list of (name, fingerprint)
@@ -48,6 +51,7 @@ class CoaddFile:
     pixfrac: float
     kernel: str
     correlation: np.ndarray
+    jitter: float
     meta: Any
     inputs: list[tuple[str, str]]
 
@@ -79,6 +83,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
             meta = model.meta.copy()
             grid = _grid(path, meta)
             side = DETECTOR_PIXEL / 3600 / grid.pixel_scale
+            jitter = _jitter(meta)
             rho = read_correlation(noise, float(meta.resample.pixfrac), side)
     except ProductError:
         raise
@@ -94,9 +99,20 @@ def read_coadd(path: str | Path) -> CoaddFile:
         float(meta.resample.pixfrac),
         str(own.get("parameters", {}).get("kernel", "square")),
         rho,
+        jitter,
         meta,
         [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
     )
+
+
+def _jitter(meta: Any) -> float:
+    """Pointing jitter of a mosaic's members, mas rms per axis."""
+    table = meta.individual_image_meta.get("guide_star")
+    names = [f"jitter_{axis}" for axis in ("major", "minor")]
+    if table is None or not set(names) <= set(getattr(table, "colnames", ())):
+        return JITTER
+    columns = [np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names]
+    return mean_jitter(np.stack(columns, axis=1))
 
 
 def _grid(path: str | Path, meta: Any) -> Grid:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .catalog_files import CoaddFile
-from .coadd_psf import CoaddPSF, analytic_psf, reference_psf
+from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, reference_psf
 from .errors import ConfigError
+from .psf import JITTER, mean_jitter
 
 # Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels of 0.11".
 _LARGEST_HALF_LIGHT = 0.3
@@ -40,15 +41,20 @@ def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, E
     ConfigError
         A file cannot be used, or the filter has no model.
     """
+    pixel_scale = coadd.grid.pixel_scale * 3600
+    drizzling = {"pixfrac": coadd.pixfrac, "kernel": coadd.kernel}
     psf = choose_psf(
         coadd.optical_element,
-        coadd.grid.pixel_scale * 3600,
+        pixel_scale,
         section["epsf_file"],
-        pixfrac=coadd.pixfrac,
-        kernel=coadd.kernel,
+        jitter=coadd.jitter,
+        **drizzling,
     )
     path = section["apcorr_file"]
-    return psf, read_apcorr(path, coadd.optical_element) if path else None
+    energy = read_apcorr(path, coadd.optical_element) if path else None
+    if energy is not None:
+        energy = drizzled_energy(energy, coadd.optical_element, pixel_scale, **drizzling)
+    return psf, energy
 
 
 def choose_psf(
@@ -58,6 +64,7 @@ def choose_psf(
     *,
     pixfrac: float = 1.0,
     kernel: str = "square",
+    jitter: float = JITTER,
 ) -> CoaddPSF:
     """
     PSF of a coadd: from the user's file if it is for this filter, else from the analytic model.
@@ -72,6 +79,8 @@ def choose_psf(
         ASDF file of an EpsfRefModel.
     pixfrac, kernel
         Of the drizzling, see `coadd_psf.analytic_psf`.
+    jitter : float
+        Of the exposures, mas rms per axis.
 
     Returns
     -------
@@ -88,9 +97,13 @@ def choose_psf(
         found = read_epsf(epsf_file, optical_element)
         if found is not None:
             name = f"file: {Path(epsf_file).name}"
-            return reference_psf(*found, pixel_scale, name, **options)
+            stamp, oversample, of_file = found
+            more = jitter**2 - of_file**2
+            return reference_psf(
+                stamp, oversample, pixel_scale, name, more_jitter=more, **options
+            )
     try:
-        return analytic_psf(optical_element, pixel_scale, **options)
+        return analytic_psf(optical_element, pixel_scale, jitter=jitter, **options)
     except KeyError as error:
         raise ConfigError(
             "config",
@@ -100,7 +113,7 @@ def choose_psf(
         ) from error
 
 
-def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float] | None:
+def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float, float] | None:
     """
     Detector PSF of an EpsfRefModel: in focus, of a solar-type star, averaged over the detector.
 
@@ -117,7 +130,9 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         As `coadd_psf.reference_psf` takes it.
     oversample : float
         Samples per detector pixel.
-        None instead of both when the file is for another filter.
+    jitter : float
+        Pointing jitter in the stamp, mas rms per axis.
+        None instead of all when the file is for another filter.
 
     Raises
     ------
@@ -125,7 +140,7 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         The file cannot be read or has another layout.
     """
 
-    def extract(model: Any) -> tuple[np.ndarray, float] | None:
+    def extract(model: Any) -> tuple[np.ndarray, float, float] | None:
         meta = model.meta
         if meta.instrument.optical_element != optical_element:
             return None
@@ -138,7 +153,8 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
             raise ValueError(f"PSF images of shape {stamp.shape}, not an odd square")
         if not np.isfinite(stamp).all() or stamp.sum() <= 0:
             raise ValueError("PSF images that are not positive numbers")
-        return stamp, float(meta.oversample)
+        axes = [meta.get(f"jitter_{axis}") for axis in ("major", "minor")]
+        return stamp, float(meta.oversample), mean_jitter([axes])
 
     return _read(path, "epsf_file", extract)
 
