@@ -198,9 +198,7 @@ def _psf(
     correlation: np.ndarray,
 ) -> Columns:
     """PSF photometry started at the centroids."""
-    fit = fit_psf(
-        found.data, err, found.bad, shape.x, shape.y, psf, correlation=correlation
-    )
+    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf, correlation=correlation)
     columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
     return columns | {
         "psf_flux": fit.flux * scale.flux,

@@ -99,9 +99,7 @@ def choose_psf(
             name = f"file: {Path(epsf_file).name}"
             stamp, oversample, of_file = found
             more = jitter**2 - of_file**2
-            return reference_psf(
-                stamp, oversample, pixel_scale, name, more_jitter=more, **options
-            )
+            return reference_psf(stamp, oversample, pixel_scale, name, more_jitter=more, **options)
     try:
         return analytic_psf(optical_element, pixel_scale, jitter=jitter, **options)
     except KeyError as error:

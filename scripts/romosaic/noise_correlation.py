@@ -100,19 +100,22 @@ def halved(t, half_rho):
     -------
     (h, w) float64
     """
-    out = np.zeros_like(t)
     height, width = t.shape
     reach = half_rho.shape[0] - 1
+    # All rows end to end with zeros between: one long loop per offset, which compiles to vector instructions.
+    wide = width + 2 * reach
+    size = height * wide
+    padded, out = np.zeros(size + reach * wide + 2 * reach), np.zeros(size)
+    for row in range(height):
+        padded[2 * reach + row * wide : 2 * reach + row * wide + width] = t[row]
     for dy in range(reach + 1):
         for dx in range(-reach, reach + 1):
             rho = half_rho[dy, reach + dx]
-            if rho == 0.0:
-                continue
-            first, last = max(-dx, 0), width - max(dx, 0)
-            for row in range(height - dy):
-                for col in range(first, last):
-                    out[row, col] += rho * t[row + dy, col + dx]
-    return out
+            if rho != 0.0:
+                moved = padded[reach + dy * wide + dx : reach + dy * wide + dx + size]
+                for k in range(size):
+                    out[k] += rho * moved[k]
+    return out.reshape((height, wide))[:, reach : reach + width]
 
 
 @_jit

@@ -35,7 +35,14 @@ N_PLACES, HALF = 9, 24
 # Exposures whose footprints are taken apart at a place, and lattices of each; more add nothing new.
 _MOST_EXPOSURES, _MOST_LATTICES = 4, 16
 # Reach of a kernel's footprint from its middle, in detector pixels times pixfrac (at 45 degrees for squares).
-_REACHES = {"square": 0.708, "turbo": 0.5, "point": 0.0, "gaussian": 1.25, "lanczos2": 2.0, "lanczos3": 3.0}
+_REACHES = {
+    "square": 0.708,
+    "turbo": 0.5,
+    "point": 0.0,
+    "gaussian": 1.25,
+    "lanczos2": 2.0,
+    "lanczos3": 3.0,
+}
 _LEAST_CORRELATION = 1e-4  # rows and columns with less are not kept
 #: Slope of the factor of apertures (see above).
 APERTURE_SLOPE = 0.40

@@ -135,7 +135,9 @@ def _thicken(
 
 
 @_jit
-def centroid_covariances(err, smoothed, threshold, segments, labels, x, y, bounds, kernel, half_rho):
+def centroid_covariances(
+    err, smoothed, threshold, segments, labels, x, y, bounds, kernel, half_rho
+):
     """
     Covariance of moment centroids of a smoothed image, from the correlated errors of the unsmoothed one.
 
@@ -289,9 +291,7 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light, half_
         jxx, jyy, jxy = sums[3:]
         determinant = jxx * jyy - jxy * jxy
         if jxx > 0.0 and determinant > 0.0:
-            vxx, vyy, vxy = _window_noise(
-                err, bad, segments, labels[i], cx, cy, sigma, half_rho
-            )
+            vxx, vyy, vxy = _window_noise(err, bad, segments, labels[i], cx, cy, sigma, half_rho)
             ixx, iyy, ixy = jyy / determinant, jxx / determinant, -jxy / determinant
             out[i, 2] = ixx * ixx * vxx + 2.0 * ixx * ixy * vxy + ixy * ixy * vyy
             out[i, 3] = ixy * ixy * vxx + 2.0 * ixy * iyy * vxy + iyy * iyy * vyy

@@ -19,12 +19,14 @@ from .catalog_columns import make_table
 from .catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
 from .catalog_measurements import measure
 from .coadd_psf import CoaddPSF
+from .depth import depth
 from .detection import covered_window, detect, unusable
 from .grid import Grid
 from .noise_correlation import INDEPENDENT
 from .psf_photometry import PSF_FLAGS
 
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
+_ERRORS = "correlated pixels: the variance of sum(t d) is sum(t_j t_l rho(j - l) err_j err_l)"
 _PIXEL_COLUMNS = ("x_centroid", "x_centroid_win", "x_psf", "bbox_xmin", "bbox_xmax")
 
 
@@ -115,13 +117,15 @@ def make_catalog(
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
     columns: dict[str, np.ndarray] = {}
+    limits: dict[str, Any] = {}
+    fitted = psf if parameters.fit_psf else None
     bad = unusable(data, err, weight)
     window = covered_window(bad)
     if window is not None:
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
         found = detect(planes[0], np.ascontiguousarray(bad[window]), **parameters.detection)
         segmentation[window] = found.segments
-        fitted = psf if parameters.fit_psf else None
+        limits = depth(found, planes[1], scale, correlation, fitted)
         columns = measure(
             found,
             *planes[1:],
@@ -133,7 +137,7 @@ def make_catalog(
             correlation,
         )
         _place(columns, window, grid, cell)
-    meta = _meta(parameters, psf, fractions, scale)
+    meta = _meta(parameters, psf, fractions, scale, correlation) | limits
     return make_table(columns, parameters.fit_psf, meta), segmentation
 
 
@@ -194,6 +198,7 @@ def _meta(
     psf: CoaddPSF | None,
     fractions: dict[str, float] | None,
     scale: photometry.Scale,
+    correlation: np.ndarray,
 ) -> dict[str, Any]:
     """Metadata of the table: what was measured how, and what the flags mean."""
     meta: dict[str, Any] = {
@@ -209,7 +214,8 @@ def _meta(
         },
         "pixel_area_sr": scale.area,
         "psf_source": psf.source if psf is not None else "none",
-        "flux_errors": "independent pixels: sqrt(sum w^2 err^2)",
+        "flux_errors": _ERRORS,
+        "noise_correlation": np.asarray(correlation, float).tolist(),
         "image_flags": {str(bit): text for bit, text in IMAGE_FLAGS.items()},
         "warning_flags": {str(bit): text for bit, text in WARNING_FLAGS.items()},
     }
