@@ -22,7 +22,7 @@ def test_rolls_give_a_correlation(side):
 
 
 def test_aligned_drops_of_two_pixels_have_known_overlaps():
-    """Along an axis the footprint is a trapezoid of height 1: its square has the integral 5 / 3, its sum's is 4."""
+    """Along an axis the footprint is a trapezoid: its square has the integral 5 / 3, what it sums to is 4."""
     members = [exposure("a", 0.0, roll=0.0, bend=3.0)]
     rho = np.array(coadd(members, grid(110)).noise["correlation"])
     assert rho.sum() == pytest.approx(1, abs=0.01)
@@ -164,9 +164,9 @@ def test_depth_is_that_of_the_errors_and_empty_circles_prove_them(noise):
         *(coadded.data, coadded.data, coadded.err, nothing > 0, nothing, np.zeros(0, bool)),
         np.ones(1),
     )
-    scale = Scale(area.middle_pixel_area)
     rho = np.array(coadded.noise["correlation"])
-    told = depth(found, coadded.err, scale, rho, scene.psf())
+    scale = Scale(area.middle_pixel_area, rho)
+    told = depth(found, coadded.err, scale, scene.psf())
     assert list(told["m5sigma"]) == ["aper01", "aper02", "aper04", "aper08", "aper16", "psf"]
     # white noise of the detectors: a circle's variance goes with its area but for the edge
     flux = 10 ** (-0.4 * (told["m5sigma"]["aper16"] - 31.4)) / 5
@@ -181,5 +181,5 @@ def test_depth_of_nothing():
     nothing = np.zeros((30, 30), np.int32)
     plane = nothing.astype(np.float32)
     found = Detection(plane, plane, plane, nothing == 0, nothing, np.zeros(0, bool), np.ones(1))
-    told = depth(found, plane, Scale(1e-13), nc.INDEPENDENT)
+    told = depth(found, plane, Scale(1e-13))
     assert told == {"m5sigma": {}, "empty_apertures": {"count": 0, "factor": {}}}

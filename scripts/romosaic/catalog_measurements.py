@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import noise_correlation, photometry, shapes, sky_columns
+from . import centroids, noise_correlation, photometry, shapes, sky_columns
 from .catalog_flags import image_flags, warning_flags
 from .coadd_psf import CoaddPSF
 from .detection import Detection
@@ -23,7 +23,6 @@ def measure(
     psf: CoaddPSF | None,
     energy: dict[str, float] | None,
     scale: Scale,
-    correlation: np.ndarray,
 ) -> Columns:
     """
     Measure the sources of a detection.
@@ -42,8 +41,6 @@ def measure(
     energy : dict or None
         Encircled energy of a point source by aperture name.
     scale : Scale
-    correlation : (2 k + 1, 2 k + 1) float64
-        Of the pixels' noise, by offset: see `noise_correlation`.
 
     Returns
     -------
@@ -52,17 +49,12 @@ def measure(
     """
     n = found.blended.size
     labels = np.arange(1, n + 1, dtype=np.int32)
-    half_rho = noise_correlation.taps(correlation)
     shape = shapes.moments(found.data, found.smoothed, found.segments, n)
-    radii = photometry.kron(found, err, labels, shape, scale, correlation)
-    circles, coverage = photometry.circles(found, err, shape.x, shape.y, scale, correlation)
+    radii = photometry.kron(found, err, labels, shape, scale)
+    circles, coverage = photometry.circles(found, err, shape.x, shape.y, scale)
     columns: Columns = {"label": labels}
-    columns |= _isophotal(shape, scale) | radii.columns | circles
-    variance = noise_correlation.segment_variances(
-        err, found.segments, labels, shape.bounds, half_rho
-    )
-    columns["segment_flux_err"] = np.sqrt(variance) * scale.flux
-    columns |= _centroids(found, err, labels, shape, radii, grid, half_rho)
+    columns |= _isophotal(found, err, labels, shape, scale) | radii.columns | circles
+    columns |= _centroids(found, err, labels, shape, radii, grid, scale)
     columns |= _neighbours(labels, shape, scale)
     columns["sharpness"], columns["roundness1"] = shapes.daofind(
         found.data, shape.x, shape.y, kernel_fwhm
@@ -73,12 +65,16 @@ def measure(
     columns["warning_flags"] = warning_flags(shape.x, shape.y, found.bad)
     columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
     if psf is not None:
-        columns |= _psf(found, err, shape, psf, grid, scale, correlation)
+        columns |= _psf(found, err, shape, psf, grid, scale)
     return columns
 
 
-def _isophotal(shape: Moments, scale: Scale) -> Columns:
+def _isophotal(
+    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
+) -> Columns:
     """Sizes, shapes and fluxes of the segments."""
+    place = (err, found.segments, labels, shape.bounds)
+    variance = noise_correlation.segment_variances(*place, scale.half_rho)
     major, minor = shape.semimajor, shape.semiminor
     cxx, cxy, cyy = (c / scale.arcsec**2 for c in shape.ellipse)
     return {
@@ -96,6 +92,7 @@ def _isophotal(shape: Moments, scale: Scale) -> Columns:
         "cxy": cxy,
         "cyy": cyy,
         "segment_flux": shape.flux * scale.flux,
+        "segment_flux_err": np.sqrt(variance) * scale.flux,
     }
 
 
@@ -106,10 +103,10 @@ def _centroids(
     shape: Moments,
     radii: Kron,
     grid: Grid,
-    half_rho: np.ndarray,
+    scale: Scale,
 ) -> Columns:
     """Isophotal and windowed centroids with errors, in pixels and on the sky; position angles."""
-    moment = shapes.centroid_covariances(
+    moment = centroids.centroid_covariances(
         err,
         found.smoothed,
         found.threshold,
@@ -119,9 +116,9 @@ def _centroids(
         shape.y,
         shape.bounds,
         found.kernel,
-        half_rho,
+        scale.half_rho,
     )
-    window = shapes.windowed_centroids(
+    window = centroids.windowed_centroids(
         found.data,
         err,
         found.bad,
@@ -130,7 +127,7 @@ def _centroids(
         shape.x,
         shape.y,
         radii.half_light,
-        half_rho,
+        scale.half_rho,
     )
     # A windowed centroid beyond the one-sigma ellipse has run away; without a window there is none.
     cxx, cxy, cyy = shape.ellipse
@@ -189,16 +186,10 @@ def _neighbours(labels: np.ndarray, shape: Moments, scale: Scale) -> Columns:
 
 
 def _psf(
-    found: Detection,
-    err: np.ndarray,
-    shape: Moments,
-    psf: CoaddPSF,
-    grid: Grid,
-    scale: Scale,
-    correlation: np.ndarray,
+    found: Detection, err: np.ndarray, shape: Moments, psf: CoaddPSF, grid: Grid, scale: Scale
 ) -> Columns:
     """PSF photometry started at the centroids."""
-    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf, correlation=correlation)
+    fit = fit_psf(found.data, err, found.bad, shape.x, shape.y, psf, correlation=scale.correlation)
     columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
     return columns | {
         "psf_flux": fit.flux * scale.flux,

@@ -1,9 +1,9 @@
 """
 Depth of a coadd, and whether its errors are right: circles where nothing was detected.
 
-The depth is that of the errors, at the median of the places: it is not raised by faint sources below the threshold and
-holds in crowded cells, too. The scatter of the fluxes in empty circles over their errors is told beside it and not
-applied: near 1 it proves the errors; sources too faint to be detected raise it in large circles.
+The depth is that of the errors, at the median of the places: sources below the threshold do not raise it, and
+it holds in crowded cells, too. The scatter of the fluxes in empty circles over their errors is told beside it
+and not applied: near 1 it proves the errors; sources too faint to be detected raise it in large circles.
 """
 
 import numpy as np
@@ -20,11 +20,7 @@ _SIGMAS = 5.0
 
 
 def depth(
-    found: Detection,
-    err: np.ndarray,
-    scale: Scale,
-    correlation: np.ndarray,
-    psf: CoaddPSF | None = None,
+    found: Detection, err: np.ndarray, scale: Scale, psf: CoaddPSF | None = None
 ) -> dict[str, dict]:
     """
     Limits of detection in circular apertures and of PSF fits, and the scatter of empty apertures.
@@ -35,17 +31,15 @@ def depth(
     err : (ny, nx) float32
         MJy/sr.
     scale : Scale
-    correlation : (2 k + 1, 2 k + 1) float64
-        Of the pixels' noise, by offset.
     psf : CoaddPSF, optional
         PSF that is fitted.
 
     Returns
     -------
     dict
-        ``m5sigma``: AB magnitude of five errors by aperture (``aper01`` ...; light outside of it is not added) and
-        of a point source with a fitted flux (``psf``); ``empty_apertures``: their number, and by aperture the
-        robust standard deviation of flux over error, ``factor``. Empty dicts without places.
+        ``m5sigma``: AB magnitude of five errors by aperture (``aper01`` ...; light outside of it is not added)
+        and of a point source with a fitted flux (``psf``); ``empty_apertures``: their number, and by aperture
+        the robust standard deviation of flux over error, ``factor``. Empty dicts without places.
     """
     ny, nx = found.data.shape
     x, y = np.random.default_rng(0).uniform(-0.5, [[nx - 0.5], [ny - 0.5]], (2, _PLACES))
@@ -57,11 +51,10 @@ def depth(
 
     clear = _complete(apertures.ellipse_sums(found.data, err, *circle(_CLEAR)))
     x, y, none, turn = x[clear], y[clear], none[clear], turn[clear]
-    half_rho = noise_correlation.taps(correlation)
     limits, factors = {}, {}
     for name, radius in APERTURE_RADII.items():
         sums = apertures.ellipse_sums(found.data, err, *circle(radius))
-        variance = noise_correlation.ellipse_variances(err, *circle(radius), half_rho)
+        variance = noise_correlation.ellipse_variances(err, *circle(radius), scale.half_rho)
         whole = _complete(sums)
         if whole.any():
             limits[f"aper{name}"] = _limit(np.sqrt(variance[whole]), scale)
@@ -69,7 +62,7 @@ def depth(
             factors[f"aper{name}"] = _scatter(sums[whole, 0] / np.sqrt(variance[whole]))
     if psf is not None and x.size:
         here = err[np.rint(y).astype(int), np.rint(x).astype(int)]
-        limits["psf"] = _limit(here * _psf_noise(psf, half_rho), scale)
+        limits["psf"] = _limit(here * _psf_noise(psf, scale.half_rho), scale)
     return {"m5sigma": limits, "empty_apertures": {"count": int(x.size), "factor": factors}}
 
 

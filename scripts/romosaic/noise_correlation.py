@@ -1,12 +1,12 @@
 """
 Errors of sums over correlated pixels.
 
-Drizzled neighbours share detector pixels, so their noise is correlated: with `err` the root of the variance of large
-areas, the covariance of two pixels is ``rho(offset) err err``, rho(0) < 1 and the sum of rho about 1
+Drizzled neighbours share detector pixels, so their noise is correlated: with `err` the root of the variance of
+large areas, the covariance of two pixels is ``rho(offset) err err``, rho(0) < 1 and the sum of rho about 1
 (`romosaic.pixel_noise` measures rho on the geometry of each coadd). A sum ``sum t d`` then has the variance
-``sum t_j t_l rho(j - l) err_j err_l``. Every error of the catalog is of this form: the weights t are overlaps with
-an aperture, a segment, or what a fit or a centroid makes of a pixel. rho = 1 at offset 0 alone gives back the
-errors of independent pixels.
+``sum t_j t_l rho(j - l) err_j err_l``. Every error of the catalog is of this form: the weights t are overlaps
+with an aperture, a segment, or what a fit or a centroid makes of a pixel. rho = 1 at offset 0 alone gives back
+the errors of independent pixels.
 """
 
 import math
@@ -218,8 +218,8 @@ def median_factor(rho: np.ndarray, inner: float, outer: float) -> float:
     """
     Variance of the median over an annulus times the number of its pixels, over the variance of one pixel.
 
-    For normal noise the covariance of the signs of two pixels with correlation c is ``(2 / pi) asin c``; independent
-    pixels give ``pi / 2``.
+    For normal noise the covariance of the signs of two pixels with correlation c is ``(2 / pi) asin c``;
+    independent pixels give ``pi / 2``.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Aperture photometry of detected sources, in the units of the catalog."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,15 +23,23 @@ _AB_ZERO = 31.4  # magnitude of 1 nJy
 @dataclass(frozen=True)
 class Scale:
     """
-    Conversions of one grid.
+    What the numbers of one grid mean.
 
     Attributes
     ----------
     area : float
         Solid angle of a pixel, steradians.
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise by offset, to go with `err`: see `noise_correlation`.
     """
 
     area: float
+    correlation: np.ndarray = field(default_factory=lambda: noise_correlation.INDEPENDENT)
+
+    @property
+    def half_rho(self) -> np.ndarray:
+        """Half of the correlation, as the kernels take it."""
+        return noise_correlation.taps(self.correlation)
 
     @property
     def flux(self) -> float:
@@ -55,12 +63,7 @@ class Kron:
 
 
 def kron(
-    found: Detection,
-    err: np.ndarray,
-    labels: np.ndarray,
-    shape: Moments,
-    scale: Scale,
-    correlation: np.ndarray,
+    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
 ) -> Kron:
     """
     Kron and half-light measurements with other sources masked.
@@ -73,8 +76,6 @@ def kron(
     labels : (n,) int32
     shape : Moments
     scale : Scale
-    correlation : (2 k + 1, 2 k + 1) float64
-        Of the pixels' noise, by offset.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def kron(
     radius = apertures.kron_radii(*place, *shape.ellipse, least)
     major, minor = factor * radius * shape.semimajor, factor * radius * shape.semiminor
     ellipse = (major, minor, shape.theta)
-    sums, variance = _sums(found, err, labels, shape.x, shape.y, ellipse, correlation)
+    sums, variance = _sums(found, err, labels, shape.x, shape.y, ellipse, scale)
     half_light = apertures.flux_radii(*place, 0.5 * sums[:, 0], major)
     flux, flux_err = sums[:, 0] * scale.flux, np.sqrt(variance) * scale.flux
     abmag, abmag_err = magnitudes(flux, flux_err)
@@ -108,22 +109,16 @@ def _sums(
     x: np.ndarray,
     y: np.ndarray,
     ellipse: tuple[np.ndarray, np.ndarray, np.ndarray],
-    correlation: np.ndarray,
+    scale: Scale,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums over ellipses as `apertures.ellipse_sums`, and their variances for correlated noise."""
     place = (found.bad, found.segments, labels, x, y, *ellipse)
-    half_rho = noise_correlation.taps(correlation)
-    variance = noise_correlation.ellipse_variances(err, *place, half_rho)
+    variance = noise_correlation.ellipse_variances(err, *place, scale.half_rho)
     return apertures.ellipse_sums(found.data, err, *place), variance
 
 
 def circles(
-    found: Detection,
-    err: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    scale: Scale,
-    correlation: np.ndarray,
+    found: Detection, err: np.ndarray, x: np.ndarray, y: np.ndarray, scale: Scale
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """
     Fluxes in circles and the local background in an annulus around positions, neighbours included.
@@ -136,8 +131,6 @@ def circles(
     x, y : (n,) float64
         Centres, pixels.
     scale : Scale
-    correlation : (2 k + 1, 2 k + 1) float64
-        Of the pixels' noise, by offset.
 
     Returns
     -------
@@ -151,7 +144,7 @@ def circles(
     everything, turn = np.zeros(x.size, np.int32), np.zeros(x.size)
     for name, radius in APERTURE_RADII.items():
         size = np.full(x.size, radius / scale.arcsec)
-        sums, variance = _sums(found, err, everything, x, y, (size, size, turn), correlation)
+        sums, variance = _sums(found, err, everything, x, y, (size, size, turn), scale)
         columns[f"aper{name}_flux"] = sums[:, 0] * scale.flux
         columns[f"aper{name}_flux_err"] = np.sqrt(variance) * scale.flux
         coverage[f"aper{name}"] = _coverage(sums)
@@ -160,7 +153,7 @@ def circles(
     per_arcsec2 = scale.flux / scale.arcsec**2
     columns["aper_bkg_flux"] = level[:, 0] * per_arcsec2
     # the error of the annulus is that of independent pixels
-    ratio = noise_correlation.median_factor(correlation, inner, outer) / (np.pi / 2)
+    ratio = noise_correlation.median_factor(scale.correlation, inner, outer) / (np.pi / 2)
     columns["aper_bkg_flux_err"] = level[:, 1] * per_arcsec2 * np.sqrt(ratio)
     return columns, coverage
 

@@ -12,11 +12,11 @@ the variance of a sum over many pixels. In between, a circular aperture of radiu
 `var_*`, f = 1 - 0.40 p / r for detector pixels of side p: measured on simulated noise at p / r from 0.14 to
 1.1, square kernel with pixfrac 1.
 
-Any other sum is served by the correlation rho of neighbours, from which both follow: the covariance of two pixels
-is ``rho(offset) err err``, so that rho(0) is the factor of single pixels, and rho sums to 1 where coverage is even.
-With a(i) the footprints of detector pixels i and W = sum(a w), the covariance is
-``sum_i w_i^2 v_i a_j(i) a_l(i) / (W_j W_l)``: the overlaps of footprints with themselves, moved. They are drizzled
-for real, a lattice of detector pixels at a time, far enough apart that no two of their footprints are mixed up.
+Any other sum is served by the correlation rho of neighbours, from which both follow: the covariance of two
+pixels is ``rho(offset) err err``, so that rho(0) is the factor of single pixels, and rho sums to 1 where
+coverage is even. With a(i) the footprints of detector pixels i and W = sum(a w), the covariance is
+``sum_i w_i^2 v_i a_j(i) a_l(i) / (W_j W_l)``: the overlaps of footprints with themselves, moved. They are
+drizzled for real, a lattice of detector pixels at a time, far enough apart that no two footprints are mixed up.
 All depends on the geometry alone - pixel sizes, orientation and phase of the pixels, kernel, pixfrac, number of
 exposures - and is taken from places all over the coadd.
 """
@@ -166,10 +166,13 @@ class _Place:
         present = [m for m in range(len(maps)) if here[m // 32] >> np.uint32(m % 32) & np.uint32(1)]
         self._kernel = parameters["kernel"], parameters["pixfrac"]
         self._noise = noise
-        self._exposures = {m: _Footprints(maps[m], ratios[m], part, *self._kernel) for m in present}
+        self._exposures = {}
         self._areas, self._total, self._pixels = np.zeros((3, *part.shape))
-        for m, exposure in self._exposures.items():
+        for m in present:
+            exposure = _Footprints(maps[m], ratios[m], part, *self._kernel)
             share, square = exposure.sums()
+            if m in present[:: -(-len(present) // _MOST_EXPOSURES)]:
+                self._exposures[m] = exposure
             self._areas += noise[m] * share
             self._total += float(weights[m]) * share
             self._pixels += noise[m] * square
@@ -186,13 +189,11 @@ class _Place:
     def correlation(self) -> np.ndarray:
         """Mean covariance over mean ``err err`` by offset, (2 k + 1, 2 k + 1)."""
         k = self._reach
-        chosen = list(self._exposures.items())
-        chosen = chosen[:: -(-len(chosen) // _MOST_EXPOSURES)]
         # signed: lobes of lanczos kernels may leave a negative sum somewhere, which is not known
         weight = np.where(self.known, 1 / np.where(self.known, self._total, 1.0), 0.0)
         err = np.sqrt(np.where(self.known, self._areas, 0.0)) * weight
         covariance, taken = np.zeros((2 * k + 1, 2 * k + 1)), 0.0
-        for m, exposure in chosen:
+        for m, exposure in self._exposures.items():
             for share in exposure.lattices(k):
                 covariance += self._noise[m] * _products(share * weight, k)
                 taken += self._noise[m] * np.vdot(share, weight**2)

@@ -1,9 +1,9 @@
 """
 PSF photometry: least-squares fits of position and flux, all sources in one compiled loop.
 
-The pixels of a source weigh alike: with weights 1 / err^2, which follow the light, pixels that happen to be bright
-count less, and the uneven sampling of few dithers made stars of 18 to 21 mag 1 to 2 % too faint and their fluxes
-scatter 4 times as much. For faint sources, whose err is that of the sky, both are the same.
+The pixels of a source weigh alike: with weights 1 / err^2, which follow the light, pixels that happen to be
+bright count less, and the uneven sampling of few dithers made stars of 18 to 21 mag 1 to 2 % too faint and
+their fluxes scatter 4 times as much. For faint sources, whose err is that of the sky, both are the same.
 
 Each source is fitted alone in a small box around its start (romancal: 5x5 pixels); a source's numbers depend
 on no other source and on no chunking. Quality flags have the meanings of photutils.psf.

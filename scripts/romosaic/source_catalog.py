@@ -113,31 +113,22 @@ def make_catalog(
         Arrays of different shapes, or PSF fits without a PSF.
     """
     _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
-    scale = photometry.Scale(grid.middle_pixel_area)
+    fitted = psf if parameters.fit_psf else None
+    scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
     fractions = _fractions(psf, energy)
     segmentation = np.zeros(data.shape, np.uint32)
-    columns: dict[str, np.ndarray] = {}
-    limits: dict[str, Any] = {}
-    fitted = psf if parameters.fit_psf else None
+    columns, meta = {}, _meta(parameters, psf, fractions, scale)
     bad = unusable(data, err, weight)
     window = covered_window(bad)
     if window is not None:
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
         found = detect(planes[0], np.ascontiguousarray(bad[window]), **parameters.detection)
         segmentation[window] = found.segments
-        limits = depth(found, planes[1], scale, correlation, fitted)
+        meta |= depth(found, planes[1], scale, fitted)
         columns = measure(
-            found,
-            *planes[1:],
-            _cut(grid, window),
-            parameters.kernel_fwhm,
-            fitted,
-            fractions,
-            scale,
-            correlation,
+            found, *planes[1:], _cut(grid, window), parameters.kernel_fwhm, fitted, fractions, scale
         )
         _place(columns, window, grid, cell)
-    meta = _meta(parameters, psf, fractions, scale, correlation) | limits
     return make_table(columns, parameters.fit_psf, meta), segmentation
 
 
@@ -198,7 +189,6 @@ def _meta(
     psf: CoaddPSF | None,
     fractions: dict[str, float] | None,
     scale: photometry.Scale,
-    correlation: np.ndarray,
 ) -> dict[str, Any]:
     """Metadata of the table: what was measured how, and what the flags mean."""
     meta: dict[str, Any] = {
@@ -215,7 +205,7 @@ def _meta(
         "pixel_area_sr": scale.area,
         "psf_source": psf.source if psf is not None else "none",
         "flux_errors": _ERRORS,
-        "noise_correlation": np.asarray(correlation, float).tolist(),
+        "noise_correlation": scale.correlation.tolist(),
         "image_flags": {str(bit): text for bit, text in IMAGE_FLAGS.items()},
         "warning_flags": {str(bit): text for bit, text in WARNING_FLAGS.items()},
     }
