@@ -37,7 +37,6 @@ def centroid_covariances(
     segments : (ny, nx) int32
     labels : (n,) int32
     x, y : (n,) float64
-        Centroids.
     bounds : (n, 4) int64
         Inclusive xmin, xmax, ymin, ymax of the segments.
     kernel : (k,) float64

@@ -98,7 +98,7 @@ def make_catalog(
     cell : Cell, optional
         The coadd's skycell; without it `flagged_spatial_id` is 0.
     correlation : (2 k + 1, 2 k + 1) float64
-        Correlation of the pixels' noise by offset, to go with `err`: see `noise_correlation`.
+        Of the pixels' noise, by offset: see `noise_correlation`.
 
     Returns
     -------
@@ -112,15 +112,13 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
-    fitted = psf if parameters.fit_psf else None
+    fitted = _check((data.shape, err.shape, weight.shape, grid.shape), parameters, psf)
     scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
     fractions = _fractions(psf, energy)
-    segmentation = np.zeros(data.shape, np.uint32)
-    columns, meta = {}, _meta(parameters, psf, fractions, scale)
+    segmentation, columns = np.zeros(data.shape, np.uint32), {}
+    meta = _meta(parameters, psf, fractions, scale)
     bad = unusable(data, err, weight)
-    window = covered_window(bad)
-    if window is not None:
+    if (window := covered_window(bad)) is not None:
         planes = [np.ascontiguousarray(plane[window], np.float32) for plane in (data, err, weight)]
         found = detect(planes[0], np.ascontiguousarray(bad[window]), **parameters.detection)
         segmentation[window] = found.segments
@@ -132,11 +130,13 @@ def make_catalog(
     return make_table(columns, parameters.fit_psf, meta), segmentation
 
 
-def _check(shapes: tuple, parameters: Parameters, psf: CoaddPSF | None) -> None:
+def _check(shapes: tuple, parameters: Parameters, psf: CoaddPSF | None) -> CoaddPSF | None:
+    """Check the arguments; return the PSF that is fitted."""
     if len(set(shapes)) > 1:
         raise ValueError(f"data, err, weight and grid of {shapes}: not one shape")
     if parameters.fit_psf and psf is None:
         raise ValueError("PSF photometry needs a PSF")
+    return psf if parameters.fit_psf else None
 
 
 def _fractions(
