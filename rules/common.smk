@@ -37,6 +37,7 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    filter=r"[A-Za-z0-9]+",
 
 
 def megabytes(first):
@@ -128,6 +129,46 @@ def exposure_records(wildcards):
     """Header records of all exposures."""
     folder = Path(checkpoints.associate.get().output[0]) / "exposures"
     return sorted(str(path) for path in folder.glob("*.json"))
+
+
+def product_filter(product):
+    """Filter of a product, as its name ends."""
+    return product.rsplit("_", 1)[-1]
+
+
+def products_of_filter(wildcards):
+    """Products of a filter."""
+    names = [
+        Path(path).name.removesuffix("_asn.json") for path in associations(wildcards)
+    ]
+    return [name for name in names if product_filter(name) == wildcards.filter]
+
+
+def coadds_of_filter(wildcards):
+    """Coadds of a filter."""
+    return [
+        f"{OUT}/resample/{name}_coadd.asdf" for name in products_of_filter(wildcards)
+    ]
+
+
+def filter_memory(step):
+    """Memory of a job that reads the coadds of a filter one by one: that of the largest grid."""
+
+    def asked(wildcards, attempt):
+        pixels = 0
+        for product in products_of_filter(wildcards):
+            path = f"{checkpoints.associate.get().output[0]}/associations/{product}_asn.json"
+            pixels = max(pixels, read_association(path, Path(path).stat().st_mtime_ns)[1])
+        return job_memory(step, 0, pixels, **settings(CONFIG)) * attempt
+
+    return asked
+
+
+def measured_epsf(wildcards):
+    """Measured PSF of the filter of a product, if catalogs are to use it."""
+    if CONFIG["source_catalog"]["psf"] != "measured":
+        return []
+    return f"{OUT}/epsf/{product_filter(wildcards.product)}_epsf.asdf"
 
 
 def quarantine(wildcards):

@@ -12,7 +12,7 @@ with reported(snakemake.log[0]):
 
     section = snakemake.params.parameters
     coadd = catalog_files.read_coadd(snakemake.input.coadd)
-    psf, energy = catalog_references.point_source(coadd, section)
+    psf, energy = catalog_references.point_source(coadd, section, snakemake.input.epsf)
     sky = skymap.read_skymap(snakemake.params.reference_file)
     table, segmentation = source_catalog.make_catalog(
         *(coadd.data, coadd.err, coadd.weight, coadd.grid),

@@ -1,14 +1,17 @@
 """Reference files of the catalog that a user may give: an ePSF and an aperture correction."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .catalog_files import CoaddFile
-from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, reference_psf
+from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, profile_psf, reference_psf
+from .epsf import drizzling
 from .errors import ConfigError
+from .product import read_step
 from .psf import JITTER, mean_jitter
 
 # Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels of 0.11".
@@ -19,7 +22,9 @@ _SPECTRUM = "G2V"
 Energy = tuple[np.ndarray, np.ndarray]
 
 
-def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, Energy | None]:
+def point_source(
+    coadd: CoaddFile, section: dict[str, Any], measured: str | Path | None = None
+) -> tuple[CoaddPSF, Energy | None]:
     """
     What a point source looks like on a coadd, by the files that the configuration names or without any.
 
@@ -29,6 +34,8 @@ def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, E
         Its filter, pixels, and drizzling count.
     section : dict
         Section `source_catalog` of the configuration.
+    measured : str or path, optional
+        File of the step `epsf` for the filter.
 
     Returns
     -------
@@ -42,19 +49,52 @@ def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, E
         A file cannot be used, or the filter has no model.
     """
     pixel_scale = coadd.grid.pixel_scale * 3600
-    drizzling = {"pixfrac": coadd.pixfrac, "kernel": coadd.kernel}
+    options = {"pixfrac": coadd.pixfrac, "kernel": coadd.kernel}
     psf = choose_psf(
         coadd.optical_element,
         pixel_scale,
         section["epsf_file"],
         jitter=coadd.jitter,
-        **drizzling,
+        **options,
     )
+    if measured and not psf.source.startswith("file"):
+        psf = measured_psf(measured, coadd, psf)
     path = section["apcorr_file"]
     energy = read_apcorr(path, coadd.optical_element) if path else None
     if energy is not None:
-        energy = drizzled_energy(energy, coadd.optical_element, pixel_scale, **drizzling)
+        energy = drizzled_energy(energy, coadd.optical_element, pixel_scale, **options)
     return psf, energy
+
+
+def measured_psf(path: str | Path, coadd: CoaddFile, model: CoaddPSF) -> CoaddPSF:
+    """
+    PSF that the step `epsf` has measured, or the analytic one with the reason in its `source`.
+
+    Parameters
+    ----------
+    path : str or path
+        File of `epsf`.
+    coadd : CoaddFile
+        It must be drizzled as the measured ones.
+    model : CoaddPSF
+        Analytic PSF.
+
+    Raises
+    ------
+    ProductError
+        The file is damaged.
+    """
+    found = read_step(path)
+    wanted = found["provenance"]["parameters"]["min_stars"]
+    if found["stars"] < wanted:
+        reason = f"{found['stars']} stars in the coadds, {wanted} wanted"
+    elif found["drizzling"] != drizzling(coadd):
+        reason = "measured on coadds that were drizzled otherwise"
+    else:
+        source = f"measured: {found['stars']} stars of {found['coadds']} coadds"
+        arrays = (found["radius"], found["light"])
+        return profile_psf(*arrays, coadd.grid.pixel_scale * 3600, model, source)
+    return replace(model, source=f"analytic ({reason})")
 
 
 def choose_psf(

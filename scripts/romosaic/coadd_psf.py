@@ -180,6 +180,47 @@ def _boxes(pixel_scale: float, pixfrac: float, kernel: str) -> tuple[float, ...]
     return tuple(side for side in (drop, pixel_scale) if side > 0)
 
 
+def profile_psf(
+    radius: np.ndarray, light: np.ndarray, pixel_scale: float, model: CoaddPSF, source: str
+) -> CoaddPSF:
+    """
+    PSF of a measured radial profile; what lies beyond its last radius is the model's.
+
+    Parameters
+    ----------
+    radius, light : (k,) float64
+        Coadd pixels, increasing; light per pixel in any unit.
+    pixel_scale : float
+        Side of a coadd pixel, arcsec.
+    model : CoaddPSF
+        Analytic PSF of such coadds.
+    source : str
+        Kept for the catalog's metadata.
+    """
+    from scipy.interpolate import CubicSpline
+
+    # round and smooth: the same on both sides of the centre
+    spline = CubicSpline(
+        np.concatenate([-radius[::-1], radius]), np.concatenate([light[::-1], light])
+    )
+    oversample, reach = 4, min(int(radius[-1]), _STAMP_REACH)
+    at = np.arange(-reach * oversample, reach * oversample + 1) / oversample
+    r = np.hypot(at, at[:, None])
+    image = np.where(r <= reach, spline(np.minimum(r, reach)), 0.0)
+    part = CoaddPSF.from_image(image, oversample, pixel_scale, source)
+    # the edge of the image is smeared: join the model a little before it
+    joint = 0.95 * reach * pixel_scale
+    total = float(part.encircled_energy(joint) / model.encircled_energy(joint))
+    inner, outer = part.energy_radius < joint, model.energy_radius >= joint
+    return CoaddPSF(
+        image / total,
+        float(oversample),
+        np.concatenate([part.energy_radius[inner], model.energy_radius[outer]]),
+        np.concatenate([part.energy[inner] / total, model.energy[outer]]),
+        source,
+    )
+
+
 def drizzled_energy(
     energy: tuple[np.ndarray, np.ndarray],
     optical_element: str,

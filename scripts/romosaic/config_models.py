@@ -264,6 +264,14 @@ class Resample(RegularGrids):
         return found
 
 
+class Epsf(Section):
+    """PSF of a filter, measured on all its mosaics, where source_catalog.psf says so."""
+
+    min_snr: Positive = key(50.0, "Least signal to noise of a star within 0.4 arcsec.")
+    min_stars: whole(ge=1) = key(30, "With fewer stars the analytic PSF is used.")
+    max_stars: whole(ge=1) = key(500, "So many of the brightest are used.")
+
+
 class SourceCatalog(Section):
     """Sources of a mosaic: positions, fluxes, shapes and segmentation map."""
 
@@ -275,9 +283,14 @@ class SourceCatalog(Section):
     npixels: whole(ge=1) = key(25, "Smallest number of connected pixels of a source.", unit="pixel")
     deblend: Flag = key(False, "Split blended sources.")
     fit_psf: Flag = key(True, "Fit the PSF to every source.")
+    psf: Literal["analytic", "measured"] = key(
+        "analytic",
+        "PSF for filters without an epsf_file. measured: one per filter, from the coadds of the whole "
+        "run (step epsf), so that new exposures rerun every catalog of their filter.",
+    )
     epsf_file: optional(Text) = key(
         None,
-        "ePSF reference file (EpsfRefModel, .asdf). null: a model PSF.",
+        "ePSF reference file (EpsfRefModel, .asdf), used for its filter. null: see psf.",
         allowed="path or null",
     )
     apcorr_file: optional(Text) = key(
@@ -322,5 +335,6 @@ class Config(Section):
     skymatch: _section(Skymatch) = Skymatch()
     outlier_detection: _section(OutlierDetection) = OutlierDetection()
     resample: _section(Resample) = Resample()
+    epsf: _section(Epsf) = Epsf()
     source_catalog: _section(SourceCatalog) = SourceCatalog()
     preview: _section(Preview) = Preview()
