@@ -1,19 +1,20 @@
 """
 Point-spread function measured on the coadds of a filter.
 
-The PSF of a coadd is round by construction: exposures come at several rolls, and `coadd_psf` averages over angle.
-So the pixels of a star are samples of one radial profile, taken at as many radii as it has pixels, and stars at all
-phases sample it finely: a smooth curve through the pixels of some dozens of stars is the oversampled PSF of the
-drizzled pixels, without iterations or deconvolution. (photutils' EPSFBuilder fits four to sixteen samples per pixel in
-two dimensions, needs hundreds of stars for the same noise and takes ten times as long.) Light beyond the stamps is
-taken from the analytic model.
+The PSF of a coadd is round by construction: exposures come at several rolls, and `coadd_psf` averages over
+angle. So the pixels of a star are samples of one radial profile, taken at as many radii as it has pixels, and stars
+at all phases sample it finely: a smooth curve through the pixels of some dozens of stars is the oversampled PSF of
+the drizzled pixels, without iterations or deconvolution. (photutils' EPSFBuilder fits 4 to 16 samples per pixel
+in two dimensions and needs several times as many stars for the same noise.) Light beyond the stamps is taken from
+the analytic model.
 
-Stars are bright, unsaturated, alone, and lie on the locus: of the gains of light from 0.1" to 0.2" and from 0.2" to
-0.4", point sources have the least, the same for all. Coadds are read one after the other, and only stamps are kept.
+Stars are bright, unsaturated, alone, and lie on the locus: of the gains of light from 0.1" to 0.2" and from 0.2"
+to 0.4", point sources have the least, the same for all. Coadds are read one after the other, only stamps are kept.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .detection import covered_window, detect, unusable
 # Half a side of a stamp, and the distance to the next source, pixels.
 _HALF, _ALONE = 20, 30
 _LOCUS = 0.25  # how far the gains of stars may be from those of the analytic model, relative
+_RANGE = 0.03  # relative width of the ranges that are compared to find the locus
 _NORM = "04"  # aperture that scales the stars
 
 
@@ -36,8 +38,8 @@ class Stars:
     Attributes
     ----------
     radius, light : (n, m) float32
-        Distances of the pixels from the star, pixels, and their values over the star's flux within 0.4"; NaN for
-        pixels left out.
+        Distances of the pixels from the star, pixels, and their values over the star's flux within 0.4"; NaN
+        for pixels left out.
     snr : (n,) float32
         Flux within 0.4" over its error.
     """
@@ -133,22 +135,23 @@ def on_locus(columns: dict[str, np.ndarray], model: CoaddPSF) -> np.ndarray:
         near = kept & (np.abs(gain / expected - 1) < _LOCUS)
         if not near.any():
             return np.zeros(0, np.int64)
-        middle = _mode(gain[near])
-        # what lies below the mode is noise alone: galaxies lie above
+        middle = _least_peak(gain[near])
+        # what lies below the peak is noise alone: galaxies lie above
         below = middle - gain[near & (gain <= middle)]
         width = max(3 * 1.4826 * float(np.median(below)), 0.01 * middle)
         kept = near & (np.abs(gain - middle) < width)
     return np.flatnonzero(kept)
 
 
-def _mode(values: np.ndarray) -> float:
-    """Half-sample mode (Bickel & Fruehwirth 2006)."""
+def _least_peak(values: np.ndarray) -> float:
+    """Middle of the least narrow range of values that holds half as many as the fullest one."""
     values = np.sort(values)
-    while values.size > 2:
-        half = (values.size + 1) // 2
-        first = int(np.argmin(values[half - 1 :] - values[: values.size - half + 1]))
-        values = values[first : first + half]
-    return float(values.mean())
+    last = np.searchsorted(values, values * (1 + _RANGE), side="right")
+    counts = last - np.arange(values.size)
+    first = int(np.argmax(counts >= 0.5 * counts.max()))
+    # the fullest range that begins in it
+    first += int(np.argmax(counts[first : last[first]]))
+    return float(np.median(values[first : last[first]]))
 
 
 def _stamps(found, x: np.ndarray, y: np.ndarray, flux: np.ndarray, snr: np.ndarray) -> Stars:
@@ -203,7 +206,7 @@ def profile(stars: Stars) -> tuple[np.ndarray, np.ndarray]:
     radius, light = stars.radius[used].astype(float), stars.light[used].astype(float)
     edges = np.concatenate([[0, 0.35], np.arange(0.6, 6, 0.25), np.arange(6, _HALF + 0.5, 0.5)])
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         ring = (radius >= low) & (radius < high)
         if ring.sum() < 3:
             continue
@@ -232,8 +235,8 @@ def measure_epsf(coadds: Iterable[CoaddFile], parameters: dict, detection: dict)
     Returns
     -------
     dict
-        Plain values and arrays, for `product.write_step`: ``drizzling`` (pixel scale in arcsec, pixfrac, kernel),
-        ``coadds``, ``left_out`` and ``stars`` (numbers), ``radius`` and ``light`` (see `profile`), ``inputs``.
+        Plain values and arrays, for `product.write_step`: ``drizzling`` (pixel scale in arcsec, pixfrac,
+        kernel), ``coadds``, ``left_out`` and ``stars`` (numbers), ``radius`` and ``light`` (see `profile`), ``inputs``.
     """
     told = {"drizzling": None, "coadds": 0, "left_out": 0, "inputs": []}
 
