@@ -8,6 +8,7 @@
 #   skymatch/            *_skymatch.asdf   sky level of each member of a product
 #   outlier_detection/   *_outliers.asdf   flagged pixels of each member
 #   resample/            *_coadd.asdf      the mosaic
+#   epsf/                *_epsf.asdf       PSF of a filter, if it is to be measured
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
 #   catalog/             <filter>/region=*/part.parquet   every source of a filter once
 #   preview/             *_coadd.png
@@ -33,6 +34,7 @@ include: "rules/flux.smk"
 include: "rules/skymatch.smk"
 include: "rules/outlier_detection.smk"
 include: "rules/resample.smk"
+include: "rules/epsf.smk"
 include: "rules/source_catalog.smk"
 include: "rules/catalog.smk"
 include: "rules/preview.smk"

@@ -158,6 +158,46 @@ def exposure_records(wildcards):
     return sorted(str(path) for path in folder.glob("*.json"))
 
 
+def products_of_filter(wildcards):
+    """Names of the products of a filter."""
+    found = products(wildcards)
+    return [
+        name
+        for name in sorted(found)
+        if found[name].optical_element.lower() == wildcards.filter
+    ]
+
+
+def coadds_of_filter(wildcards):
+    """Coadds of a filter."""
+    return [
+        f"{OUT}/resample/{name}_coadd.asdf" for name in products_of_filter(wildcards)
+    ]
+
+
+def filter_memory(step):
+    """Memory of a job that reads the coadds of a filter one by one: that of the largest grid."""
+
+    def asked(wildcards, attempt):
+        pixels = 0
+        for product in products_of_filter(wildcards):
+            path = f"{checkpoints.associate.get().output[0]}/associations/{product}_asn.json"
+            pixels = max(
+                pixels, read_association(path, Path(path).stat().st_mtime_ns)[1]
+            )
+        return job_memory(step, 0, pixels, **settings(CONFIG)) * attempt
+
+    return asked
+
+
+def measured_epsf(wildcards):
+    """Measured PSF of the filter of a product, if catalogs are to use it."""
+    if CONFIG["source_catalog"]["psf"] != "measured":
+        return []
+    element = products(wildcards)[wildcards.product].optical_element
+    return f"{OUT}/epsf/{element.lower()}_epsf.asdf"
+
+
 def quarantine(wildcards):
     """List of the exposures that cannot be used."""
     return f"{checkpoints.associate.get().output[0]}/quarantine.tsv"
@@ -195,9 +235,10 @@ def forcing(wildcards):
 
 def catalogs(wildcards):
     """Catalogs of the products of a filter."""
-    found = products(wildcards)
-    names = [n for n in found if found[n].optical_element.lower() == wildcards.filter]
-    return [f"{OUT}/source_catalog/{name}_cat.parquet" for name in sorted(names)]
+    return [
+        f"{OUT}/source_catalog/{name}_cat.parquet"
+        for name in products_of_filter(wildcards)
+    ]
 
 
 def all_products(wildcards):

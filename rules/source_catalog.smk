@@ -7,6 +7,7 @@ rule source_catalog:
             "source_catalog.epsf_file",
             "source_catalog.apcorr_file",
         ),
+        epsf=measured_epsf,
     output:
         catalog=f"{OUT}/source_catalog/{{product}}_cat.asdf",
         parquet=f"{OUT}/source_catalog/{{product}}_cat.parquet",

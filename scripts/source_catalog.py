@@ -13,13 +13,14 @@ with reported(snakemake.log[0]):
 
     section, by = snakemake.params.parameters, snakemake.params.forced_by
     coadd = catalog_files.read_coadd(snakemake.input.coadd)
-    psf, energy = catalog_references.point_source(coadd, section)
+    psf, energy = catalog_references.point_source(coadd, section, snakemake.input.epsf)
     sky = skymap.read_skymap(snakemake.params.reference_file)
     forcing = read_forcing(by, snakemake.input.forcing) if by else None
     table, segmentation = source_catalog.make_catalog(
         *(coadd.data, coadd.err, coadd.weight, coadd.grid),
         source_catalog.Parameters.of_section(section),
         **{"psf": psf, "energy": energy, "optical_element": coadd.optical_element},
+        correlation=coadd.correlation,
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,
         forcing=forcing,
     )

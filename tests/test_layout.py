@@ -23,6 +23,7 @@ STEPS = [
     "skymatch",
     "outlier_detection",
     "resample",
+    "epsf",
     "source_catalog",
     "catalog",
     "preview",

@@ -8,9 +8,12 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .catalog_parquet import write_parquet
+from .coadd_psf import DETECTOR_PIXEL
 from .errors import ProductError
 from .grid import Grid, unit_vector
+from .noise_correlation import read_correlation
 from .product import write_model
+from .psf import JITTER, mean_jitter
 
 if TYPE_CHECKING:
     from .forcing import Forcing
@@ -31,6 +34,10 @@ class CoaddFile:
         Filter.
     pixfrac, kernel : float, str
         How it was drizzled (kernel ``square`` where the file does not say).
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of its pixels' noise by offset.
+    jitter : float
+        Pointing jitter of its exposures, mas rms per axis.
     meta : dict-like
         ``roman.meta`` of the mosaic.
     inputs : list of (name, fingerprint)
@@ -44,6 +51,8 @@ class CoaddFile:
     optical_element: str
     pixfrac: float
     kernel: str
+    correlation: np.ndarray
+    jitter: float
     meta: Any
     inputs: list[tuple[str, str]]
 
@@ -68,9 +77,13 @@ def read_coadd(path: str | Path) -> CoaddFile:
     try:
         planes = _planes(path)
         with asdf.open(path, validate_checksums=True, memmap=False) as file:
-            own = file.tree.get("romosaic", {}).get("provenance", {})
+            own = file.tree.get("romosaic", {})
+            noise, own = own.get("noise"), own.get("provenance", {})
             meta = rdm.open(file).meta.copy()
             grid = _grid(path, meta)
+            side = DETECTOR_PIXEL / 3600 / grid.pixel_scale
+            jitter = _jitter(meta)
+            rho = read_correlation(noise, float(meta.resample.pixfrac), side)
     except ProductError:
         raise
     except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
@@ -84,6 +97,8 @@ def read_coadd(path: str | Path) -> CoaddFile:
         str(meta.instrument.optical_element),
         float(meta.resample.pixfrac),
         str(own.get("parameters", {}).get("kernel", "square")),
+        rho,
+        jitter,
         meta,
         [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
     )
@@ -101,6 +116,16 @@ def _planes(path: str | Path) -> list[np.ndarray]:
     if any(plane.ndim != 2 for plane in planes):
         raise ProductError(path, "has planes that are no images", "make it with resample")
     return planes
+
+
+def _jitter(meta: Any) -> float:
+    """Pointing jitter of a mosaic's members, mas rms per axis."""
+    table = meta.individual_image_meta.get("guide_star")
+    names = [f"jitter_{axis}" for axis in ("major", "minor")]
+    if table is None or not set(names) <= set(getattr(table, "colnames", ())):
+        return JITTER
+    columns = [np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names]
+    return mean_jitter(np.stack(columns, axis=1))
 
 
 def _grid(path: str | Path, meta: Any) -> Grid:

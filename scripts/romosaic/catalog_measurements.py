@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import photometry, shapes, sky_columns
+from . import centroids, noise_correlation, photometry, shapes, sky_columns
 from .catalog_flags import STAR_FINDER, image_flags, warning_flags
 from .coadd_psf import CoaddPSF
 from .detection import Detection
@@ -47,20 +47,22 @@ def measure(
     dict
         (n,) arrays by column name, in the units of the schema.
     """
-    labels, shape = own_shapes(found, err)
+    labels, shape = own_shapes(found)
     radii = photometry.kron(found, err, labels, shape, scale)
-    columns: Columns = {"label": labels} | isophotal(shape, scale) | radii.columns
-    columns |= centroids(found, err, labels, shape, radii, grid)
+    columns: Columns = (
+        {"label": labels} | isophotal(found, err, labels, shape, scale) | radii.columns
+    )
+    columns |= positions(found, err, labels, shape, radii, grid, scale)
     columns |= neighbours(labels, shape, scale)
     columns |= light(found, err, weight, shape, radii, grid, kernel_fwhm, psf, energy, scale)
     columns["_healpix_29"] = sky_columns.healpix_29(columns["ra"], columns["dec"])
     return columns
 
 
-def own_shapes(found: Detection, err: np.ndarray) -> tuple[np.ndarray, Moments]:
+def own_shapes(found: Detection) -> tuple[np.ndarray, Moments]:
     """Labels of a detection, and what its own image says of the shapes of its segments."""
     n = found.blended.size
-    shape = shapes.moments(found.data, err, found.smoothed, found.segments, n)
+    shape = shapes.moments(found.data, found.smoothed, found.segments, n)
     return np.arange(1, n + 1, dtype=np.int32), shape
 
 
@@ -110,8 +112,12 @@ def light(
     return columns
 
 
-def isophotal(shape: Moments, scale: Scale) -> Columns:
+def isophotal(
+    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
+) -> Columns:
     """Sizes, shapes and fluxes of the segments."""
+    place = (err, found.segments, labels, shape.bounds)
+    variance = noise_correlation.segment_variances(*place, scale.half_rho)
     major, minor = shape.semimajor, shape.semiminor
     cxx, cxy, cyy = (c / scale.arcsec**2 for c in shape.ellipse)
     return {
@@ -129,12 +135,18 @@ def isophotal(shape: Moments, scale: Scale) -> Columns:
         "cxy": cxy,
         "cyy": cyy,
         "segment_flux": shape.flux * scale.flux,
-        "segment_flux_err": np.sqrt(shape.variance) * scale.flux,
+        "segment_flux_err": np.sqrt(variance) * scale.flux,
     }
 
 
-def centroids(
-    found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, radii: Kron, grid: Grid
+def positions(
+    found: Detection,
+    err: np.ndarray,
+    labels: np.ndarray,
+    shape: Moments,
+    radii: Kron,
+    grid: Grid,
+    scale: Scale,
 ) -> Columns:
     """
     Isophotal and windowed centroids with errors, in pixels and on the sky; position angles.
@@ -149,14 +161,14 @@ def centroids(
     radii : Kron
     grid : Grid
         Grid of the window.
+    scale : Scale
 
     Returns
     -------
     dict
         (n,) arrays by column name.
     """
-    bounds = np.stack([shape.xmin, shape.xmax, shape.ymin, shape.ymax], axis=1).astype(np.int64)
-    moment = shapes.centroid_covariances(
+    moment = centroids.centroid_covariances(
         err,
         found.smoothed,
         found.threshold,
@@ -164,10 +176,11 @@ def centroids(
         labels,
         shape.x,
         shape.y,
-        bounds,
+        shape.bounds,
         found.kernel,
+        scale.half_rho,
     )
-    window = shapes.windowed_centroids(
+    window = centroids.windowed_centroids(
         found.data,
         err,
         found.bad,
@@ -176,6 +189,7 @@ def centroids(
         shape.x,
         shape.y,
         radii.half_light,
+        scale.half_rho,
     )
     # A windowed centroid beyond the one-sigma ellipse has run away; without a window there is none.
     cxx, cxy, cyy = shape.ellipse
@@ -240,7 +254,7 @@ def _psf(
     x, y = shape.x, shape.y
     if found.starts is not None:
         x, y = (np.where(np.isnan(s), c, s) for s, c in zip(found.starts.T, (x, y), strict=True))
-    fit = fit_psf(found.data, err, found.bad, x, y, psf)
+    fit = fit_psf(found.data, err, found.bad, x, y, psf, correlation=scale.correlation)
     columns = _position("psf", fit.x, fit.y, fit.var_x, fit.var_y, fit.cov_xy, grid)
     return columns | {
         "psf_flux": fit.flux * scale.flux,

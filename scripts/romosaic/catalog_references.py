@@ -1,14 +1,18 @@
 """Reference files of the catalog that a user may give: an ePSF and an aperture correction."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .catalog_files import CoaddFile
-from .coadd_psf import CoaddPSF, analytic_psf, reference_psf
+from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, profile_psf, reference_psf
+from .epsf import drizzling
 from .errors import ConfigError
+from .product import read_step
+from .psf import JITTER, mean_jitter
 
 # Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels of 0.11".
 _LARGEST_HALF_LIGHT = 0.3
@@ -18,7 +22,9 @@ _SPECTRUM = "G2V"
 Energy = tuple[np.ndarray, np.ndarray]
 
 
-def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, Energy | None]:
+def point_source(
+    coadd: CoaddFile, section: dict[str, Any], measured: str | Path | None = None
+) -> tuple[CoaddPSF, Energy | None]:
     """
     What a point source looks like on a coadd, by the files that the configuration names or without any.
 
@@ -28,6 +34,8 @@ def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, E
         Its filter, pixels, and drizzling count.
     section : dict
         Section `source_catalog` of the configuration.
+    measured : str or path, optional
+        File of the step `epsf` for the filter.
 
     Returns
     -------
@@ -40,15 +48,53 @@ def point_source(coadd: CoaddFile, section: dict[str, Any]) -> tuple[CoaddPSF, E
     ConfigError
         A file cannot be used, or the filter has no model.
     """
+    pixel_scale = coadd.grid.pixel_scale * 3600
+    options = {"pixfrac": coadd.pixfrac, "kernel": coadd.kernel}
     psf = choose_psf(
         coadd.optical_element,
-        coadd.grid.pixel_scale * 3600,
+        pixel_scale,
         section["epsf_file"],
-        pixfrac=coadd.pixfrac,
-        kernel=coadd.kernel,
+        jitter=coadd.jitter,
+        **options,
     )
+    if measured and not psf.source.startswith("file"):
+        psf = measured_psf(measured, coadd, psf)
     path = section["apcorr_file"]
-    return psf, read_apcorr(path, coadd.optical_element) if path else None
+    energy = read_apcorr(path, coadd.optical_element) if path else None
+    if energy is not None:
+        energy = drizzled_energy(energy, coadd.optical_element, pixel_scale, **options)
+    return psf, energy
+
+
+def measured_psf(path: str | Path, coadd: CoaddFile, model: CoaddPSF) -> CoaddPSF:
+    """
+    PSF that the step `epsf` has measured, or the analytic one with the reason in its `source`.
+
+    Parameters
+    ----------
+    path : str or path
+        File of `epsf`.
+    coadd : CoaddFile
+        It must be drizzled as the measured ones.
+    model : CoaddPSF
+        Analytic PSF.
+
+    Raises
+    ------
+    ProductError
+        The file is damaged.
+    """
+    found = read_step(path)
+    wanted = found["provenance"]["parameters"]["min_stars"]
+    if found["stars"] < wanted:
+        reason = f"{found['stars']} stars in the coadds, {wanted} wanted"
+    elif found["drizzling"] != drizzling(coadd):
+        reason = "measured on coadds that were drizzled otherwise"
+    else:
+        source = f"measured: {found['stars']} stars of {found['coadds']} coadds"
+        arrays = (found["radius"], found["light"])
+        return profile_psf(*arrays, coadd.grid.pixel_scale * 3600, model, source)
+    return replace(model, source=f"analytic ({reason})")
 
 
 def choose_psf(
@@ -58,6 +104,7 @@ def choose_psf(
     *,
     pixfrac: float = 1.0,
     kernel: str = "square",
+    jitter: float = JITTER,
 ) -> CoaddPSF:
     """
     PSF of a coadd: from the user's file if it is for this filter, else from the analytic model.
@@ -72,6 +119,8 @@ def choose_psf(
         ASDF file of an EpsfRefModel.
     pixfrac, kernel
         Of the drizzling, see `coadd_psf.analytic_psf`.
+    jitter : float
+        Of the exposures, mas rms per axis.
 
     Returns
     -------
@@ -88,9 +137,11 @@ def choose_psf(
         found = read_epsf(epsf_file, optical_element)
         if found is not None:
             name = f"file: {Path(epsf_file).name}"
-            return reference_psf(*found, pixel_scale, name, **options)
+            stamp, oversample, of_file = found
+            more = jitter**2 - of_file**2
+            return reference_psf(stamp, oversample, pixel_scale, name, more_jitter=more, **options)
     try:
-        return analytic_psf(optical_element, pixel_scale, **options)
+        return analytic_psf(optical_element, pixel_scale, jitter=jitter, **options)
     except KeyError as error:
         raise ConfigError(
             "config",
@@ -100,7 +151,7 @@ def choose_psf(
         ) from error
 
 
-def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float] | None:
+def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float, float] | None:
     """
     Detector PSF of an EpsfRefModel: in focus, of a solar-type star, averaged over the detector.
 
@@ -117,7 +168,9 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         As `coadd_psf.reference_psf` takes it.
     oversample : float
         Samples per detector pixel.
-        None instead of both when the file is for another filter.
+    jitter : float
+        Pointing jitter in the stamp, mas rms per axis.
+        None instead of all when the file is for another filter.
 
     Raises
     ------
@@ -125,7 +178,7 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         The file cannot be read or has another layout.
     """
 
-    def extract(model: Any) -> tuple[np.ndarray, float] | None:
+    def extract(model: Any) -> tuple[np.ndarray, float, float] | None:
         meta = model.meta
         if meta.instrument.optical_element != optical_element:
             return None
@@ -138,7 +191,8 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
             raise ValueError(f"PSF images of shape {stamp.shape}, not an odd square")
         if not np.isfinite(stamp).all() or stamp.sum() <= 0:
             raise ValueError("PSF images that are not positive numbers")
-        return stamp, float(meta.oversample)
+        axes = [meta.get(f"jitter_{axis}") for axis in ("major", "minor")]
+        return stamp, float(meta.oversample), mean_jitter([axes])
 
     return _read(path, "epsf_file", extract)
 

@@ -265,6 +265,14 @@ class Resample(RegularGrids):
         return found
 
 
+class Epsf(Section):
+    """PSF of a filter, measured on all its mosaics, where source_catalog.psf says so."""
+
+    min_snr: Positive = key(50.0, "Least signal to noise of a star within 0.4 arcsec.")
+    min_stars: whole(ge=1) = key(30, "With fewer stars the analytic PSF is used.")
+    max_stars: whole(ge=1) = key(500, "So many of the brightest are used.")
+
+
 class Catalog(Section):
     """One catalog per filter: every source once, parquet by projection region."""
 
@@ -325,6 +333,7 @@ class Config(Section):
     skymatch: _section(Skymatch) = Skymatch()
     outlier_detection: _section(OutlierDetection) = OutlierDetection()
     resample: _section(Resample) = Resample()
+    epsf: _section(Epsf) = Epsf()
     source_catalog: _section(SourceCatalog) = SourceCatalog()
     catalog: _section(Catalog) = Catalog()
     preview: _section(Preview) = Preview()

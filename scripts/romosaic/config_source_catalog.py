@@ -64,9 +64,14 @@ class SourceCatalog(Section):
         allowed="{filter: filter, ...}; no filter on both sides",
     )
     fit_psf: Flag = key(True, "Fit the PSF to every source.")
+    psf: Literal["analytic", "measured"] = key(
+        "analytic",
+        "PSF for filters without an epsf_file. measured: one per filter, from the coadds of the whole "
+        "run (step epsf), so that new exposures rerun every catalog of their filter.",
+    )
     epsf_file: optional(Text) = key(
         None,
-        "ePSF reference file (EpsfRefModel, .asdf). null: a model PSF.",
+        "ePSF reference file (EpsfRefModel, .asdf), used for its filter. null: see psf.",
         allowed="path or null",
     )
     apcorr_file: optional(Text) = key(

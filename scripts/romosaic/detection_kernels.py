@@ -219,29 +219,29 @@ def segment_pixels(segments):
 
 
 @_jit
-def segment_sums(data, err, smoothed, segments, n):
+def segment_sums(data, smoothed, segments, n):
     """
     Moments, sums and bounds of segments 1..n.
 
     Parameters
     ----------
-    data, err, smoothed : (ny, nx) float32
+    data, smoothed : (ny, nx) float32
     segments : (ny, nx) int32
         0 is background.
     n : int
 
     Returns
     -------
-    sums : (7, n) float64
-        Centroid x, y and central moments xx, yy, xy of the smoothed image, negative values taken as zero; sums
-        of data and of err^2. NaN without light.
+    sums : (6, n) float64
+        Centroid x, y and central moments xx, yy, xy of the smoothed image, negative values taken as zero; sum
+        of data. NaN without light.
     bounds : (4, n) int64
         Least and largest column and row.
     area : (n,) int64
         Pixels.
     """
     rows, cols = segment_pixels(segments)
-    sums, norm = np.zeros((7, n)), np.zeros(n)
+    sums, norm = np.zeros((6, n)), np.zeros(n)
     bounds, area = np.zeros((4, n), np.int64), np.zeros(n, np.int64)
     for row, col in zip(rows, cols):  # noqa: B905 (numba knows no strict)
         i = segments[row, col] - 1
@@ -250,7 +250,6 @@ def segment_sums(data, err, smoothed, segments, n):
         sums[0, i] += light * col
         sums[1, i] += light * row
         sums[5, i] += data[row, col]
-        sums[6, i] += np.float64(err[row, col]) ** 2
         if area[i] == 0:
             bounds[0, i], bounds[2, i] = col, row
         bounds[0, i], bounds[1, i] = min(bounds[0, i], col), max(bounds[1, i], col)

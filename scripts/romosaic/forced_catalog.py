@@ -17,12 +17,12 @@ from .catalog_columns import FORCED, FORCED_LIGHT, FORCED_SHAPES
 from .catalog_flags import STAR_FINDER, UNFORCED
 from .catalog_measurements import (
     Columns,
-    centroids,
     isophotal,
     light,
     measure,
     neighbours,
     own_shapes,
+    positions,
 )
 from .detection import Detection
 from .forcing import REPEATED, Forcing
@@ -98,17 +98,17 @@ def measure_forced(
         (n,) arrays by column name; pixel positions inside the window.
     """
     grid, scale = options["grid"], options["scale"]
-    labels, own = own_shapes(found, err)
+    labels, own = own_shapes(found)
     shape = _given_shape(given, own, window, scale.arcsec)
     radius = given["kron_radius"].astype(np.float64) / scale.arcsec
     radii = photometry.kron(found, err, labels, shape, scale, radius)
-    total = isophotal(own, scale)
+    total = isophotal(found, err, labels, own, scale)
     bright = radii.columns | {name: total[name] for name in ("segment_flux", "segment_flux_err")}
     bright |= light(found, err, weight, shape, radii, **options)
     own_radii = photometry.kron(found, err, labels, own, scale)
     # The edge of a forced segment is no isophote of this image: noise does not move it.
     still = replace(found, threshold=np.full(err.shape, -np.inf, np.float32))
-    forms = total | own_radii.columns | centroids(still, err, labels, own, own_radii, grid)
+    forms = total | own_radii.columns | positions(still, err, labels, own, own_radii, grid, scale)
     forms |= neighbours(labels, own, scale)
     forms["nn_label"] = np.append(given["label"], -1)[forms["nn_label"] - (forms["nn_label"] > 0)]
     forms["ra"], forms["dec"] = forms["ra_centroid"], forms["dec_centroid"]

@@ -1,10 +1,10 @@
 """Aperture photometry of detected sources, in the units of the catalog."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import apertures
+from . import apertures, noise_correlation
 from .detection import Detection
 from .shapes import Moments
 
@@ -23,15 +23,23 @@ _AB_ZERO = 31.4  # magnitude of 1 nJy
 @dataclass(frozen=True)
 class Scale:
     """
-    Conversions of one grid.
+    What the numbers of one grid mean.
 
     Attributes
     ----------
     area : float
         Solid angle of a pixel, steradians.
+    correlation : (2 k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise by offset, to go with `err`: see `noise_correlation`.
     """
 
     area: float
+    correlation: np.ndarray = field(default_factory=lambda: noise_correlation.INDEPENDENT)
+
+    @property
+    def half_rho(self) -> np.ndarray:
+        """Half of the correlation, as the kernels take it."""
+        return noise_correlation.taps(self.correlation)
 
     @property
     def flux(self) -> float:
@@ -86,20 +94,10 @@ def kron(
     if radius is None:
         radius = apertures.kron_radii(*place, *shape.ellipse, least)
     major, minor = factor * radius * shape.semimajor, factor * radius * shape.semiminor
-    sums = apertures.ellipse_sums(
-        found.data,
-        err,
-        found.bad,
-        found.segments,
-        labels,
-        shape.x,
-        shape.y,
-        major,
-        minor,
-        shape.theta,
-    )
+    ellipse = (major, minor, shape.theta)
+    sums, variance = _sums(found, err, labels, shape.x, shape.y, ellipse, scale)
     half_light = apertures.flux_radii(*place, 0.5 * sums[:, 0], major)
-    flux, flux_err = sums[:, 0] * scale.flux, np.sqrt(sums[:, 1]) * scale.flux
+    flux, flux_err = sums[:, 0] * scale.flux, np.sqrt(variance) * scale.flux
     abmag, abmag_err = magnitudes(flux, flux_err)
     columns = {
         "kron_radius": radius * scale.arcsec,
@@ -110,6 +108,21 @@ def kron(
         "fluxfrac_radius_50": half_light * scale.arcsec,
     }
     return Kron(radius, half_light, columns, _coverage(sums))
+
+
+def _sums(
+    found: Detection,
+    err: np.ndarray,
+    labels: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    ellipse: tuple[np.ndarray, np.ndarray, np.ndarray],
+    scale: Scale,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over ellipses as `apertures.ellipse_sums`, and their variances for correlated noise."""
+    place = (found.bad, found.segments, labels, x, y, *ellipse)
+    variance = noise_correlation.ellipse_variances(err, *place, scale.half_rho)
+    return apertures.ellipse_sums(found.data, err, *place), variance
 
 
 def circles(
@@ -139,17 +152,17 @@ def circles(
     everything, turn = np.zeros(x.size, np.int32), np.zeros(x.size)
     for name, radius in APERTURE_RADII.items():
         size = np.full(x.size, radius / scale.arcsec)
-        sums = apertures.ellipse_sums(
-            found.data, err, found.bad, found.segments, everything, x, y, size, size, turn
-        )
+        sums, variance = _sums(found, err, everything, x, y, (size, size, turn), scale)
         columns[f"aper{name}_flux"] = sums[:, 0] * scale.flux
-        columns[f"aper{name}_flux_err"] = np.sqrt(sums[:, 1]) * scale.flux
+        columns[f"aper{name}_flux_err"] = np.sqrt(variance) * scale.flux
         coverage[f"aper{name}"] = _coverage(sums)
     inner, outer = (radius / scale.arcsec for radius in ANNULUS_RADII)
     level = apertures.annulus_levels(found.data, found.bad, x, y, inner, outer)
     per_arcsec2 = scale.flux / scale.arcsec**2
     columns["aper_bkg_flux"] = level[:, 0] * per_arcsec2
-    columns["aper_bkg_flux_err"] = level[:, 1] * per_arcsec2
+    # the error of the annulus is that of independent pixels
+    ratio = noise_correlation.median_factor(scale.correlation, inner, outer) / (np.pi / 2)
+    columns["aper_bkg_flux_err"] = level[:, 1] * per_arcsec2 * np.sqrt(ratio)
     return columns, coverage
 
 

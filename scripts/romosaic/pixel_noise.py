@@ -10,12 +10,19 @@ two variances of a mean sum(a w d) / sum(a w):
 Neighbours share detector pixels, so that the second is smaller, while variances of the first kind add up to
 the variance of a sum over many pixels. In between, a circular aperture of radius r has f times the sum of
 `var_*`, f = 1 - 0.40 p / r for detector pixels of side p: measured on simulated noise at p / r from 0.14 to
-1.1, square kernel with pixfrac 1. The ratio of the two depends on the geometry alone - pixel sizes,
-orientation and phase of the pixels, kernel, pixfrac, number of exposures - and is taken from places all over
-the coadd.
+1.1, square kernel with pixfrac 1.
+
+Any other sum is served by the correlation rho of neighbours, from which both follow: the covariance of two
+pixels is ``rho(offset) err err``, so that rho(0) is the factor of single pixels, and rho sums to 1 where
+coverage is even. With a(i) the footprints of detector pixels i and W = sum(a w), the covariance is
+``sum_i w_i^2 v_i a_j(i) a_l(i) / (W_j W_l)``: the overlaps of footprints with themselves, moved. They are
+drizzled for real, a lattice of detector pixels at a time, far enough apart that no two footprints are mixed up.
+All depends on the geometry alone - pixel sizes, orientation and phase of the pixels, kernel, pixfrac, number of
+exposures - and is taken from places all over the coadd.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +32,18 @@ from .grid import Grid
 
 #: Places of a coadd that are looked at, and half of their side, output pixels.
 N_PLACES, HALF = 9, 24
+# Exposures whose footprints are taken apart at a place, and lattices of each; more add nothing new.
+_MOST_EXPOSURES, _MOST_LATTICES = 4, 16
+# Reach of a kernel's footprint from its middle, in detector pixels times pixfrac (at 45 degrees for squares).
+_REACHES = {
+    "square": 0.708,
+    "turbo": 0.5,
+    "point": 0.0,
+    "gaussian": 1.25,
+    "lanczos2": 2.0,
+    "lanczos3": 3.0,
+}
+_LEAST_CORRELATION = 1e-4  # rows and columns with less are not kept
 #: Slope of the factor of apertures (see above).
 APERTURE_SLOPE = 0.40
 AREAS = "sum(a w^2 v) / (sum a w)^2"
@@ -59,16 +78,20 @@ def noise_factors(
     dict
         Plain types, for the file: `var` and `pixel_var`, the formulas; `pixel_factor`: mean over places of
         pixel_var / var, None where nothing is covered; `pixel_factor_range`: its least and greatest value at
-        one place; `aperture_factor`: the formula of f, None for other kernels; `detector_pixel`: p, arcsec.
+        one place; `aperture_factor`: the formula of f, None for other kernels; `detector_pixel`: p, arcsec;
+        `correlation`: rho as rows of (2 k + 1) numbers, offset 0 in the middle, None where nothing is covered.
     """
     maps = [member.pixmap for member in members]
     ratios = np.array([pixmap.on_grid(grid).pixel_ratio for pixmap in maps])
     noise = _relative([float(member.sky_variance) for member in members])
     noise = noise * _relative(weights) ** 2
-    found = []
+    found, moved = [], []
     for window in _places(context, N_PLACES):
-        ratio = _ratio_at(window, maps, ratios, noise, context, grid, parameters)
-        found += [] if ratio is None else [ratio]
+        place = _Place(window, maps, ratios, noise, weights, context, grid, parameters)
+        if place.known.any():
+            found.append(place.pixel_factor())
+            rho = place.correlation()
+            moved += [rho] if np.isfinite(rho).all() else []
     simple = parameters["kernel"] == "square" and parameters["pixfrac"] == 1
     known = ratios[np.isfinite(ratios)]  # not those behind the tangent plane
     side = float(np.sqrt(np.median(known))) * grid.pixel_scale * 3600 if known.size else None
@@ -79,6 +102,7 @@ def noise_factors(
         "pixel_factor_range": [float(np.min(found)), float(np.max(found))] if found else None,
         "aperture_factor": f"1 - {APERTURE_SLOPE:.2f} p / r" if simple else None,
         "detector_pixel": side,
+        "correlation": _trimmed(np.mean(moved, axis=0)).tolist() if moved else None,
     }
 
 
@@ -122,43 +146,121 @@ def _relative(values: Sequence[float]) -> np.ndarray:
     return np.where(usable, values / np.max(values, where=usable, initial=1e-300), 1.0)
 
 
-def _ratio_at(window, maps, ratios, noise, context, grid: Grid, parameters) -> float | None:
-    """Mean of pixel_var / var over the covered pixels of a window, for w^2 v of each exposure."""
-    y0, y1, x0, x1 = window
-    part = replace(grid, x0=grid.x0 - x0, y0=grid.y0 - y0, nx=int(x1 - x0), ny=int(y1 - y0))
-    bits = context[:, y0:y1, x0:x1]
-    here = np.bitwise_or.reduce(bits, axis=(1, 2))
-    areas, pixels = np.zeros((2, *part.shape))
-    for m, pixmap in enumerate(maps):
-        if here[m // 32] >> np.uint32(m % 32) & np.uint32(1):
-            share, square = _sums(pixmap, ratios[m], part, parameters)
-            areas += noise[m] * share
-            pixels += noise[m] * square
-    # where a kernel's lobes nearly cancel, a ratio says nothing
-    known = bits.any(axis=0) & (areas > 0.01 * areas.max())
-    return float(np.mean(pixels[known] / areas[known])) if known.any() else None
+def _trimmed(rho: np.ndarray) -> np.ndarray:
+    """Correlation without outer rows and columns that are practically 0."""
+    middle = rho.shape[0] // 2
+    rows, cols = np.nonzero(np.abs(rho) > _LEAST_CORRELATION)
+    half = max(np.abs(rows - middle).max(initial=0), np.abs(cols - middle).max(initial=0))
+    inner = slice(middle - half, middle + half + 1)
+    return rho[inner, inner]
 
 
-def _sums(pixmap, pixel_ratio: float, part: Grid, parameters) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of a and of a^2 over the pixels of one exposure, as if all were good."""
-    pad = padding(pixel_ratio)
-    gridmap = pixmap.on_grid(part.padded(pad))
-    window = gridmap.window()
-    if window is None:
-        return np.zeros(part.shape), np.zeros(part.shape)
-    y0, y1, x0, x1 = window
-    kernel = parameters["kernel"], parameters["pixfrac"]
-    spans = np.arange(x0 - RIM, x1 + RIM), np.arange(y0 - RIM, y1 + RIM)
-    ones = np.pad(np.ones((y1 - y0, x1 - x0), np.float32), RIM)
-    library = add_image(
-        ones,
-        ones,
-        positions(gridmap, *spans, *kernel),
-        gridmap.grid.shape,
-        pixel_ratio,
-        *kernel,
-        variance=ones,
-    )
-    inner = np.s_[pad : pad + part.ny, pad : pad + part.nx]
-    share = library.out_wht[inner].astype(float)
-    return share, np.nan_to_num(library.out_img2[0][inner]) * share**2
+class _Place:
+    """Sums over the footprints of the detector pixels that meet one window of a coadd."""
+
+    def __init__(self, window, maps, ratios, noise, weights, context, grid, parameters) -> None:
+        y0, y1, x0, x1 = window
+        part = replace(grid, x0=grid.x0 - x0, y0=grid.y0 - y0, nx=int(x1 - x0), ny=int(y1 - y0))
+        bits = context[:, y0:y1, x0:x1]
+        here = np.bitwise_or.reduce(bits, axis=(1, 2))
+        present = [m for m in range(len(maps)) if here[m // 32] >> np.uint32(m % 32) & np.uint32(1)]
+        self._kernel = parameters["kernel"], parameters["pixfrac"]
+        self._noise = noise
+        self._exposures = {}
+        self._areas, self._total, self._pixels = np.zeros((3, *part.shape))
+        for m in present:
+            exposure = _Footprints(maps[m], ratios[m], part, *self._kernel)
+            share, square = exposure.sums()
+            if m in present[:: -(-len(present) // _MOST_EXPOSURES)]:
+                self._exposures[m] = exposure
+            self._areas += noise[m] * share
+            self._total += float(weights[m]) * share
+            self._pixels += noise[m] * square
+        # where a kernel's lobes nearly cancel, a ratio says nothing
+        self.known = bits.any(axis=0) & (self._areas > 0.01 * self._areas.max())
+        # ratios at places behind the tangent plane are no numbers
+        known = ratios[np.isfinite(ratios)]
+        self._reach = _reach(*self._kernel, float(known.max()))
+
+    def pixel_factor(self) -> float:
+        """Mean of pixel_var / var over the covered pixels."""
+        return float(np.mean(self._pixels[self.known] / self._areas[self.known]))
+
+    def correlation(self) -> np.ndarray:
+        """Mean covariance over mean ``err err`` by offset, (2 k + 1, 2 k + 1)."""
+        k = self._reach
+        # signed: lobes of lanczos kernels may leave a negative sum somewhere, which is not known
+        weight = np.where(self.known, 1 / np.where(self.known, self._total, 1.0), 0.0)
+        err = np.sqrt(np.where(self.known, self._areas, 0.0)) * weight
+        covariance, taken = np.zeros((2 * k + 1, 2 * k + 1)), 0.0
+        for m, exposure in self._exposures.items():
+            for share in exposure.lattices(k):
+                covariance += self._noise[m] * _products(share * weight, k)
+                taken += self._noise[m] * np.vdot(share, weight**2)
+        # of all footprints, those taken stand for the rest
+        covariance *= np.vdot(err, err) / taken if taken > 0 else np.nan
+        products = _products(err, k)
+        return covariance / np.where(products > 0, products, np.inf)
+
+
+class _Footprints:
+    """Footprints of the pixels of one exposure on a part of the grid, as if all were good."""
+
+    def __init__(self, pixmap, pixel_ratio: float, part: Grid, kernel: str, pixfrac: float) -> None:
+        self._pad = padding(pixel_ratio)
+        self._part, self._ratio, self._kernel = part, pixel_ratio, (kernel, pixfrac)
+        gridmap = pixmap.on_grid(part.padded(self._pad))
+        self._shape, window = gridmap.grid.shape, gridmap.window()
+        self._ones = None
+        if window is not None:
+            y0, y1, x0, x1 = window
+            spans = np.arange(x0 - RIM, x1 + RIM), np.arange(y0 - RIM, y1 + RIM)
+            self._ones = np.pad(np.ones((y1 - y0, x1 - x0), np.float32), RIM)
+            self._positions = positions(gridmap, *spans, *self._kernel)
+
+    def _drizzled(self, weights: np.ndarray, **planes):
+        return add_image(
+            self._ones, weights, self._positions, self._shape, self._ratio, *self._kernel, **planes
+        )
+
+    @property
+    def _inner(self) -> tuple[slice, slice]:
+        ny, nx = self._part.shape
+        return np.s_[self._pad : self._pad + ny, self._pad : self._pad + nx]
+
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of a and of a^2."""
+        if self._ones is None:
+            return np.zeros(self._part.shape), np.zeros(self._part.shape)
+        library = self._drizzled(self._ones, variance=self._ones)
+        share = library.out_wht[self._inner].astype(float)
+        return share, np.nan_to_num(library.out_img2[0][self._inner]) * share**2
+
+    def lattices(self, reach: int) -> Iterator[np.ndarray]:
+        """Shares a of pixels so far apart that what lies `reach` beside a footprint meets no other one."""
+        if self._ones is None:
+            return
+        # at 45 degrees neighbours on the lattice are closer along the axes of the output
+        step = math.ceil(1.5 * (2 * reach + 1) / math.sqrt(self._ratio))
+        for first in np.unique(np.linspace(0, step**2 - 1, _MOST_LATTICES).astype(int)):
+            weights = np.zeros_like(self._ones)
+            weights[first // step :: step, first % step :: step] = 1
+            yield self._drizzled(weights * self._ones).out_wht[self._inner].astype(float)
+
+
+def _reach(kernel: str, pixfrac: float, pixel_ratio: float) -> int:
+    """Largest offset of two output pixels that one detector pixel falls on."""
+    pixfrac = 1.0 if kernel.startswith("lanczos") else pixfrac
+    return math.ceil(2 * _REACHES[kernel] * pixfrac * math.sqrt(pixel_ratio))
+
+
+def _products(image: np.ndarray, reach: int) -> np.ndarray:
+    """Sums of an image times itself moved by up to `reach` pixels, (2 reach + 1, 2 reach + 1)."""
+    out = np.zeros((2 * reach + 1, 2 * reach + 1))
+    ny, nx = image.shape
+    for dy in range(min(reach, ny - 1) + 1):
+        for dx in range(-min(reach, nx - 1), min(reach, nx - 1) + 1):
+            here = image[: ny - dy, max(-dx, 0) : nx - max(dx, 0)]
+            there = image[dy:, max(dx, 0) : nx - max(-dx, 0)]
+            out[reach + dy, reach + dx] = out[reach - dy, reach - dx] = np.vdot(here, there)
+    return out

@@ -9,7 +9,7 @@ ends at D/λ; in image space it never does (half a per cent of the light is beyo
 Not modelled: struts and aberrations, the width of the filter, colour. Real images have more light beyond 0.5".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -96,6 +96,20 @@ def optical_transfer(
     variance = (jitter / 1000) ** 2 + CHARGE_DIFFUSION**2
     blur = np.exp(-2 * np.pi**2 * variance * frequency**2)
     return np.maximum(overlap, 0.0) / (np.pi * (1 - OBSCURATION**2)) * blur
+
+
+def mean_jitter(axes: Iterable[Sequence[float | None]]) -> float:
+    """
+    Root mean square of pointing jitters, mas per axis.
+
+    Parameters
+    ----------
+    axes : iterable of sequences
+        Rms along the major and the minor axis of each exposure, mas; None or a negative fill value counts as
+        what the mission expects, `JITTER`.
+    """
+    known = [JITTER if v is None or not 0 <= v < np.inf else float(v) for row in axes for v in row]
+    return float(np.sqrt(np.mean(np.square(known)))) if known else JITTER
 
 
 def _common_area(d: np.ndarray, r1: float, r2: float) -> np.ndarray:

@@ -3,9 +3,8 @@ Source catalog of one coadd: detection, positions, shapes, aperture and PSF phot
 
 Steps and parameters are those of romancal's SourceCatalogStep, measured on the background-subtracted coadd
 inside its covered window. Different from it: position errors are real; the best position is the windowed one;
-position angle and spatial index follow the sky; pixels without data are left out of sums and flagged; aperture
-errors are ``sqrt(sum w^2 err^2)``.
-The errors are those of independent pixels: `err` of the coadd is taken as it is.
+position angle and spatial index follow the sky; pixels without data are left out of sums and flagged; errors
+count with the correlation of drizzled neighbours (`noise_correlation`).
 """
 
 import platform
@@ -20,14 +19,17 @@ from .catalog_columns import FORCED, make_table
 from .catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
 from .catalog_measurements import measure
 from .coadd_psf import CoaddPSF
+from .depth import depth
 from .detection import Detection, covered_window, detect, unusable
 from .forcing import Forcing
 from .grid import Grid
+from .noise_correlation import INDEPENDENT
 from .psf_photometry import PSF_FLAGS
 
 _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
 _POSITIONS = ("x_centroid", "x_centroid_win", "x_psf")
 _PIXEL_COLUMNS = (*_POSITIONS, *(FORCED + name for name in _POSITIONS), "bbox_xmin", "bbox_xmax")
+_ERRORS = "correlated pixels: the variance of sum(t d) is sum(t_j t_l rho(j - l) err_j err_l)"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def make_catalog(
     cell: sky_columns.Cell | None = None,
     optical_element: str = "",
     forcing: Forcing | None = None,
+    correlation: np.ndarray = INDEPENDENT,
 ) -> tuple[Any, np.ndarray]:
     """
     Detect and measure the sources of a coadd.
@@ -112,6 +115,8 @@ def make_catalog(
         Filter of the coadd.
     forcing : Forcing, optional
         Catalog of another filter, whose sources are measured instead of the coadd's own.
+    correlation : (2 k + 1, 2 k + 1) float64
+        Of the pixels' noise, by offset: see `noise_correlation`.
 
     Returns
     -------
@@ -127,16 +132,16 @@ def make_catalog(
     """
     planes = (data, err, weight)
     _check(planes, grid, parameters, psf, forcing)
-    scale = photometry.Scale(grid.middle_pixel_area)
+    scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
     fractions = _fractions(psf, energy)
     options = {
         **{"kernel_fwhm": parameters.kernel_fwhm, "psf": psf if parameters.fit_psf else None},
         **{"energy": fractions, "scale": scale},
     }
-    columns, segmentation = _sources(planes, grid, cell, parameters, options, forcing)
+    columns, segmentation, depths = _sources(planes, grid, cell, parameters, options, forcing)
     if columns:
         columns["filter"] = np.full(len(columns["label"]), optical_element)
-    meta = _meta(parameters, psf, fractions, scale, forcing)
+    meta = _meta(parameters, psf, fractions, scale, forcing) | depths
     return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
 
 
@@ -147,18 +152,18 @@ def _sources(
     parameters: Parameters,
     options: dict[str, Any],
     forcing: Forcing | None,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Columns of the sources (none where nothing is covered) and segmentation, by the covered window."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
+    """Columns of the sources (none where nothing is covered), segmentation and depth, by the covered window."""
     segmentation = np.zeros(grid.shape, np.uint32)
     bad = unusable(*planes)
     window = covered_window(bad)
     if window is None:
-        return {}, segmentation
+        return {}, segmentation, {}
     planes = tuple(np.ascontiguousarray(plane[window]) for plane in (*planes, bad))
     options = options | {"grid": _cut(grid, window)}
-    columns, segmentation[window] = _measure(planes, window, parameters, options, forcing)
+    columns, segmentation[window], depths = _measure(planes, window, parameters, options, forcing)
     _place(columns, window, grid, cell)
-    return columns, segmentation
+    return columns, segmentation, depths
 
 
 def _measure(
@@ -167,19 +172,20 @@ def _measure(
     parameters: Parameters,
     options: dict[str, Any],
     forcing: Forcing | None,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Columns of the sources, in pixels of the window, and the segmentation of the window."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
+    """Columns of the sources, in pixels of the window, the segmentation of the window and its depth."""
     data, err, weight = (plane.astype(np.float32, copy=False) for plane in planes[:3])
     elsewhere = forcing is not None and forcing.product is not None
     found = parameters.find(data, planes[3], stars=not elsewhere)
+    depths = depth(found, err, options["scale"], options["psf"])
     if elsewhere:
         found, given = forced_catalog.force(found, forcing, window)
         columns = forced_catalog.measure_forced(found, given, err, weight, window, options)
-        return columns, np.append(given["label"], 0)[found.segments - 1]
+        return columns, np.append(given["label"], 0)[found.segments - 1], depths
     if forcing is not None:
         columns = forced_catalog.measure_unforced(found, err, weight, options)
-        return columns, found.segments
-    return measure(found, err, weight, **options), found.segments
+        return columns, found.segments, depths
+    return measure(found, err, weight, **options), found.segments, depths
 
 
 def _check(
@@ -269,7 +275,8 @@ def _meta(
         },
         "pixel_area_sr": scale.area,
         "psf_source": psf.source if psf is not None else "none",
-        "flux_errors": "independent pixels: sqrt(sum w^2 err^2)",
+        "flux_errors": _ERRORS,
+        "noise_correlation": scale.correlation.tolist(),
         "image_flags": {str(bit): text for bit, text in IMAGE_FLAGS.items()},
         "warning_flags": {str(bit): text for bit, text in WARNING_FLAGS.items()},
     }

@@ -1,0 +1,31 @@
+rule epsf:
+    input:
+        coadds=coadds_of_filter,
+    output:
+        f"{OUT}/epsf/{{filter}}_epsf.asdf",
+    log:
+        f"{OUT}/logs/epsf/{{filter}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/epsf/{{filter}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=filter_memory("epsf"),
+    params:
+        parameters=CONFIG["epsf"],
+        detection={
+            key: CONFIG["source_catalog"][key]
+            for key in (
+                "bkg_boxsize",
+                "kernel_fwhm",
+                "snr_threshold",
+                "npixels",
+                "deblend",
+            )
+        },
+        code=code_digest("epsf"),
+    message:
+        "epsf {wildcards.filter}"
+    script:
+        "../scripts/epsf.py"
