@@ -8,6 +8,7 @@ alone, so that two cells agree bit for bit where they overlap.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -195,23 +196,25 @@ def _polynomials(gridmap: GridMap, box, origin) -> tuple[np.ndarray, np.ndarray]
     """Polynomials of the tile positions of the corners of the pixels of `box`, or none; see `Tile`."""
     y0, y1, x0, x1 = box
     middle_y, middle_x = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
-
-    def position(nodes):
-        x, y = gridmap.forward(middle_x + nodes * (x1 - x0) / 2, middle_y + nodes * (y1 - y0) / 2)
-        return x - origin[0], y - origin[1]
-
-    truth = position(CHECKS) if gridmap.smooth else ()
     for degree in DEGREES if gridmap.smooth else ():
-        nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-        powers = np.linalg.inv(np.vander(nodes, increasing=True))
-        cx, cy = (powers @ p @ powers.T for p in position(nodes))
-        basis = np.vander(CHECKS, degree + 1, increasing=True)
+        n, (nodes, powers, basis) = degree + 1, _matrices(degree)
+        x, y = gridmap.forward(middle_x + nodes * (x1 - x0) / 2, middle_y + nodes * (y1 - y0) / 2)
+        positions = x - origin[0], y - origin[1]
+        cx, cy = (powers @ p[:n, :n] @ powers.T for p in positions)
         if all(
-            np.abs(basis @ c @ basis.T - t).max() < ERROR
-            for c, t in zip((cx, cy), truth, strict=True)
+            np.abs(basis @ c @ basis.T - p[n:, n:]).max() < ERROR
+            for c, p in zip((cx, cy), positions, strict=True)
         ):
             return cx, cy
     return np.empty((0, 0)), np.empty((0, 0))
+
+
+@cache
+def _matrices(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes of a polynomial and then its checks; matrix from values to powers; matrix from powers to checks."""
+    nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    powers = np.linalg.inv(np.vander(nodes, increasing=True))
+    return np.append(nodes, CHECKS), powers, np.vander(CHECKS, degree + 1, increasing=True)
 
 
 def _columns(cx, cy, box, shape) -> tuple[np.ndarray, np.ndarray]:
