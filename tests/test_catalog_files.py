@@ -1,4 +1,8 @@
+import runpy
 import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import asdf
 import catalog_scene as scene
@@ -9,6 +13,7 @@ from astropy.table import Table
 from astropy.time import Time
 from romosaic.catalog_files import read_coadd, write_catalog
 from romosaic.catalog_references import choose_psf, point_source, read_apcorr, read_epsf
+from romosaic.config import load
 from romosaic.errors import ConfigError, ProductError
 from romosaic.grid import Grid
 from romosaic.mosaic_model import grid_wcs, wcsinfo
@@ -164,6 +169,43 @@ def test_parquet_opens_with_units(written):
     if len(table):
         chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
         assert chunk.compression == "ZSTD"
+
+
+@pytest.mark.parametrize("forced_by", [None, "F129"])
+@pytest.mark.parametrize("kind", ["empty", "masked", "sources"])
+def test_the_script_writes_valid_files_whatever_the_coadd_holds(tmp_path, kind, forced_by):
+    data, err, weight = planes()
+    if kind == "masked":
+        data, err, weight = np.full_like(data, np.nan), np.full_like(err, np.nan), 0 * weight
+    elif kind == "empty":
+        data = np.full_like(data, 0.2)
+    coadd = tmp_path / "product_coadd.asdf"
+    area = replace(grid(), skycell="031m09x53y49")
+    write_model(coadd, mosaic(area, data, err, weight), provenance({}, []))
+    paths = [tmp_path / f"product_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")]
+    section = load({})["source_catalog"]
+    params = {"parameters": section, "forced_by": forced_by, "reference_file": None}
+    job = SimpleNamespace(
+        log=[str(tmp_path / "log")],
+        input=SimpleNamespace(coadd=str(coadd), forcing=[]),
+        output=[str(path) for path in paths],
+        params=SimpleNamespace(**params),
+    )
+    script = Path(__file__).parent.parent / "scripts" / "source_catalog.py"
+    runpy.run_path(str(script), init_globals={"snakemake": job})
+    names = [type(rdm.open(path)).__name__ for path in (paths[0], paths[2])]
+    forced = "Forced" if forced_by else ""
+    assert names == [f"{forced}MosaicSourceCatalogModel", "MosaicSegmentationMapModel"]
+    with rdm.open(paths[0], validate_checksums=True) as model, rdm.open(paths[2]) as segm:
+        model.validate()
+        segm.validate()
+        table, segments = model.source_catalog, np.array(segm.data)
+        again = Table.read(paths[1])
+        assert segments.dtype == np.uint32 and segments.shape == (SIZE, SIZE)
+        np.testing.assert_array_equal(np.unique(segments)[1:], np.sort(table["label"]))
+        assert (len(table) > 0) == (kind == "sources") and len(again) == len(table)
+        assert again.dtype == table.dtype and again.meta["image_flags"]["8"]
+        assert set(table["skycell"]) <= {area.skycell} and set(table["filter"]) <= {"F158"}
 
 
 def test_nothing_else_is_left_in_the_folder(written):
