@@ -158,7 +158,9 @@ def filter_memory(step):
         pixels = 0
         for product in products_of_filter(wildcards):
             path = f"{checkpoints.associate.get().output[0]}/associations/{product}_asn.json"
-            pixels = max(pixels, read_association(path, Path(path).stat().st_mtime_ns)[1])
+            pixels = max(
+                pixels, read_association(path, Path(path).stat().st_mtime_ns)[1]
+            )
         return job_memory(step, 0, pixels, **settings(CONFIG)) * attempt
 
     return asked
