@@ -57,16 +57,18 @@ def point_source(
         jitter=coadd.jitter,
         **options,
     )
-    if measured and not psf.source.startswith("file"):
-        psf = measured_psf(measured, coadd, psf)
     path = section["apcorr_file"]
     energy = read_apcorr(path, coadd.optical_element) if path else None
     if energy is not None:
         energy = drizzled_energy(energy, coadd.optical_element, pixel_scale, **options)
+    if measured and not psf.source.startswith("file"):
+        psf = measured_psf(measured, coadd, psf, energy)
     return psf, energy
 
 
-def measured_psf(path: str | Path, coadd: CoaddFile, model: CoaddPSF) -> CoaddPSF:
+def measured_psf(
+    path: str | Path, coadd: CoaddFile, model: CoaddPSF, energy: Energy | None = None
+) -> CoaddPSF:
     """
     PSF that the step `epsf` has measured, or the analytic one with the reason in its `source`.
 
@@ -78,6 +80,8 @@ def measured_psf(path: str | Path, coadd: CoaddFile, model: CoaddPSF) -> CoaddPS
         It must be drizzled as the measured ones.
     model : CoaddPSF
         Analytic PSF.
+    energy : (radius, fraction), optional
+        Encircled energy on the coadd, which tells how much light lies beyond the stamps; default: the model's.
 
     Raises
     ------
@@ -93,6 +97,8 @@ def measured_psf(path: str | Path, coadd: CoaddFile, model: CoaddPSF) -> CoaddPS
     else:
         source = f"measured: {found['stars']} stars of {found['coadds']} coadds"
         arrays = (found["radius"], found["light"])
+        if energy is not None:
+            model = replace(model, energy_radius=energy[0], energy=energy[1])
         return profile_psf(*arrays, coadd.grid.pixel_scale * 3600, model, source)
     return replace(model, source=f"analytic ({reason})")
 

@@ -184,7 +184,7 @@ def profile_psf(
     radius: np.ndarray, light: np.ndarray, pixel_scale: float, model: CoaddPSF, source: str
 ) -> CoaddPSF:
     """
-    PSF of a measured radial profile; what lies beyond its last radius is the model's.
+    PSF of a measured radial profile; what lies beyond its last radius, and its level there, are the model's.
 
     Parameters
     ----------
@@ -193,17 +193,23 @@ def profile_psf(
     pixel_scale : float
         Side of a coadd pixel, arcsec.
     model : CoaddPSF
-        Analytic PSF of such coadds.
+        Analytic PSF of such coadds, its energies those of an aperture correction if there is one.
     source : str
         Kept for the catalog's metadata.
     """
     from scipy.interpolate import CubicSpline
 
-    # round and smooth: the same on both sides of the centre
-    spline = CubicSpline(
-        np.concatenate([-radius[::-1], radius]), np.concatenate([light[::-1], light])
-    )
     oversample, reach = 4, min(int(radius[-1]), _STAMP_REACH)
+    # what the model has in the outer fifth of the radii tells the level of the sky there
+    outer = radius > 0.8 * reach
+    core = radius < 2
+    at, wings = radial_profile(model.image)
+    wing = np.interp(radius, at / model.oversample, wings)
+    brightness = np.sum(light[core]) / np.sum(wing[core])
+    light = light - np.mean(light[outer] - brightness * wing[outer])
+    # round and smooth: the same on both sides of the centre
+    mirrored = np.concatenate([-radius[::-1], radius]), np.concatenate([light[::-1], light])
+    spline = CubicSpline(*mirrored)
     at = np.arange(-reach * oversample, reach * oversample + 1) / oversample
     r = np.hypot(at, at[:, None])
     image = np.where(r <= reach, spline(np.minimum(r, reach)), 0.0)

@@ -2,14 +2,15 @@
 Point-spread function measured on the coadds of a filter.
 
 The PSF of a coadd is round by construction: exposures come at several rolls, and `coadd_psf` averages over
-angle. So the pixels of a star are samples of one radial profile, taken at as many radii as it has pixels, and stars
-at all phases sample it finely: a smooth curve through the pixels of some dozens of stars is the oversampled PSF of
-the drizzled pixels, without iterations or deconvolution. (photutils' EPSFBuilder fits 4 to 16 samples per pixel
-in two dimensions and needs several times as many stars for the same noise.) Light beyond the stamps is taken from
-the analytic model.
+angle. So the pixels of a star are samples of one radial profile, taken at as many radii as it has pixels, and
+stars at all phases sample it finely: a smooth curve through the pixels of some dozens of stars is the
+oversampled PSF of the drizzled pixels, without iterations or deconvolution. (photutils' EPSFBuilder fits 4 to
+16 samples per pixel in two dimensions and needs several times as many stars for the same noise.) Light beyond
+the stamps is taken from the analytic model.
 
-Stars are bright, unsaturated, alone, and lie on the locus: of the gains of light from 0.1" to 0.2" and from 0.2"
-to 0.4", point sources have the least, the same for all. Coadds are read one after the other, only stamps are kept.
+Stars are bright, unsaturated, alone, and lie on the locus: of the gains of light from 0.1" to 0.2" and from
+0.2" to 0.4", point sources have the least, the same for all. Coadds are read one after the other, only stamps
+are kept.
 """
 
 from collections.abc import Iterable
@@ -236,7 +237,8 @@ def measure_epsf(coadds: Iterable[CoaddFile], parameters: dict, detection: dict)
     -------
     dict
         Plain values and arrays, for `product.write_step`: ``drizzling`` (pixel scale in arcsec, pixfrac,
-        kernel), ``coadds``, ``left_out`` and ``stars`` (numbers), ``radius`` and ``light`` (see `profile`), ``inputs``.
+        kernel), ``coadds``, ``left_out`` and ``stars`` (numbers), ``radius`` and ``light`` (see `profile`),
+        ``inputs``.
     """
     told = {"drizzling": None, "coadds": 0, "left_out": 0, "inputs": []}
 
