@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 from conftest import CORNER, survey_parameters, write_survey
-from romosaic import simulate
+from romosaic import simulate, verify
 from romosaic.skymap import SkyMap
 from snakemake_server import Server
 
@@ -135,6 +135,13 @@ class Run:
         assert pending == {"associate"}
         return self.jobs("associate") | self.jobs("-n")
 
+    def problems(self) -> list[str]:
+        """What `verify` finds, schemas apart."""
+        made = self.folder / "results" / "associate"
+        paths = [sorted(made.glob(f"{kind}/*.json")) for kind in ("associations", "exposures")]
+        files = verify.wanted_files(self.folder / "results", *paths, {})
+        return [problem for _, _, problem in verify.check_files(files, schemas=False) if problem]
+
     def configure(self, section: str | None = None, **keys) -> None:
         """Write the configuration, with other values in a section."""
         config = dict(CONFIG)
@@ -175,13 +182,13 @@ class Run:
         """Lose Snakemake's folder."""
         shutil.rmtree(self.folder / ".snakemake")
 
-    def edit(self, path: str, text: str, before: str = "") -> None:
-        """Edit a copy of the code: put a text before a line, or at the end."""
+    def edit(self, path: str, text: str, after: str = "") -> None:
+        """Edit a copy of the code: put a text behind another, or at the end."""
         if self.code.parent != self.folder:
             self.code = copy_code(self.folder / "code")
         file = self.code / "scripts" / path
         old = file.read_text()
-        place = old.index(before) if before else len(old)
+        place = old.index(after) + len(after) if after else len(old)
         file.write_text(old[:place] + text + old[place:])
 
 

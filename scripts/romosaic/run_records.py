@@ -11,8 +11,6 @@ from .result_files import EXPOSURE, PRODUCT
 #: Where Snakemake keeps its records, below the folder that it runs in: of finished jobs, of unfinished ones.
 _RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
 _LOCKS = Path(".snakemake/locks")
-#: Longest part of a record's path; what is longer is broken into folders (`snakemake.persistence`).
-_PART = 254
 
 
 def run_at_work() -> str:
@@ -39,7 +37,8 @@ def unrecorded(files: Iterable[str]) -> list[str]:
 
 def _recorded(file: str) -> bool:
     code = urlsafe_b64encode(file.encode()).decode()
-    parts = [code[start : start + _PART] for start in range(0, len(code), _PART)]
+    longest = os.pathconf(".", "PC_NAME_MAX") - 1  # what is longer is broken into folders
+    parts = [code[start : start + longest] for start in range(0, len(code), longest)]
     place = Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
     return any((folder / place).exists() for folder in _RECORDS)
 

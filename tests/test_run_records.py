@@ -1,0 +1,65 @@
+"""What the workflow knows of Snakemake's records: that they are lost, and that another run is at work."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+from romosaic.run_records import lost_records, run_at_work, unrecorded
+from snakemake.persistence.file import FilePersistence
+
+LONG = "results/resample/" + "a_long_name_" * 18 + "_coadd.asdf"
+FILES = ["results/flux/a_flux.asdf", "results/resample/p_coadd.asdf"]
+
+
+def record_path(folder: str, file: str):
+    """Where Snakemake itself keeps a record of a file."""
+    limits = SimpleNamespace(_fetch_max_len=lambda folder: os.pathconf(".", "PC_NAME_MAX"))
+    return FilePersistence._record_path(limits, folder, file)
+
+
+def write(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as stream:
+        stream.write("{}")
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in FILES:
+        write(file)
+    write("results/associate/.snakemake_timestamp")
+
+
+@pytest.mark.parametrize("kind", ["metadata", "incomplete"])
+def test_files_with_a_record_are_known(kind):
+    assert unrecorded([*FILES, "results/flux/not_there_flux.asdf"]) == FILES
+    write(record_path(f".snakemake/{kind}", FILES[0]))
+    assert unrecorded(FILES) == FILES[1:]
+
+
+def test_long_names_are_found_where_snakemake_keeps_them():
+    write(LONG)
+    assert unrecorded([LONG]) == [LONG]
+    write(record_path(".snakemake/metadata", LONG))
+    assert unrecorded([LONG]) == []
+
+
+def test_lost_records_are_told_and_associate_looks_again():
+    line = lost_records("results")
+    assert "\n" not in line and "made 2 of 2 files" in line and "verify" in line
+    assert os.stat("results/associate/.snakemake_timestamp").st_mtime == 0
+    for file in ("results/associate", *FILES):
+        write(record_path(".snakemake/metadata", file))
+    os.utime("results/associate/.snakemake_timestamp", (9, 9))
+    assert lost_records("results") == ""
+    assert os.stat("results/associate/.snakemake_timestamp").st_mtime == 9
+    assert lost_records("elsewhere") == ""
+
+
+def test_another_run_is_told():
+    assert run_at_work() == ""
+    os.makedirs(".snakemake/locks")
+    assert run_at_work() == ""
+    write(".snakemake/locks/0.input.lock")
+    assert "--unlock" in run_at_work() and "\n" not in run_at_work()
