@@ -21,6 +21,6 @@ with reported(snakemake.log[0]):
         energy=energy,
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,
     )
-    provenance = product.provenance(section, coadd.inputs)
+    provenance = product.provenance(section, coadd.inputs, coadd.excluded)
     catalog_files.write_catalog(*snakemake.output, table, segmentation, coadd.meta, provenance)
     print(f"source_catalog: {len(table)} sources")

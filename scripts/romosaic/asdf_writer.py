@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, AsdfBlocks, Block
-from .asdf_tree import load_nodes
+from .asdf_tree import load_nodes, seal, without_seal
 from .errors import ProductError
 
 _PREFIX = "tag:stsci.edu:asdf/"
@@ -84,7 +84,7 @@ def write_copy(
             new.tag = old.tag if not old.tag.startswith(_YAML_TAG) else new.tag
         mapping.value[index] = mapping.value[index][0], new
     root.value += _represent(more, blocks).value
-    head, found, _ = source.text.partition(b"%YAML")
+    head, found, _ = without_seal(source.text).partition(b"%YAML")
     _write(path, head if found else _HEAD, root, blocks)
 
 
@@ -181,7 +181,7 @@ def _write(path: str | Path, head: bytes, root, blocks: list) -> None:
         encoding="utf-8",
     )
     with open(path, "wb") as stream:
-        stream.write(head + text)
+        stream.write(head + seal(head + text) + text)
         for block in blocks:
             if isinstance(block, np.ndarray):
                 content = memoryview(block.reshape(-1).view(np.uint8))

@@ -34,6 +34,8 @@ class CoaddFile:
         ``roman.meta`` of the mosaic.
     inputs : list of (name, fingerprint)
         Level-2 exposures that it was made of: name, fingerprint.
+    excluded : list of dict
+        Those that were left out of it: expname, reason.
     """
 
     data: np.ndarray
@@ -45,6 +47,7 @@ class CoaddFile:
     kernel: str
     meta: Any
     inputs: list[tuple[str, str]]
+    excluded: list[dict]
 
 
 def read_coadd(path: str | Path) -> CoaddFile:
@@ -87,6 +90,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
         str(own.get("parameters", {}).get("kernel", "square")),
         meta,
         [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
+        [dict(entry) for entry in own.get("excluded", [])],
     )
 
 
