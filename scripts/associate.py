@@ -17,6 +17,7 @@ with reported(snakemake.log[0]):
         snakemake.params.parameters,
         reference_file=snakemake.params.reference_file,
         grids=snakemake.params.grids,
+        max_unusable_fraction=snakemake.params.max_unusable_fraction,
         workers=snakemake.threads,
     )
     for note in done.notes:

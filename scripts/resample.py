@@ -23,7 +23,8 @@ with reported(snakemake.log[0]):
     steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
     steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
-    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
+    inputs = [(m.name, m.fingerprint) for m in members]
+    provenance = product.provenance(parameters, inputs, asn["products"][0].get("excluded", ()))
     uses = {"members": [use.to_tree() for use in coadd.members], "noise": coadd.noise}
     uses["sky_groups"] = sky["groups"]
     product.write_mosaic(snakemake.output[0], model, provenance, uses, snakemake.threads)

@@ -182,13 +182,19 @@ def test_bad_members_are_left_out(raw, out):
     assert notes[0] == f"{path}: product mosaic: 1 of 2 members left out"
     assert [m["expname"] for m in settled(out)[0]["products"][0]["members"]] == [raw[0].name]
     assert str(bad) in (out / "quarantine.tsv").read_text()
+    excluded = settled(out)[0]["products"][0]["excluded"]
+    assert excluded == [{"expname": bad.name, "reason": "is not an ASDF file"}]
 
 
-def test_a_product_of_bad_members_alone_is_refused(raw, out):
+def test_a_product_of_bad_members_alone_is_not_made(raw, out):
     bad = garbage(raw[0].parent, "x")
     path = write_asn(raw[0].parent, [bad.name])
-    with pytest.raises(AssociationError, match="no usable member in product mosaic"):
-        run(out, raw, [path], on_bad_exposure="exclude")
+    notes = run(out, raw, [path], on_bad_exposure="exclude")[2]
+    assert notes[0] == f"{path}: product mosaic: 1 of 1 members left out, it is not made"
+    assert [p.name for p in (out / "associations").glob("mosaic*")] == []
+    assert len(list((out / "associations").iterdir())) == 4
+    with pytest.raises(RomosaicError, match="is not an ASDF file"):
+        run(out, [], [path], on_bad_exposure="exclude")
 
 
 @pytest.mark.parametrize("members", [["../a_cal.asdf"], ["/a_cal.asdf"], []])

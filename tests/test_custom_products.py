@@ -31,7 +31,9 @@ def made(records, *products, names=None, notes=(), regular=REGULAR, **parameters
     wanted, records = section(list(products), **parameters), by_name(*records)
     names = dict.fromkeys(names or records)
     custom_products.check_custom(wanted["products"], names, SKY, regular)
-    found, said = custom_products.make_custom(names, records, SKY, wanted, regular)
+    reasons = {name: "is cut\nshort" for name in names if name not in records}
+    reasons |= {n: r["excluded"] for n, r in records.items() if "excluded" in r}
+    found, said = custom_products.make_custom(names, records, SKY, wanted, regular, reasons)
     assert said == list(notes)
     for content in found.values():
         check_schema(json.loads(json.dumps(content)))
@@ -152,6 +154,36 @@ def test_exposures_that_cannot_be_used_are_left_out_with_a_warning():
     product = {"name": "m", "members": [NAMES[0], gone]}
     result = made(HERE, product, names=[*NAMES, gone], notes=[note])
     assert members(result["m"]) == files(1)
+    rows = [{"expname": f"{gone}_cal.asdf", "reason": "is cut short"}]
+    assert result["m"]["products"][0]["excluded"] == rows
+
+
+@pytest.mark.parametrize("chosen", [{"region": NEAR}, {"target": CELLS[0]}, {"members": NAMES[:2]}])
+def test_products_list_the_bad_exposures_that_they_would_have(chosen):
+    plain = made(HERE, {"name": "m", **chosen, "filter": "F158"})["m"]["products"][0]
+    bad = record(number=9, element="F158") | {"excluded": "is corrupt"}
+    others = [
+        record(number=8, element="F062") | {"excluded": "is corrupt"},
+        record(-30.0, 40.0, number=7) | {"excluded": "is corrupt"},
+    ]
+    product, listed, notes = {"name": "m", **chosen, "filter": "F158"}, [bad], []
+    if "members" in chosen:
+        product["members"] = [*NAMES[:2], *(entry["exposure"] for entry in [bad, *others])]
+        listed, notes = [bad, others[1]], ["associate.products: m: 3 of its members cannot be used"]
+    (result,) = made([*HERE, bad, *others], product, notes=notes)["m"]["products"]
+    rows = sorted(entry["exposure"] for entry in listed)
+    assert result.pop("excluded") == [
+        {"expname": f"{name}_cal.asdf", "reason": "is corrupt"} for name in rows
+    ]
+    assert result == plain
+
+
+def test_a_product_without_a_usable_member_is_not_made():
+    bad = record(number=9) | {"excluded": "is corrupt"}
+    far = record(200.0, -30.0)
+    product = {"name": "m", "region": NEAR}
+    note = "associate.products: m: is not made: none of its members can be used"
+    assert made([bad, far], product, notes=[note]) == {}
 
 
 def test_a_grid_without_a_place_is_made_around_the_members(tmp_path):

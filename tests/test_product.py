@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from romosaic import product
 from romosaic.asdf_blocks import AsdfBlocks
+from romosaic.asdf_tree import without_seal
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -84,11 +85,13 @@ def test_step_files_that_are_damaged(tmp_path):
     path = tmp_path / "a_outliers.asdf"
     product.write_step(path, {"flagged": np.arange(1000, dtype=np.uint32)})
     content = path.read_bytes()
+    unsealed = without_seal(content)
     for bad, what in (
         (content[:-5], "cut short"),
         (content[:-5] + b"x" + content[-4:], "checksum"),
-        (content.replace(b"romosaic:", b"xomosaic:"), "not a file of this workflow"),
-        (content.replace(b"source: 0", b"source: 1"), "has no block 1"),
+        (content.replace(b"romosaic:", b"xomosaic:"), "header does not match its checksum"),
+        (unsealed.replace(b"romosaic:", b"xomosaic:"), "not a file of this workflow"),
+        (unsealed.replace(b"source: 0", b"source: 1"), "has no block 1"),
         (b"", "is empty"),
     ):
         path.write_bytes(bad)

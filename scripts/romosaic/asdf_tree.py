@@ -6,6 +6,8 @@ kills the process, and a few lines of aliases can stand for billions of values, 
 the tree hangs. Both show in the events of the parser, which take no stack.
 """
 
+import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -13,6 +15,8 @@ from functools import cache
 MAX_DEPTH = 200
 #: Values of a tree with its aliases written out; real trees have thousands.
 MAX_VALUES = 5_000_000
+#: ASDF has checksums of blocks and none of the tree: a comment line of our own holds one.
+_SEAL = re.compile(rb"^#ROMOSAIC (.*)\n", re.MULTILINE)
 
 
 def load_tree(text: bytes) -> object:
@@ -69,6 +73,23 @@ def sources(tree: object) -> Iterator[int]:
         waiting.extend(node.values() if isinstance(node, dict) else node)
         if isinstance(node, dict) and "datatype" in node and isinstance(node.get("source"), int):
             yield node["source"]
+
+
+def seal(text: bytes) -> bytes:
+    """Comment line with the SHA-256 of a header that has no such line yet."""
+    return b"#ROMOSAIC " + hashlib.sha256(text).hexdigest().encode() + b"\n"
+
+
+def without_seal(text: bytes) -> bytes:
+    """Header without the comment line of `seal`."""
+    head, found, tree = text.partition(b"%YAML")
+    return _SEAL.sub(b"", head) + found + tree
+
+
+def sealed(text: bytes) -> bool:
+    """Whether a header is the one that was sealed; one that never was is taken."""
+    found = _SEAL.findall(text.partition(b"%YAML")[0])
+    return not found or found == [seal(without_seal(text))[10:-1]]
 
 
 def _base(yaml, kind: str):

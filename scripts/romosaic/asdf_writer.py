@@ -19,7 +19,7 @@ import numpy as np
 
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, AsdfBlocks, Block
 from .asdf_compression import pack
-from .asdf_tree import load_nodes
+from .asdf_tree import load_nodes, seal, without_seal
 from .errors import ProductError
 
 ASDF = "tag:stsci.edu:asdf/"
@@ -102,7 +102,7 @@ def write_copy(
             new.tag = old.tag if not old.tag.startswith(_YAML_TAG) else new.tag
         mapping.value[index] = mapping.value[index][0], new
     root.value += _represent(more, blocks).value
-    head, found, _ = source.text.partition(b"%YAML")
+    head, found, _ = without_seal(source.text).partition(b"%YAML")
     _write(path, head if found else _HEAD, root, blocks)
 
 
@@ -210,7 +210,7 @@ def _write(
         encoding="utf-8",
     )
     with open(path, "wb") as stream:
-        stream.write(head + text)
+        stream.write(head + seal(head + text) + text)
         for stored, pieces in _in_order(partial(_stored, packed), blocks, threads):
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size))
             packing = stored.compression.encode("latin1").ljust(4, b"\0")

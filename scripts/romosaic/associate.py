@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .association import make_associations, resolve_association
+from .association import excluded_row, make_associations, resolve_association
 from .atomic import write_text
 from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
-from .records import read_records
+from .records import Records, read_records
 from .regular_grids import RegularGrids
 from .skymap import SkyMap, read_skymap
 from .user_association import member_files, read_association, refuse_missing, science_members
@@ -51,6 +51,7 @@ def associate(
     *,
     reference_file: str | None = None,
     grids: dict | None = None,
+    max_unusable_fraction: float = 0.5,
     workers: int = 1,
 ) -> Done:
     """
@@ -71,6 +72,9 @@ def associate(
     grids : dict, optional
         What section `resample` says of grids (`config_grids.GRID_KEYS`); by default a product without a skycell
         gets the smallest grid of the sky map's pixels around its members.
+    max_unusable_fraction : float, optional
+        Of section `flux`. When bad exposures are to be excluded, pixels are read, too: one with a larger share
+        of unusable pixels, or with bytes that do not match their checksums, is bad.
     workers : int
         Processes that read headers.
 
@@ -86,11 +90,13 @@ def associate(
     wanted = {path: read_association(path, outside) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
     check_custom(parameters["products"], own, skymap, regular)
-    records = read_records(_with_members(own, wanted), folder, workers)
+    stop = parameters["on_bad_exposure"] == "stop"
+    limit = None if stop else max_unusable_fraction
+    records = read_records(_with_members(own, wanted), folder, workers, limit)
     good, bad = records.good, records.bad
-    if bad and (parameters["on_bad_exposure"] == "stop" or not good):
+    if bad and (stop or not good):
         raise _Refused([str(error) for error in bad])
-    products, notes = _make_products(own, wanted, good, skymap, parameters, regular)
+    products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
     notes += _unused_wcs(products, regular)
     records.write(folder)
     _write_associations(folder / "associations", products)
@@ -126,19 +132,25 @@ def _with_members(own: dict[str, Path], wanted: dict[str, dict]) -> dict[str, Pa
 def _make_products(
     own: dict[str, Path],
     wanted: dict[str, dict],
-    records: dict[str, dict],
+    records: Records,
     skymap: SkyMap,
     parameters: dict,
     regular: RegularGrids,
 ) -> tuple[dict[str, dict], list[str]]:
     """Associations by product name: by skycell, of the configuration, of users' files; and warnings."""
-    mine = [records[name] for name in own if name in records]
+    placed, good = records.placed, records.good
+    reasons = {exposure_name(error.where): error.what for error in records.bad}
+    mine = [placed[name] for name in own if name in placed]
     products = make_associations(mine, skymap, parameters, regular)
-    custom, notes = make_custom(own, records, skymap, parameters, regular)
+    custom, notes = make_custom(own, placed, skymap, parameters, regular, reasons)
     _add(products, custom, "associate.products")
-    notes += _add_associations(products, wanted, records, skymap, regular)
+    for path, association in wanted.items():
+        usable, left_out = _without_bad(path, association, reasons)
+        settled, warnings = resolve_association(path, usable, good, skymap, regular)
+        _add(products, settled, path)
+        notes += left_out + warnings
     if not products:
-        raise ExposureError("exposures", f"{len(records)} usable exposures: no product", _SELECTION)
+        raise ExposureError("exposures", f"{len(good)} usable exposures: no product", _SELECTION)
     return products, notes
 
 
@@ -151,23 +163,6 @@ def _unused_wcs(products: dict[str, dict], regular: RegularGrids) -> list[str]:
     return [f"{number} products are made on their skycells -> {todo}"]
 
 
-def _add_associations(
-    products: dict[str, dict],
-    wanted: dict[str, dict],
-    records: dict[str, dict],
-    skymap: SkyMap,
-    regular: RegularGrids,
-) -> list[str]:
-    """Add the products of users' associations; returns warnings."""
-    notes = []
-    for path, association in wanted.items():
-        usable, left_out = _without_bad(path, association, records)
-        settled, warnings = resolve_association(path, usable, records, skymap, regular)
-        _add(products, settled, path)
-        notes += left_out + warnings
-    return notes
-
-
 def _add(products: dict[str, dict], more: dict[str, dict], where: object) -> None:
     if twice := sorted(set(more) & set(products)):
         raise AssociationError(
@@ -178,22 +173,22 @@ def _add(products: dict[str, dict], more: dict[str, dict], where: object) -> Non
     products.update(more)
 
 
-def _without_bad(path: str, association: dict, records: dict[str, dict]) -> tuple[dict, list[str]]:
+def _without_bad(path: str, association: dict, reasons: dict[str, str]) -> tuple[dict, list[str]]:
     """Leave quarantined exposures out of a user's association, with a warning."""
     products, notes = [], []
     for product in association["products"]:
         members = science_members(product)
-        usable = [m for m in members if exposure_name(m["expname"]) in records]
-        if not usable:
-            raise AssociationError(
-                path,
-                f"has no usable member in product {product['name']}",
-                "run with associate.on_bad_exposure: stop to see why",
-            )
-        if len(usable) < len(members):
-            count = f"{len(members) - len(usable)} of {len(members)} members"
-            notes.append(f"{path}: product {product['name']}: {count} left out")
-        products.append({**product, "members": usable})
+        usable = [m for m in members if exposure_name(m["expname"]) not in reasons]
+        left_out = {exposure_name(m["expname"]) for m in members if m not in usable}
+        if left_out:
+            count = f"{len(left_out)} of {len(members)} members left out"
+            fate = "" if usable else ", it is not made"
+            notes.append(f"{path}: product {product['name']}: {count}{fate}")
+        if usable:
+            rows = [excluded_row(name, reasons[name]) for name in sorted(left_out)]
+            told = {key: value for key, value in product.items() if key != "excluded"}
+            told |= {"excluded": rows} if rows else {}
+            products.append({**told, "members": usable})
     return {**association, "products": products}, notes
 
 

@@ -63,7 +63,8 @@ def make_associations(
     Parameters
     ----------
     records : list of dict
-        See `exposure.read_record`.
+        See `exposure.read_record`; those with ``excluded``, the reason why they cannot be used, are listed in
+        products that others make.
     skymap : SkyMap
         The sky map.
     parameters : dict
@@ -95,7 +96,10 @@ def make_associations(
             if wanted(cell):
                 members[group, cell, record["optical_element"]].append(record)
     associations = {}
-    for (_, cell, element), group_records in members.items():
+    for (_, cell, element), found in members.items():
+        group_records, excluded = split(found)
+        if not group_records:
+            continue
         visit_id = group_records[0]["visit_id"]
         label = group_label(visit_id, product_type)
         release = parameters["data_release_id"]
@@ -106,11 +110,25 @@ def make_associations(
             outside = outsiders(group_records, grid, regular)
             group_records = [r for r in group_records if r["exposure"] not in outside]
         if group_records:
-            associations[name] = new_association(name, group_records, grid, release)
+            associations[name] = new_association(name, group_records, grid, release, excluded)
     return dict(sorted(associations.items()))
 
 
-def new_association(name: str, records: list[dict], grid: Grid, release: str) -> dict:
+def split(records: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Records of the exposures that can be used, and rows (see `excluded_row`) of those that are excluded."""
+    good = [record for record in records if "excluded" not in record]
+    bad = [record for record in records if "excluded" in record]
+    return good, [excluded_row(record["exposure"], record["excluded"]) for record in bad]
+
+
+def excluded_row(exposure: str, reason: str) -> dict:
+    """Entry of an exposure that cannot be used in the ``excluded`` of a product that it belongs to."""
+    return {"expname": exposure + SUFFIX, "reason": " ".join(reason.split())}
+
+
+def new_association(
+    name: str, records: list[dict], grid: Grid, release: str, excluded: list[dict] = ()
+) -> dict:
     """
     Write down a product as romancal would, but for its version: a newer one would remake every product.
 
@@ -124,6 +142,8 @@ def new_association(name: str, records: list[dict], grid: Grid, release: str) ->
         Its pixels: of a skycell, or of a regular grid, which romancal's keys have no place for.
     release : str
         Data release.
+    excluded : list of dict, optional
+        Rows (see `excluded_row`) of the exposures that would be members if they could be used.
     """
     members = [{"expname": record["exposure"] + SUFFIX, "exptype": "science"} for record in records]
     own = {} if grid.skycell else {"output_grid": grid.to_wcs_info()}
@@ -140,8 +160,13 @@ def new_association(name: str, records: list[dict], grid: Grid, release: str) ->
         "asn_pool": "none",
         "skycell_wcs_info": grid.to_wcs_info() if grid.skycell else "none",
         **own,
-        "products": [{"name": name, "members": members}],
+        "products": [{"name": name, "members": members, **_excluded(excluded)}],
     }
+
+
+def _excluded(rows: list[dict]) -> dict:
+    """Key of a product for what is excluded; none where nothing is."""
+    return {"excluded": sorted(rows, key=lambda row: row["expname"])} if rows else {}
 
 
 def outsiders(records: list[dict], grid: Grid, regular: RegularGrids) -> list[str]:

@@ -42,6 +42,8 @@ class CoaddFile:
         ``roman.meta`` of the mosaic.
     inputs : list of (name, fingerprint)
         Level-2 exposures that it was made of: name, fingerprint.
+    excluded : list of dict
+        Those that were left out of it: expname, reason.
     """
 
     data: np.ndarray
@@ -55,6 +57,7 @@ class CoaddFile:
     jitter: float
     meta: Any
     inputs: list[tuple[str, str]]
+    excluded: list[dict]
 
 
 def read_coadd(path: str | Path) -> CoaddFile:
@@ -101,6 +104,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
         jitter,
         meta,
         [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
+        [dict(entry) for entry in own.get("excluded", [])],
     )
 
 

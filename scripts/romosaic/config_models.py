@@ -167,7 +167,8 @@ class Associate(Section):
     )
     on_bad_exposure: Literal["stop", "exclude"] = key(
         "stop",
-        "When exposures cannot be used: stop, or exclude them and list them in quarantine.tsv.",
+        "When exposures cannot be used: stop, or exclude them and list them in quarantine.tsv and in the "
+        "provenance of products that they belong to (which reads the pixels of every new exposure once more).",
     )
     skycells: listed(Skycell) = key(
         [],

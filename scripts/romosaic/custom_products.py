@@ -1,9 +1,9 @@
 """Custom mosaics, `associate.products` of the configuration: chosen exposures on a chosen grid."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
-from .association import new_association, outsiders
+from .association import excluded_row, new_association, outsiders, split
 from .errors import AssociationError
 from .grid import Grid
 from .names import exposure_name
@@ -68,6 +68,7 @@ def make_custom(
     skymap: SkyMap,
     parameters: dict,
     regular: RegularGrids,
+    reasons: Mapping[str, str],
 ) -> tuple[dict[str, dict], list[str]]:
     """
     Choose the members of the custom products, and settle their grids.
@@ -77,13 +78,15 @@ def make_custom(
     names : collection of str
         Names of the exposures that products are made of.
     records : dict
-        Records of those that can be used (see `exposure.read_record`), by name.
+        Records of those whose header is sound, by name (see `Records.placed`).
     skymap : SkyMap
         The sky map.
     parameters : dict
         Section `associate` of the configuration.
     regular : RegularGrids
         How to make regular grids.
+    reasons : mapping
+        Why exposures cannot be used, by name; products list those that they would have as members.
 
     Returns
     -------
@@ -100,13 +103,21 @@ def make_custom(
     """
     made, notes = {}, []
     footprints = RecordFootprints([records[name] for name in sorted(names) if name in records])
-    for product in parameters["products"] if footprints.records else ():
+    for product in parameters["products"] if split(footprints.records)[0] else ():
         where, described = _where(product), _described(product, regular)
         choosing = _choosing(product, skymap, described)
-        members = _chosen(product, footprints, parameters["min_overlap_pixels"], choosing, skymap)
-        if bad := _listed(product, names) - {record["exposure"] for record in footprints.records}:
+        found = _chosen(product, footprints, parameters["min_overlap_pixels"], choosing, skymap)
+        members = [record for record in found if "excluded" not in record]
+        bad = _listed(product, names) & reasons.keys()
+        if bad:
             notes.append(f"{where}: {len(bad)} of its members cannot be used")
+        if (found or bad) and not members:
+            notes.append(f"{where}: is not made: none of its members can be used")
+            continue
+        nowhere = [excluded_row(name, reasons[name]) for name in bad - records.keys()]
         for name, own in _by_filter(product, members).items():
+            element = own[0]["optical_element"]
+            _, excluded = split([r for r in found if r["optical_element"] == element])
             if name in made:
                 raise AssociationError(where, f"makes {name} a second time", "rename it")
             if product["target"] and regular.on_skycell:
@@ -116,7 +127,8 @@ def make_custom(
                 outside = outsiders(own, grid, described)
             if outside:
                 notes.append(f"{where}: not on its grid: {', '.join(outside)}")
-            made[name] = new_association(name, own, grid, parameters["data_release_id"])
+            release = parameters["data_release_id"]
+            made[name] = new_association(name, own, grid, release, [*excluded, *nowhere])
     return made, notes
 
 

@@ -52,7 +52,9 @@ class ConfigError(RomosaicError):
 
 
 class ExposureError(RomosaicError):
-    """An exposure cannot be used."""
+    """An exposure cannot be used; `record` is the record of its header, where that is sound."""
+
+    record: dict | None = None
 
 
 class AssociationError(RomosaicError):

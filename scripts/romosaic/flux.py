@@ -123,6 +123,30 @@ def calibrate(
     return Calibrated(data, err, dq, halves, precise, sky_blocks, noise, unusable)
 
 
+def check_usable(
+    arrays: Mapping[str, np.ndarray], *, where: str, max_unusable_fraction: float = 0.5
+) -> None:
+    """
+    Refuse an exposure with too many unusable pixels, without calibrating it.
+
+    Parameters
+    ----------
+    arrays, where, max_unusable_fraction
+        As for `calibrate`.
+
+    Raises
+    ------
+    ExposureError
+        As `calibrate`.
+    """
+    _check_shapes(where, arrays)
+    dq = np.array(arrays["dq"], dtype=np.uint32)
+    given = dq & dq_flags.FLAGS["DO_NOT_USE"] != 0
+    variances = {name: arrays[name] for name in VARIANCES if name in arrays}
+    unusable = _mark_unusable(arrays["data"], arrays["err"], dq, variances, given)
+    _check_share(where, dq, unusable, max_unusable_fraction)
+
+
 def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
     shapes = {name: np.shape(array) for name, array in arrays.items()}
     if len(set(shapes.values())) != 1 or len(shapes["data"]) != 2:

@@ -21,6 +21,9 @@ from .pixmap import PixelMap
 if TYPE_CHECKING:
     from .flux import Calibrated
 
+#: Bytes up to which a block is checked when its file is opened: images have more.
+_SMALL = 1 << 16
+
 
 def write_flux(
     path: str | Path,
@@ -191,13 +194,16 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     Open a file that `flux` made, without asdf's plugins.
 
+    Its header and its small arrays are held against their checksums; the images, of which steps read windows, not.
+
     Raises
     ------
     ProductError
-        The file is missing, cut short, or not one of `flux`'s.
+        The file is missing, cut short, damaged, or not one of `flux`'s.
     """
     path = Path(path)
     blocks = AsdfBlocks.read(path)
+    blocks.verify(_SMALL)
     tree = blocks.tree()
     if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
         raise ProductError(path, "is not a file of the flux step", "delete it and run again")

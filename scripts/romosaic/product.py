@@ -29,7 +29,9 @@ _PACKAGES = (
 )
 
 
-def provenance(parameters: dict, inputs: Iterable[tuple[str, str]]) -> dict:
+def provenance(
+    parameters: dict, inputs: Iterable[tuple[str, str]], excluded: Iterable[dict] = ()
+) -> dict:
     """
     Say how a file was made.
 
@@ -39,11 +41,13 @@ def provenance(parameters: dict, inputs: Iterable[tuple[str, str]]) -> dict:
         The step's parameters.
     inputs : iterable of (name, fingerprint)
         Level-2 exposures that the file was made of.
+    excluded : iterable of dict, optional
+        Those that belong to it and cannot be used: expname, reason.
 
     Returns
     -------
     dict
-        versions, parameters, inputs.
+        versions, parameters, inputs; excluded, where there are any.
     """
     versions = {"romosaic": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -51,10 +55,12 @@ def provenance(parameters: dict, inputs: Iterable[tuple[str, str]]) -> dict:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    left_out = [dict(row) for row in excluded]
     return {
         "versions": versions,
         "parameters": parameters,
         "inputs": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in inputs],
+        **({"excluded": left_out} if left_out else {}),
     }
 
 

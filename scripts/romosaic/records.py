@@ -18,7 +18,7 @@ from pathlib import Path
 from .atomic import write_text
 from .code_digest import code_digest
 from .errors import ExposureError, SkymapError
-from .exposure import fingerprint, read_record
+from .exposure import fingerprint, read_exposure, read_record
 from .footprint import closed_polygon
 
 #: What a record holds (see `exposure.read_record`); one that lacks any is made again.
@@ -60,12 +60,25 @@ class Records:
         Names of the exposures whose header was read; the others were known.
     statuses : dict
         See `status`, by exposure name, from before the file was read.
+    checked : dict
+        Limit of unusable pixels that the pixels were held against, by exposure name; None where they were not.
     """
 
     good: dict[str, dict]
     bad: list[ExposureError]
     new: list[str]
     statuses: dict[str, list]
+    checked: dict[str, float | None]
+
+    @property
+    def placed(self) -> dict[str, dict]:
+        """
+        Records of the exposures whose place is known, by name: the good, and the bad whose header is sound.
+
+        Those of the bad have the reason against them as ``excluded``.
+        """
+        bad = {e.record["exposure"]: {**e.record, "excluded": e.what} for e in self.bad if e.record}
+        return self.good | bad
 
     def write(self, folder: Path) -> None:
         """
@@ -86,15 +99,17 @@ class Records:
             if path.name.removesuffix(".json") not in self.good:
                 path.unlink()
         rows = (
-            f"{json.dumps(name)}: {json.dumps([*self.statuses[name], record['fingerprint']])}"
+            f"{json.dumps(name)}: {json.dumps([*state, record['fingerprint'], self.checked[name]])}"
             for name, record in self.good.items()
-            if self.statuses[name]
+            if (state := self.statuses[name])
         )
         write_text(folder / _STATUS, "{\n" + ",\n".join(rows) + "\n}\n")
         write_text(folder / _READER, code_digest("exposure"))
 
 
-def read_records(files: dict[str, Path], folder: Path, workers: int = 1) -> Records:
+def read_records(
+    files: dict[str, Path], folder: Path, workers: int = 1, limit: float | None = None
+) -> Records:
     """
     Read the records of exposures, taking those that are known from a folder.
 
@@ -106,24 +121,30 @@ def read_records(files: dict[str, Path], folder: Path, workers: int = 1) -> Reco
         Has what `Records.write` left, if anything.
     workers : int, optional
         Processes that read headers.
+    limit : float, optional
+        Pixels are read, too: an exposure is bad whose bytes do not match their checksums, or of whose pixels a
+        larger share than this is unusable.
     """
     known = _json(folder / _STATUS) if _same_reader(folder) else None
     found: dict[str, tuple[list, dict | ExposureError, bool]] = {}
-    jobs = []
+    jobs, checked = [], dict.fromkeys(files, limit)
     for name, path in sorted(files.items()):
         record = None if known is None else _known_record(folder, name)
         state = status(path) if record else []
-        if state and known.get(name) == [*state, record["fingerprint"]]:
-            found[name] = state, record, False
+        row = known.get(name) if state else None
+        same = isinstance(row, list) and row[:-1] == [*state, record["fingerprint"]]
+        if same and limit in (None, row[-1]):
+            found[name], checked[name] = (state, record, False), row[-1]
         else:
-            jobs.append((name, path, record))
-    found.update(zip((name for name, _, _ in jobs), _read_all(jobs, workers), strict=True))
+            jobs.append((name, path, record, limit))
+    found.update(zip((job[0] for job in jobs), _read_all(jobs, workers), strict=True))
     results = {name: result for name, (_, result, _) in sorted(found.items())}
     return Records(
         good={name: result for name, result in results.items() if isinstance(result, dict)},
         bad=[result for result in results.values() if isinstance(result, ExposureError)],
         new=[name for name, (_, _, read) in sorted(found.items()) if read],
         statuses={name: state for name, (state, _, _) in found.items()},
+        checked=checked,
     )
 
 
@@ -180,17 +201,20 @@ def _read_all(jobs: list[tuple], workers: int) -> list[tuple]:
         return [first, *pool.map(_read_one, jobs[1:], chunksize=size)]
 
 
-def _read_one(job: tuple[str, Path, dict | None]) -> tuple[list, dict | ExposureError, bool]:
+def _read_one(job: tuple) -> tuple[list, dict | ExposureError, bool]:
     """Status, record or reason against it, and whether the header was read."""
-    _, path, known = job
-    state = status(path)
+    _, path, known, limit = job
+    state, record = status(path), None
     try:
-        if known and known["fingerprint"] == fingerprint(path):
-            return state, known, False
-        record = read_record(path)
-        closed_polygon(record["footprint"]["ra"], record["footprint"]["dec"])
-        return state, record, True
+        same = bool(known) and known["fingerprint"] == fingerprint(path)
+        found = known if same else read_record(path)
+        closed_polygon(found["footprint"]["ra"], found["footprint"]["dec"])
+        record = found
+        if limit is not None:
+            _check_pixels(path, record["fingerprint"], limit)
+        return state, record, not same
     except ExposureError as error:
+        error.record = record
         return state, error, True
     except SkymapError as error:
         what = f"has a WCS without a usable footprint: it {error.what}"
@@ -200,3 +224,10 @@ def _read_one(job: tuple[str, Path, dict | None]) -> tuple[list, dict | Exposure
     except Exception as error:  # one odd header among thousands must not end the run untold
         what = f"has no usable header ({type(error).__name__}: {error})"
         return state, ExposureError(path, what, _LEAVE_OUT), True
+
+
+def _check_pixels(path: Path, known: str, limit: float) -> None:
+    """Refuse an exposure that `flux` would refuse."""
+    from .flux import check_usable
+
+    check_usable(read_exposure(path, known).arrays, where=str(path), max_unusable_fraction=limit)

@@ -1,0 +1,101 @@
+"""SIGKILL of every step while it reads, computes, writes and renames: no wrong product, and the next run completes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from romosaic.config import load
+from romosaic.config_grids import GRID_KEYS
+
+KILLING = Path(__file__).parent / "killing.py"
+STEPS = (
+    "associate",
+    "flux",
+    "skymatch",
+    "outlier_detection",
+    "resample",
+    "source_catalog",
+    "preview",
+)
+PHASES = ("reading", "computing", "writing", "renaming", "time")
+
+
+def jobs(folder: Path, raws: list[Path]) -> list[dict]:
+    """Jobs of one small product, as the rules make them; each reads what the undisturbed ones before it wrote."""
+    product = {"name": "p", "members": [path.name for path in raws]}
+    config = load({"associate": {"product_type": "custom", "products": [product]}})
+    names = [path.name.removesuffix("_cal.asdf") for path in raws]
+    reference = folder / "reference"
+    association = f"{reference}/associate/associations/p_asn.json"
+    records = [f"{reference}/associate/exposures/{name}.json" for name in names]
+    members = [f"{reference}/flux/{name}_flux.asdf" for name in names]
+    sky = {k: v for k, v in config["skymatch"].items() if k not in ("match_down", "skylist")}
+    outliers = {k: v for k, v in config["outlier_detection"].items() if k != "memory_mb"}
+    resample = {k: v for k, v in config["resample"].items() if k not in GRID_KEYS}
+    for_flux = {k: v for k, v in sky.items() if k not in ("skymethod", "subtract")}
+
+    def job(step, inputs, outputs, **params):
+        output = {"file": outputs} if isinstance(outputs, str) else outputs
+        return {"step": step, "input": inputs, "output": output, "params": params}
+
+    found = [
+        job(
+            "associate",
+            {"associations": []},
+            "associate",
+            own=[str(path) for path in raws],
+            parameters=config["associate"],
+            reference_file=None,
+            grids={key: config["resample"][key] for key in GRID_KEYS},
+            max_unusable_fraction=0.5,
+        )
+    ]
+    found += [
+        job(
+            "flux",
+            {"exposure": str(raw), "record": record},
+            f"flux/{raw.name.replace('_cal', '_flux')}",
+            parameters=config["flux"] | {"sky": for_flux},
+        )
+        for raw, record in zip(raws, records, strict=True)
+    ]
+    inputs = {"association": association, "members": members}
+    sky |= {"match_down": config["skymatch"]["match_down"]}
+    found.append(job("skymatch", inputs, "skymatch/p_skymatch.asdf", parameters=sky, levels=None))
+    inputs = inputs | {"skymatch": f"{reference}/skymatch/p_skymatch.asdf"}
+    target = "outlier_detection/p_outliers.asdf"
+    found.append(job("outlier_detection", inputs, target, parameters=outliers))
+    inputs = inputs | {"outliers": f"{reference}/{target}"}
+    found.append(job("resample", inputs, "resample/p_coadd.asdf", parameters=resample))
+    coadd = {"coadd": f"{reference}/resample/p_coadd.asdf"}
+    files = {"catalog": "p_cat.asdf", "parquet": "p_cat.parquet", "segmentation": "p_segm.asdf"}
+    outputs = {key: f"source_catalog/{name}" for key, name in files.items()}
+    section = config["source_catalog"]
+    found.append(job("source_catalog", coadd, outputs, parameters=section, reference_file=None))
+    inputs = {"association": association, "records": records, **coadd}
+    inputs["catalog"] = f"{reference}/source_catalog/p_cat.parquet"
+    section = config["preview"]
+    target = "preview/p_coadd.png"
+    found.append(job("preview", inputs, target, parameters=section, reference_file=None))
+    return found
+
+
+@pytest.fixture(scope="module")
+def report(survey, tmp_path_factory):
+    """What was there after each kill, and after the run that followed it."""
+    folder = tmp_path_factory.mktemp("kills")
+    (folder / "jobs.json").write_text(json.dumps(jobs(folder, list(survey.paths.values())[:2])))
+    environment = os.environ | {"PYTHONHASHSEED": "0", "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, KILLING, folder], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return json.loads((folder / "report.json").read_text())
+
+
+def kills(report, step):
+    return report["kills"][step]
