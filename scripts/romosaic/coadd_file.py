@@ -77,3 +77,20 @@ def open_coadd(path: str | Path) -> CoaddBlocks:
     if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
         raise ProductError(path, "is not a coadd of this workflow", "delete it and run again")
     return CoaddBlocks(blocks, tree)
+
+
+def read_segmentation(path: str | Path) -> np.ndarray:
+    """
+    Read a segmentation map, (ny, nx) uint32.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, damaged, or not one of `source_catalog`'s.
+    """
+    blocks = AsdfBlocks.read(path)
+    try:
+        node = blocks.tree()["roman"]["data"]
+    except (KeyError, TypeError) as error:
+        raise ProductError(path, "is no segmentation map", "delete it and run again") from error
+    return blocks.array(node)

@@ -64,11 +64,11 @@ def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) 
     size : int, optional
         Height of the picture, pixels.
     """
-    wide, high, side = 9.4, 10.2, 4.3
+    wide, high, side = 9.4, 10.35, 4.3
     figure = new_figure(wide, high, size)
     box = covered_box(planes.small.covered > 0)
     for number, panel in enumerate(_panels(planes)):
-        x, y = 0.3 + 4.5 * (number % 2), 0.45 + 4.75 * (1 - number // 2)
+        x, y = 0.3 + 4.5 * (number % 2), 0.45 + 4.9 * (1 - number // 2)
         axes = figure.add_axes((x / wide, y / high, side / wide, side / high))
         image = _draw_panel(axes, panel, box)
         if number == 0:
