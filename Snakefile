@@ -9,7 +9,10 @@
 #   outlier_detection/   *_outliers.asdf   flagged pixels of each member
 #   resample/            *_coadd.asdf      the mosaic
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
-#   preview/             *_coadd.png
+#   preview/             *_coadd.png *_planes.png *_thumbnail.jpg, and *_small.asdf for the next three
+#   color/               *_color.png       skycells with three filters
+#   overview/            *_overview.png    all products of a filter on the sky
+#   qa/                  *_qa.json qa.tsv seams.tsv qa.html
 #   logs/ benchmarks/    one file per job
 
 from pathlib import Path
@@ -22,6 +25,9 @@ min_version("9.0")
 configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 
 
+report: "rules/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/simulate.smk"
 include: "rules/associate.smk"
@@ -32,6 +38,9 @@ include: "rules/outlier_detection.smk"
 include: "rules/resample.smk"
 include: "rules/source_catalog.smk"
 include: "rules/preview.smk"
+include: "rules/color.smk"
+include: "rules/overview.smk"
+include: "rules/qa.smk"
 
 
 rule all:

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from romosaic import inputs
 from romosaic.code_digest import code_digest
+from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
@@ -37,6 +38,8 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    optical_element=r"F[0-9]{3}",
 
 
 def megabytes(first):
@@ -48,7 +51,7 @@ def product_memory(step):
     """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels, _ = read_association(*association_status(wildcards))
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -92,7 +95,7 @@ def read_association(path, age):
     names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
     info = content["skycell_wcs_info"]
     grid = info if isinstance(info, dict) else content["output_grid"]
-    return names, grid["nx"] * grid["ny"]
+    return names, grid["nx"] * grid["ny"], grid["name"]
 
 
 def member_names(wildcards):
@@ -135,17 +138,74 @@ def quarantine(wildcards):
     return f"{checkpoints.associate.get().output[0]}/quarantine.tsv"
 
 
-def all_products(wildcards):
-    """Final files of every product."""
+@cache
+def read_filter(path, age):
+    """Filter of an exposure; read again only when its record has changed."""
+    return json.loads(Path(path).read_text())["optical_element"]
+
+
+def products(wildcards):
+    """Names of all products with the skycell ("none" for a regular grid) and the filter of each."""
+    folder = checkpoints.associate.get().output[0]
+    found = {}
+    for path in map(Path, associations(wildcards)):
+        names, _, cell = read_association(str(path), path.stat().st_mtime_ns)
+        first = Path(folder, "exposures", f"{names[0]}.json")
+        element = read_filter(str(first), first.stat().st_mtime_ns)
+        found[path.name.removesuffix("_asn.json")] = cell, element
+    return found
+
+
+def of_products(pattern):
+    """Files of a pattern of every product."""
+    return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
+
+
+def small_of_filter(wildcards):
+    """Small images of the products of a filter."""
     names = [
-        Path(path).name.removesuffix("_asn.json") for path in associations(wildcards)
+        name
+        for name, (_, element) in products(wildcards).items()
+        if element == wildcards.optical_element
     ]
+    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
+
+
+def filters_of_cells(wildcards):
+    """Products of each skycell by filter."""
+    cells = {}
+    for name, (cell, element) in products(wildcards).items():
+        if cell != "none":
+            cells.setdefault(cell, {}).setdefault(element, []).append(name)
+    return cells
+
+
+def small_of_colors(wildcards):
+    """Small images of a skycell in the filters of its colour picture."""
+    own = filters_of_cells(wildcards).get(wildcards.cell, {})
+    names = [name for element in colors(own) for name in own[element]]
+    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
+
+
+def colors(own):
+    """Filters of the colour picture of a skycell, of those it has; none without three."""
+    return choose_filters(list(own), CONFIG["color"]["filters"])
+
+
+def all_products(wildcards):
+    """Final files of every product, and of the run."""
+    made = products(wildcards)
     wanted = [
         "resample/{product}_coadd.asdf",
         "source_catalog/{product}_cat.asdf",
         "preview/{product}_coadd.png",
     ]
+    files = expand(f"{OUT}/{{pattern}}", pattern=wanted)
+    files = [pattern.format(product=name) for name in made for pattern in files]
+    cells = filters_of_cells(wildcards)
+    shown = sorted(cell for cell, own in cells.items() if colors(own))
+    files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
+    elements = sorted({element for _, element in made.values()})
+    files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
-    return truth + [
-        f"{OUT}/{path}".format(product=name) for name in names for path in wanted
-    ]
+    return truth + files + ([f"{OUT}/qa/qa.tsv"] if made else [])

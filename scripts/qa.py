@@ -15,12 +15,17 @@ with reported(snakemake.log[0]):
 
     files, made = snakemake.input, snakemake.output
     if snakemake.wildcards.get("product") is None:
-        lines = qa_report.write(files, made, snakemake.params.parameters, snakemake.params.benchmarks)
+        lines = qa_report.write(
+            files, made, snakemake.params.parameters, snakemake.params.benchmarks
+        )
         print(*lines, sep="\n")
     else:
         coadd, members = coadd_file.open_coadd(files.coadd), map(flux_file.open_flux, files.members)
         steps = [product.read_step(path) for path in (files.skymatch, files.outliers)]
-        columns, grid = read_columns(files.catalog, qa.COLUMNS), association_file.read_grid(files.association)
+        columns, grid = (
+            read_columns(files.catalog, qa.COLUMNS),
+            association_file.read_grid(files.association),
+        )
         segmentation = coadd_file.read_segmentation(files.segmentation)
         found = qa.measure(coadd, *steps, columns, segmentation, list(members), grid)
         found["provenance"] = product.provenance({}, coadd.inputs)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
+from .config_looks import Color, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
@@ -287,12 +288,6 @@ class SourceCatalog(Section):
     )
 
 
-class Preview(Section):
-    """Pictures of the mosaics."""
-
-    size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
-
-
 def _section(kind: type[Section]):
     """Make a section left empty stand for its defaults."""
     return Annotated[kind, BeforeValidator(lambda value: {} if value in (None, "") else value)]
@@ -324,3 +319,6 @@ class Config(Section):
     resample: _section(Resample) = Resample()
     source_catalog: _section(SourceCatalog) = SourceCatalog()
     preview: _section(Preview) = Preview()
+    color: _section(Color) = Color()
+    overview: _section(Overview) = Overview()
+    qa: _section(Qa) = Qa()

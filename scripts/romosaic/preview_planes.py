@@ -138,8 +138,21 @@ def _panels(planes: Planes) -> list[_Panel]:
     return [
         _Panel(stretch(small.data), "coadd", SHADES, 0, 1),
         _Panel(depth, "exposures", DEPTHS, 0, deepest),
-        _Panel(weight, "weight, (MJy/sr)\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT TWO}", DEPTHS, 0, max(heaviest, 1e-30)),
-        _Panel(outliers, f"outliers, in {arcsec:.2g} x {arcsec:.2g} arcsec{note}", SPARKS, 0, most, _COARSE),
+        _Panel(
+            weight,
+            "weight, (MJy/sr)\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT TWO}",
+            DEPTHS,
+            0,
+            max(heaviest, 1e-30),
+        ),
+        _Panel(
+            outliers,
+            f"outliers, in {arcsec:.2g} x {arcsec:.2g} arcsec{note}",
+            SPARKS,
+            0,
+            most,
+            _COARSE,
+        ),
     ]
 
 

@@ -79,10 +79,10 @@ def measure(
     depth = coadd.depth(_STEP)
     stars = choose_stars(columns)
     flagged = [row["flagged"] for row in outliers["members"]]
-    astrometry = member_offsets(
-        members, flagged, columns["ra"][stars], columns["dec"][stars], grid
-    )
-    rows = [_member(use, row) for use, row in zip(coadd.own["members"], sky["members"], strict=True)]
+    astrometry = member_offsets(members, flagged, columns["ra"][stars], columns["dec"][stars], grid)
+    rows = [
+        _member(use, row) for use, row in zip(coadd.own["members"], sky["members"], strict=True)
+    ]
     for row, offset in zip(rows, astrometry.pop("offsets"), strict=True):
         row["offset"] = offset
     known, missing = metadata(coadd.meta, coadd.own, len(members))

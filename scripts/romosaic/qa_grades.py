@@ -74,7 +74,10 @@ def make_table(
     rows = []
     for product in products:
         row = _measures(product, typical, beside[product["product"]])
-        grades = {f"{name}_grade": grade(row[name], limits[name]) for name in GRADED}
+        graded = {name: row[name] for name in GRADED}
+        if graded["noise_ratio"]:
+            graded["noise_ratio"] = max(graded["noise_ratio"], 1 / graded["noise_ratio"])
+        grades = {f"{name}_grade": grade(graded[name], limits[name]) for name in GRADED}
         first = {"product": row.pop("product"), "grade": worst(list(grades.values()))}
         rows.append(first | row | grades)
     return rows

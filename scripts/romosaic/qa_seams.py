@@ -87,7 +87,9 @@ def level_difference(first: SmallImage, second: SmallImage) -> tuple[float | Non
     if y1 <= y0 or x1 <= x0:
         return None, 0
     part = np.s_[y0:y1, x0:x1]
-    place = second.grid.to_pixel(*first.grid.to_sky(*np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))))
+    place = second.grid.to_pixel(
+        *first.grid.to_sky(*np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)))
+    )
     own = np.where(first.covered[part] == 1, first.data[part], np.nan)
     difference = own - _sample(second, *place)
     difference = difference[np.isfinite(difference)]
@@ -99,7 +101,9 @@ def level_difference(first: SmallImage, second: SmallImage) -> tuple[float | Non
 def _shared_blocks(first: Grid, second: Grid) -> tuple[int, int, int, int]:
     """Box (y0, y1, x0, x1) on the first grid around what lies on the second."""
     steps = np.arange(0.0, max(first.shape), 4)
-    x, y = np.meshgrid(np.r_[steps[steps < first.nx], first.nx - 1], np.r_[steps[steps < first.ny], first.ny - 1])
+    x, y = np.meshgrid(
+        np.r_[steps[steps < first.nx], first.nx - 1], np.r_[steps[steps < first.ny], first.ny - 1]
+    )
     u, v = second.to_pixel(*first.to_sky(x, y))
     inside = (u > -6) & (u < second.nx + 5) & (v > -6) & (v < second.ny + 5)
     if not inside.any():

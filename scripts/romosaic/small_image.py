@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .asdf_blocks import AsdfBlocks
 from .grid import Grid
 from .product import write_step
 
@@ -68,13 +69,16 @@ class SmallImage:
         ProductError
             The file is missing or damaged.
         """
-        from .asdf_blocks import AsdfBlocks
-
         blocks = AsdfBlocks.read(path)
         own = blocks.tree()["romosaic"]
         data, weight, covered = (blocks.array(own[k]) for k in ("data", "weight", "covered"))
         grid = Grid.from_wcs_info(own["grid"])
         return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])
+
+    @staticmethod
+    def read_grid(path: str | Path) -> Grid:
+        """Grid of the small image in a file of `write`."""
+        return Grid.from_wcs_info(AsdfBlocks.read(path).tree()["romosaic"]["grid"])
 
 
 def block_side(shape: tuple[int, int], size: int) -> int:
