@@ -1,8 +1,9 @@
 """
 Step `color`: a colour picture of a skycell that has three filters, from the small images of `preview`.
 
-The longest wavelength is red. Sky levels are taken off, filters are balanced on what is bright in all of them, and
-one asinh stretch of their mean keeps the colour of sources of any brightness (Lupton et al. 2004, PASP 116, 133).
+The longest wavelength is red. Sky levels are taken off, filters are balanced on what is bright in all of them,
+and one asinh stretch of their mean keeps the colour of sources of any brightness (Lupton et al. 2004, PASP
+116, 133).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,14 +1,14 @@
 """
 Step `overview`: all products of a filter on one picture of the sky, from the small images of `preview`.
 
-One image after the other is averaged down to the size of the picture's pixels and reprojected onto the plane of
-its field; where skycells overlap, and where products of several visits do, it is the weighted mean. So memory is
-that of the picture, whatever the number of products. Each image is shown without its own sky level: levels of
+One image after the other is averaged down to the size of the picture's pixels and reprojected onto the plane
+of its field; where skycells overlap, and where products of several visits do, it is the weighted mean. So memory
+is that of the picture, whatever the number of products. Each image is shown without its own sky level: levels of
 skycells made of different exposures need not agree (`qa` says by how much they do not).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -108,6 +108,16 @@ def outline(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return grid.to_sky(x, y)
 
 
+def covered_part(image: SmallImage) -> Grid:
+    """Grid of the part of an image that is covered; all of it where nothing is."""
+    rows, columns = (np.flatnonzero((image.covered > 0).any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return image.grid
+    y0, x0 = int(rows[0]), int(columns[0])
+    size = {"ny": int(rows[-1]) + 1 - y0, "nx": int(columns[-1]) + 1 - x0}
+    return replace(image.grid, x0=image.grid.x0 - x0, y0=image.grid.y0 - y0, **size)
+
+
 def _bilinear(images: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Values (n, ...) of images (n, ny, nx) at positions; 0 outside."""
     ny, nx = images.shape[1:]
@@ -139,25 +149,28 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     size : int, optional
         Longer side of the picture, pixels, about.
     """
-    grids = [SmallImage.read_grid(one) for one in images]
+    grids = [covered_part(SmallImage.read(one)) for one in images]
     centers = np.stack([unit_vector(*grid.center) for grid in grids], axis=1)
     number = fields(centers)
     count = min(int(number.max()) + 1, PANELS)
     columns = int(np.ceil(np.sqrt(count)))
-    side, gap, top = 7.0, 0.25, 0.62
+    side, gap, top = 7.0, 0.25, 0.42
     wide = columns * (side + gap) + gap
-    high = -(-count // columns) * (side + gap + top - gap) + gap + 0.5
+    high = -(-count // columns) * (side + top) + gap + 0.5
     figure = new_figure(wide, high, max(int(size * high / max(wide, high)), 100))
     dots = int(size * side / max(wide, high))
     for panel in range(count):
         mine = np.flatnonzero(number == panel)
         canvas = Canvas.around([grids[k] for k in mine], dots)
+        whole = []
         for k in mine:
-            canvas.add(SmallImage.read(images[k]))
+            image = SmallImage.read(images[k])
+            canvas.add(image)
+            whole.append(image.grid)
         x = gap + (side + gap) * (panel % columns)
         y = high - 0.5 - (side + top) * (panel // columns + 1)
         axes = figure.add_axes((x / wide, y / high, side / wide, side / high))
-        _draw_field(axes, canvas, [grids[k] for k in mine])
+        _draw_field(axes, canvas, whole)
     left = int(number.max()) + 1 - count
     note = f" ({left} more field{'s' * (left > 1)} left out)" if left else ""
     figure.text(gap / wide, 1 - 0.36 / high, title + note, color=INK, fontsize=13, weight="bold")

@@ -1,4 +1,4 @@
-"""The planes of a product side by side: coadd, number of exposures, weight, outliers; large and as a thumbnail."""
+"""The planes of a product side by side: coadd, number of exposures, weight, outliers; large and small."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ def draw_thumbnail(path: str | Path, planes: Planes, title: str) -> None:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One plane: its image (NaN where nothing is shown), title, colours, limits, blocks to a side of its dots."""
+    """One plane: its image (NaN: not shown), title, colours, limits, blocks to a side of its dots."""
 
     image: np.ndarray
     label: str

@@ -1,4 +1,4 @@
-"""Files of the rule `qa_table`: reads what `qa`, `preview` and `source_catalog` left, writes tables and a page."""
+"""Files of the rule `qa_table`: reads what `qa`, `preview` and `source_catalog` left, writes tables, page."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

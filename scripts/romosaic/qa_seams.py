@@ -148,8 +148,8 @@ def same_sources(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarra
     Returns
     -------
     dict
-        `sources`: number; `flux`: median of flux ratio - 1; `flux_scatter`: of the ratio; `offset`: median distance,
-        mas; None with fewer than three sources.
+        `sources`: number; `flux`: median of flux ratio - 1; `flux_scatter`: of the ratio; `offset`: median
+        distance, mas; None with fewer than three sources.
     """
     from scipy.spatial import cKDTree
 

@@ -11,7 +11,7 @@ TEMPLATE = """<!doctype html>
   --green: #2e9e6b; --amber: #d99a0b; --red: #cf3b3b; }
 * { box-sizing: border-box; }
 body { margin: 0; padding: 20px 24px 40px; background: var(--paper); color: var(--ink);
-  font: 13px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+  font: 12.5px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 20px; margin: 0 0 2px; }
 h2 { font-size: 15px; margin: 28px 0 8px; }
 p { margin: 0 0 12px; color: var(--quiet); max-width: 95ch; }
@@ -24,7 +24,7 @@ input { width: 22em; }
 .box { overflow: auto; border: 1px solid var(--line); border-radius: 9px; }
 .tall { max-height: 72vh; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: 4px 7px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { position: sticky; top: 0; z-index: 2; background: var(--soft); font-weight: 600; vertical-align: bottom; }
 th small { display: block; font-weight: 400; color: var(--quiet); }
 th[data-sort] { cursor: pointer; user-select: none; }

@@ -20,8 +20,8 @@ class SmallImage:
     """
     A coadd averaged over blocks of pixels.
 
-    Blocks begin at the first pixel: as skycells lie a multiple of 4800 pixels apart, blocks of a divisor of that
-    are the same pixels of the sky in neighbouring skycells.
+    Blocks begin at the first pixel: as skycells lie a multiple of 4800 pixels apart, blocks of a divisor of
+    that are the same pixels of the sky in neighbouring skycells.
 
     Attributes
     ----------
@@ -74,11 +74,6 @@ class SmallImage:
         data, weight, covered = (blocks.array(own[k]) for k in ("data", "weight", "covered"))
         grid = Grid.from_wcs_info(own["grid"])
         return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])
-
-    @staticmethod
-    def read_grid(path: str | Path) -> Grid:
-        """Grid of the small image in a file of `write`."""
-        return Grid.from_wcs_info(AsdfBlocks.read(path).tree()["romosaic"]["grid"])
 
 
 def block_side(shape: tuple[int, int], size: int) -> int:

@@ -33,9 +33,9 @@ def member_offsets(
     Returns
     -------
     dict
-        `n_stars`: stars seen in two members or more; `scatter`: rms along an axis of one star in one member about
-        its mean, mas; `offsets`: median offset of each member from the others, mas along x and y of the
-        grid, None for a member with fewer than three of the stars; `largest`: length of the largest.
+        `n_stars`: stars seen in two members or more; `scatter`: rms along an axis of one star in one member
+        about its mean, mas; `offsets`: median offset of each member from the others, mas along x and y of
+        the grid, None for a member with fewer than three of the stars; `largest`: length of the largest.
     """
     place = np.full((2, len(members), min(len(ra), MAX_STARS)), np.nan)
     for number, (member, outliers) in enumerate(zip(members, flagged, strict=True)):
