@@ -38,7 +38,7 @@ def test_every_key_has_a_comment_above_it():
 
 def test_sections_follow_the_pipeline():
     steps = "skymap simulate associate plan flux skymatch outlier_detection resample "
-    steps += "source_catalog preview"
+    steps += "source_catalog preview color overview qa"
     assert list(config.sections()) == steps.split()
 
 

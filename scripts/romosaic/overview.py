@@ -2,9 +2,9 @@
 Step `overview`: all products of a filter on one picture of the sky, from the small images of `preview`.
 
 One image after the other is averaged down to the size of the picture's pixels and reprojected onto the plane
-of its field; where skycells overlap, and where products of several visits do, it is the weighted mean. So memory
-is that of the picture, whatever the number of products. Each image is shown without its own sky level: levels of
-skycells made of different exposures need not agree (`qa` says by how much they do not).
+of its field; where skycells overlap, and where products of several visits do, it is the weighted mean. So
+memory is that of the picture, whatever the number of products. Each image is shown without its own sky
+level: levels of skycells made of different exposures need not agree (`qa` says by how much they do not).
 """
 
 from collections.abc import Sequence

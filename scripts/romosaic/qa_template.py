@@ -23,24 +23,31 @@ button.on { background: var(--ink); color: #fff; border-color: var(--ink); }
 input { width: 22em; }
 .box { overflow: auto; border: 1px solid var(--line); border-radius: 9px; }
 .tall { max-height: 72vh; }
-table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 7px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { position: sticky; top: 0; z-index: 2; background: var(--soft); font-weight: 600; vertical-align: bottom; }
+table { border-collapse: separate; border-spacing: 0; width: 100%;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 7px; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th { position: sticky; top: 0; z-index: 2; background: var(--soft); font-weight: 600;
+  vertical-align: bottom; }
 th small { display: block; font-weight: 400; color: var(--quiet); }
 th[data-sort] { cursor: pointer; user-select: none; }
 th[data-sort]:hover { background: #e9edf5; }
 th.up::after { content: " \\2191"; } th.down::after { content: " \\2193"; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
-.sticky td:first-child, .sticky th:first-child { position: sticky; left: 0; background: var(--paper); z-index: 1; }
+.sticky td:first-child, .sticky th:first-child { position: sticky; left: 0;
+  background: var(--paper); z-index: 1; }
 .sticky th:first-child { background: var(--soft); z-index: 3; }
 tr.row { cursor: pointer; } tr.row:hover td { background: var(--soft); }
 tr:last-child > td { border-bottom: 0; }
-.dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 7px; background: #c5ccda; }
-.dot.green { background: var(--green); } .dot.amber { background: var(--amber); } .dot.red { background: var(--red); }
+.dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 7px;
+  background: #c5ccda; }
+.dot.green { background: var(--green); } .dot.amber { background: var(--amber); }
+.dot.red { background: var(--red); }
 td.amber { color: #8a6000; background: #fdf3d8; font-weight: 600; }
 td.red { color: #9d1f1f; background: #fbe3e3; font-weight: 600; }
 td.none { color: #a3acbe; }
-.more > td { background: var(--soft) !important; padding: 12px 16px 16px; text-align: left; white-space: normal; }
+.more > td { background: var(--soft) !important; padding: 12px 16px 16px; text-align: left;
+  white-space: normal; }
 .more table { width: auto; margin: 4px 0 10px; background: var(--paper); border: 1px solid var(--line); }
 .more th { position: static; }
 .pair { display: flex; flex-wrap: wrap; gap: 28px; align-items: flex-start; }
@@ -53,7 +60,7 @@ td.none { color: #a3acbe; }
 <div class="bar" id="bar"></div>
 <div class="box tall"><table class="sticky" id="main"><thead></thead><tbody></tbody></table></div>
 <h2>Limits</h2>
-<p>Amber beyond the first limit, red beyond the second; they are set in section <code>qa</code> of the configuration.</p>
+<p>Amber beyond the first limit, red beyond the second: section <code>qa</code> of the configuration.</p>
 <div class="pair"><div class="box"><table id="limits"></table></div></div>
 <div class="pair"><div><h2>Run times</h2><div class="box"><table id="costs"></table></div></div>
 <div><h2>Versions</h2><div class="box"><table id="versions"></table></div></div></div>
@@ -97,14 +104,16 @@ function details(index) {
     [["exposure", "text"], ["sky level, MJy/sr"], ["sky", "text"], ["flagged, %"], ["offset x, y, mas"]],
     more.members.map(m => [m.exposure, number(m.sky_level, 5), m.sky_status,
       number(m.flagged_fraction, 3, 100), m.offset ? m.offset.map(v => v.toFixed(1)).join(", ") : "\u2013"])));
-  const note = more.missing.length ? "Metadata not known: " + more.missing.join(", ") : "All wanted metadata are known.";
+  const note = more.missing.length ? "Metadata not known: " + more.missing.join(", ")
+    : "All wanted metadata are known.";
   left.appendChild(make("div", more.place + ". " + note));
   const mine = data.seams.filter(s => s.product === row.product || s.neighbour === row.product);
   if (mine.length) {
     const right = box.appendChild(make("div"));
     right.appendChild(make("b", "Seams"));
     right.appendChild(small(make("table"),
-      [["neighbour", "text"], ["level, 10\u207b\u00b3 MJy/sr"], ["blocks"], ["sources"], ["flux, %"], ["offset, mas"]],
+      [["neighbour", "text"], ["level, 10\u207b\u00b3 MJy/sr"], ["blocks"], ["sources"],
+        ["flux, %"], ["offset, mas"]],
       mine.map(s => {
         const own = s.product === row.product, sign = own ? 1 : -1;
         return [own ? s.neighbour : s.product, number(s.level, 3, 1e3 * sign), s.blocks, s.sources,
@@ -154,11 +163,13 @@ function draw() {
       line.after(more);
     };
   });
-  document.querySelectorAll("#bar button").forEach(b => b.classList.toggle("on", (b.dataset.grade || null) === state.grade));
+  document.querySelectorAll("#bar button").forEach(b =>
+    b.classList.toggle("on", (b.dataset.grade || null) === state.grade));
 }
 const bar = document.getElementById("bar");
 const count = grade => data.rows.filter(row => row.grade === grade).length;
-[[null, "all " + data.rows.length], ...data.grades.map(g => [g, count(g) + " " + g])].forEach(([grade, text]) => {
+const choices = [[null, "all " + data.rows.length], ...data.grades.map(g => [g, count(g) + " " + g])];
+choices.forEach(([grade, text]) => {
   const button = bar.appendChild(make("button"));
   if (grade) { button.dataset.grade = grade; button.appendChild(make("span", null, "dot " + grade)); }
   button.appendChild(document.createTextNode(text));
@@ -171,13 +182,16 @@ document.getElementById("lead").textContent =
   "A row per product, the worst first. Click a heading to sort, a row for its members and seams. " +
   "\u03c3 is the noise of a pixel of the product itself.";
 const unit = c => (c.unit && !/median/.test(c.unit) ? c.unit : "");
-small(document.getElementById("limits"), [["measure", "text"], ["amber"], ["red"], ["unit", "text"], ["what it is", "text"]],
+small(document.getElementById("limits"),
+  [["measure", "text"], ["amber"], ["red"], ["unit", "text"], ["what it is", "text"]],
   data.columns.filter(c => c.meaning).map(c => [c.heading, ...(c.limits || [null, null]).map(v =>
     v === null ? "\u2013" : String(Number((v * c.factor).toPrecision(4)))), unit(c), c.meaning]));
 small(document.getElementById("costs"),
   [["step", "text"], ["jobs"], ["CPU, s"], ["wall, s"], ["longest, s"], ["memory, MB"]],
-  data.costs.map(r => [r.step, r.jobs, number(r.cpu, 0), number(r.wall, 0), number(r.longest, 0), number(r.memory, 0)]));
-small(document.getElementById("versions"), [["package", "text"], ["version", "text"]], Object.entries(data.versions));
+  data.costs.map(r =>
+    [r.step, r.jobs, number(r.cpu, 0), number(r.wall, 0), number(r.longest, 0), number(r.memory, 0)]));
+small(document.getElementById("versions"), [["package", "text"], ["version", "text"]],
+  Object.entries(data.versions));
 draw();
 </script>
 </body>
