@@ -11,7 +11,10 @@
 #   epsf/                *_epsf.asdf       PSF of a filter, if it is to be measured
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
 #   catalog/             <filter>/region=*/part.parquet   every source of a filter once
-#   preview/             *_coadd.png
+#   preview/             *_coadd.png *_planes.png *_thumbnail.jpg, and *_small.asdf for the next three
+#   color/               *_color.png       skycells with three filters
+#   overview/            *_overview.png    all products of a filter on the sky
+#   qa/                  *_qa.json qa.tsv seams.tsv qa.html
 #   verify/              verify.tsv: the files that were checked (target `verify`)
 #   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
@@ -26,6 +29,9 @@ min_version("9.0")
 configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 
 
+report: "rules/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/simulate.smk"
 include: "rules/associate.smk"
@@ -38,6 +44,9 @@ include: "rules/epsf.smk"
 include: "rules/source_catalog.smk"
 include: "rules/catalog.smk"
 include: "rules/preview.smk"
+include: "rules/color.smk"
+include: "rules/overview.smk"
+include: "rules/qa.smk"
 include: "rules/verify.smk"
 include: "rules/clean_stale.smk"
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from romosaic import inputs, product_index
 from romosaic.code_digest import code_digest
+from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
@@ -50,6 +51,8 @@ wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     filter=r"f\d{3}",
+    cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    optical_element=r"F[0-9]{3}",
 
 
 def by_attempt(first):
@@ -61,7 +64,7 @@ def product_memory(step):
     """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels, _ = read_association(*association_status(wildcards))
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -120,7 +123,7 @@ def read_association(path, age):
     names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
     info = content["skycell_wcs_info"]
     grid = info if isinstance(info, dict) else content["output_grid"]
-    return names, grid["nx"] * grid["ny"]
+    return names, grid["nx"] * grid["ny"], grid["name"]
 
 
 def member_names(wildcards):
@@ -241,10 +244,52 @@ def catalogs(wildcards):
     ]
 
 
+def of_products(pattern):
+    """Files of a pattern of every product."""
+    return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
+
+
+def small_of_filter(wildcards):
+    """Small images of the products of a filter."""
+    names = [
+        name
+        for name, product in products(wildcards).items()
+        if product.optical_element == wildcards.optical_element
+    ]
+    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
+
+
+def filters_of_cells(wildcards):
+    """Products of each skycell by filter."""
+    cells = {}
+    for name, product in products(wildcards).items():
+        if product.skycell:
+            own = cells.setdefault(product.skycell, {})
+            own.setdefault(product.optical_element, []).append(name)
+    return cells
+
+
+def small_of_colors(wildcards):
+    """Small images of a skycell in the filters of its colour picture."""
+    own = filters_of_cells(wildcards).get(wildcards.cell, {})
+    names = [name for element in colors(own) for name in own[element]]
+    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
+
+
+def colors(own):
+    """Filters of the colour picture of a skycell, of those it has; none without three."""
+    return choose_filters(list(own), CONFIG["color"]["filters"])
+
+
 def all_products(wildcards):
-    """Final files of every product, and the catalogs of the filters."""
+    """Final files of every product, and of the run."""
     found = products(wildcards)
-    filters = sorted({product.optical_element.lower() for product in found.values()})
+    files = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
+    cells = filters_of_cells(wildcards)
+    shown = sorted(cell for cell, own in cells.items() if colors(own))
+    files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
+    elements = sorted({product.optical_element for product in found.values()})
+    files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
+    files += [f"{OUT}/catalog/{element.lower()}" for element in elements]
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
-    made = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
-    return truth + made + [f"{OUT}/catalog/{name}" for name in filters]
+    return truth + files + ([f"{OUT}/qa/qa.tsv"] if found else [])

@@ -12,6 +12,7 @@ rule epsf:
     threads: 1
     resources:
         mem_mb=filter_memory("epsf"),
+        runtime=by_attempt(120),
     params:
         parameters=CONFIG["epsf"],
         detection={

@@ -4,13 +4,18 @@ rule preview:
         references=references("skymap.reference_file"),
         records=records,
         coadd=f"{OUT}/resample/{{product}}_coadd.asdf",
+        outliers=f"{OUT}/outlier_detection/{{product}}_outliers.asdf",
         catalog=f"{OUT}/source_catalog/{{product}}_cat.parquet",
     output:
-        report(
-            f"{OUT}/preview/{{product}}_coadd.png",
+        coadd=f"{OUT}/preview/{{product}}_coadd.png",
+        planes=f"{OUT}/preview/{{product}}_planes.png",
+        thumbnail=report(
+            f"{OUT}/preview/{{product}}_thumbnail.jpg",
             caption="report/preview.rst",
-            category="preview",
+            category="products",
+            labels={"product": "{product}"},
         ),
+        small=f"{OUT}/preview/{{product}}_small.asdf",
     log:
         f"{OUT}/logs/preview/{{product}}.log",
     benchmark:

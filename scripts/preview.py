@@ -1,6 +1,5 @@
-"""Rule `preview`: a picture of a product."""
+"""Rule `preview`: pictures of a product, and its small image."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -9,22 +8,25 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    import pandas as pd
-    from romosaic import association, catalog_files, preview
+    from romosaic import association, coadd_file, preview, preview_planes, product
     from romosaic.atomic import atomic
+    from romosaic.catalog_table import read_columns
 
-    grid = association.read_grid(snakemake.input.association)
-    footprints = association.read_footprints(snakemake.input.records)
-    columns = ["x_centroid", "y_centroid", "image_flags"]
-    x, y, flags = pd.read_parquet(snakemake.input.catalog, columns=columns).to_numpy().T
-    with atomic(snakemake.output[0]) as temporary:
-        preview.draw(
-            temporary,
-            catalog_files.read_coadd(snakemake.input.coadd).data,
-            grid,
-            title=Path(snakemake.output[0]).stem,
-            **{"x": x, "y": y, "shallow": flags.astype(int) & 4 > 0},
-            footprints=footprints,
-            cells=association.cells_around(grid, footprints, snakemake.params.reference_file),
-            **snakemake.params.parameters,
-        )
+    files, made, name = snakemake.input, snakemake.output, snakemake.wildcards.product
+    parameters, skymap = snakemake.params.parameters, snakemake.params.reference_file
+    coadd, grid = coadd_file.open_coadd(files.coadd), association.read_grid(files.association)
+    data = coadd.image("data")
+    small = preview.small_image(coadd, data, grid)
+    x, y, flags = read_columns(files.catalog, ["x_centroid", "y_centroid", "image_flags"]).values()
+    footprints = association.read_footprints(files.records)
+    around = association.cells_around(grid, footprints, skymap)
+    with atomic(made.coadd) as path:
+        sources = {"x": x, "y": y, "shallow": flags & 4 > 0, "footprints": footprints}
+        show = {**sources, "cells": around, "small": small, **parameters}
+        preview.draw(path, data, grid, title=name, **show)
+    planes = preview.planes(coadd, small, product.read_step(files.outliers), files.records)
+    with atomic(made.planes) as path:
+        preview_planes.draw_planes(path, planes, name, **parameters)
+    with atomic(made.thumbnail) as path:
+        preview_planes.draw_thumbnail(path, planes, name)
+    small.write(made.small, product.provenance(parameters, coadd.inputs))

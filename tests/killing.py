@@ -179,11 +179,11 @@ def survived(job: dict, work: Path) -> dict:
 
 def main(folder: Path) -> None:
     """Run all jobs, undisturbed and killed."""
-    import romosaic.associate  # noqa: F401
-    import romosaic.catalog_files  # noqa: F401
-    import romosaic.mosaic_model  # noqa: F401
-    import romosaic.preview  # noqa: F401
-    import romosaic.resample  # noqa: F401
+    import romosaic.associate
+    import romosaic.catalog_files
+    import romosaic.mosaic_model
+    import romosaic.preview
+    import romosaic.resample
     import romosaic.source_catalog  # noqa: F401
 
     rng, report = np.random.default_rng(12), {}

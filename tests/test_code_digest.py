@@ -153,9 +153,10 @@ def test_code_that_moves_to_another_module_counts(package):
 
 
 PIXEL_STEPS = ["flux", "skymatch", "outlier_detection", "resample", "source_catalog", "catalog"]
+LOOKS = ["preview", "color", "overview", "qa"]
 
 
-@pytest.mark.parametrize("step", ["associate", *PIXEL_STEPS, "preview"])
+@pytest.mark.parametrize("step", ["associate", *PIXEL_STEPS, *LOOKS])
 def test_steps_of_the_project(step):
     used = modules(step)
     assert step in used and "errors" in used
@@ -165,8 +166,8 @@ def test_steps_of_the_project(step):
 
 
 @pytest.mark.parametrize("step", PIXEL_STEPS)
-def test_pixel_steps_do_not_hang_on_the_preview_or_each_other(step):
-    others = {*PIXEL_STEPS, "associate", "preview"} - {step}
+def test_pixel_steps_do_not_hang_on_the_pictures_or_each_other(step):
+    others = {*PIXEL_STEPS, "associate", *LOOKS, "pictures", "small_image"} - {step}
     assert not others & set(modules(step))
 
 

@@ -1,92 +1,19 @@
-"""Pictures: averaging, stretch, what part is shown, compass, and a PNG for every kind of product."""
+"""Pictures: compass, scale bar, a PNG for every kind of product, the planes and the small image."""
 
 import numpy as np
 import pytest
 from asn_records import record
 from matplotlib.image import imread
-from romosaic import association, preview
+from romosaic import association, pictures, preview, preview_planes
 from romosaic.grid import Grid
 from romosaic.skymap import PIXEL_SCALE, SkyMap
+from romosaic.small_image import SmallImage, block_side, shrink
 
 SKY = SkyMap()
 RNG = np.random.default_rng(11)
 
 
-# ---- shrink ----
-
-
-def test_shrink_averages_finite_values():
-    data = np.arange(24, dtype=np.float32).reshape(4, 6)
-    data[0, 0] = np.nan
-    data[2:, 4:] = np.nan
-    data[0, 2] = np.inf
-    small, factor = preview.shrink(data, 3)
-    assert factor == 2
-    expected = [[(1 + 6 + 7) / 3, (3 + 8 + 9) / 3, 7.5], [15.5, 17.5, np.nan]]
-    np.testing.assert_allclose(small, np.array(expected, np.float32))
-    assert small.dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    "shape, size, expected, factor",
-    [
-        ((10, 10), 10, (10, 10), 1),
-        ((10, 10), 100, (10, 10), 1),
-        ((11, 5), 10, (6, 3), 2),
-        ((5000, 5000), 1080, (1000, 1000), 5),
-        ((1, 7), 2, (1, 2), 4),
-    ],
-)
-def test_shrink_size(shape, size, expected, factor):
-    small, found = preview.shrink(np.ones(shape, np.float32), size)
-    assert (small.shape, found) == (expected, factor)
-    assert max(small.shape) <= size
-    assert (small == 1).all()
-
-
-# ---- stretch ----
-
-
-def test_stretch_is_monotone_within_0_and_1():
-    image = RNG.normal(0.3, 0.01, (100, 100)).astype(np.float32)
-    image[:5, :5] = np.geomspace(0.4, 400, 25).reshape(5, 5)
-    image[50] = np.nan
-    scaled = preview.stretch(image)
-    assert np.isnan(scaled[50]).all()
-    assert np.isfinite(scaled).sum() == np.isfinite(image).sum()
-    order = np.argsort(image[np.isfinite(image)])
-    values = scaled[np.isfinite(image)][order]
-    assert (np.diff(values) >= 0).all()
-    assert (values[0], values[-1]) == (0, 1)
-    # The sky is dark, a faint source stands out, a bright one is not all that is seen.
-    assert 0.02 < np.nanmedian(scaled) < 0.2
-    assert scaled[0, 0] > 2 * np.nanmedian(scaled)
-    assert scaled[2, 2] < 1
-
-
-@pytest.mark.parametrize("value", [0.0, 0.25, -3.0])
-def test_stretch_of_a_flat_image(value):
-    scaled = preview.stretch(np.full((5, 5), value, np.float32))
-    assert np.isfinite(scaled).all() and scaled.max() < 0.5
-
-
-def test_stretch_without_data():
-    assert np.isnan(preview.stretch(np.full((3, 4), np.nan, np.float32))).all()
-
-
-# ---- what is shown ----
-
-
-def test_the_covered_part_is_shown():
-    data = np.full((1000, 800), np.nan, np.float32)
-    assert preview.covered_box(data) == (0, 1000, 0, 800)
-    data[600:700, 300:350] = 1
-    y0, y1, x0, x1 = preview.covered_box(data)
-    assert 580 < y0 < 600 and 700 < y1 < 720 and 280 < x0 < 300 and 350 < x1 < 370
-    data[0, 0] = 1
-    assert preview.covered_box(data)[::2] == (0, 0)
-    data[:900] = 1
-    assert preview.covered_box(data) == (0, 1000, 0, 800)
+# ---- parts of a picture ----
 
 
 @pytest.mark.parametrize(
@@ -97,7 +24,7 @@ def test_the_covered_part_is_shown():
     ],
 )
 def test_scale_bars_have_round_lengths(value, expected):
-    assert preview.round_length(value) == pytest.approx(expected)
+    assert pictures.round_length(value) == pytest.approx(expected)
 
 
 GRIDS = {
@@ -112,7 +39,7 @@ GRIDS = {
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
 def test_compass(grid):
     x, y = (grid.nx - 1) / 2, (grid.ny - 1) / 2
-    (nx, ny), (ex, ey) = preview.compass(grid, x, y)
+    (nx, ny), (ex, ey) = pictures.compass(grid, x, y)
     ra, dec = grid.to_sky(x, y)
     for (dx, dy), (d_ra, d_dec) in {
         (nx, ny): (0, 1e-5),
@@ -233,7 +160,8 @@ def test_a_star_is_bright_where_it_lies(tmp_path):
     data[1000:2000, 3000:4000] = RNG.normal(0, 0.01, (1000, 1000))
     data[1195:1206, 3795:3806] = 50
     picture = drawn(tmp_path / "x.png", data, grid, size=600)
-    y0, y1, x0, x1 = preview.covered_box(data)
+    side = block_side(data.shape, preview.SMALL)
+    y0, y1, x0, x1 = preview.shown_pixels(shrink(data, side)[1], side, grid)
     panel = picture[:, : int(0.56 * picture.shape[1])].min(axis=2)
     rows, columns = np.nonzero(panel > 0.93)
     # Left edge, bottom, width and height of the panel as fractions of the picture.
@@ -259,3 +187,58 @@ def test_drawing_twice_gives_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         drawn(tmp_path / name, data, grid, x, y, 10)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+# ---- planes ----
+
+
+def test_planes_and_thumbnail(tmp_path):
+    grid = Grid(10.0, 20.0, 100.0, 100.0, PIXEL_SCALE * 5, 200, 200)
+    data, _, _ = stars(grid.shape)
+    data[:40] = np.nan
+    covered = np.isfinite(data).astype(np.float32)
+    small = SmallImage(data, 900 * covered, covered, grid, "F158")
+    outliers = np.zeros(grid.shape, int)
+    outliers[80, 60] = 50
+    planes = preview_planes.Planes(small, (3 * covered).astype(np.uint16), outliers, left_out=1)
+    preview_planes.draw_planes(tmp_path / "a.png", planes, "name", 400)
+    preview_planes.draw_thumbnail(tmp_path / "a.jpg", planes, "name")
+    large, thumbnail = imread(tmp_path / "a.png"), imread(tmp_path / "a.jpg")
+    assert large.shape[0] == 400 and thumbnail.shape[:2] == (355, 1240)
+    assert (tmp_path / "a.jpg").stat().st_size < 100_000
+    # The one place with outliers is the only light one of its panel, at its place.
+    panel = thumbnail[53:347, 938:1234].astype(int).min(axis=2)
+    rows, columns = np.nonzero(panel > 150)
+    assert len(rows) > 9
+    assert np.hypot(rows + 3 - 300 * (1 - 82 / 200), columns + 3 - 300 * 62 / 200).max() < 10
+
+
+def test_planes_of_nothing(tmp_path):
+    grid = Grid(10.0, 20.0, 10.0, 10.0, PIXEL_SCALE, 20, 20)
+    nothing = np.zeros(grid.shape, np.float32)
+    small = SmallImage(np.full_like(nothing, np.nan), nothing, nothing, grid, "F158")
+    planes = preview_planes.Planes(small, nothing.astype(np.uint16), nothing.astype(int))
+    preview_planes.draw_planes(tmp_path / "a.png", planes, "", 100)
+    assert imread(tmp_path / "a.png").shape[0] == 100
+
+
+def test_outliers_are_counted_where_they_fall(tmp_path):
+    import json
+
+    from romosaic.chebyshev import Chebyshev2D
+    from romosaic.pixmap import PixelMap
+
+    grid = Grid(10.0, 20.0, 20.0, 15.0, 1e-4, 41, 31)
+    step = 0.5 * np.radians(1e-4)  # a detector pixel is half a pixel of the grid, turned by nothing
+    domain, plane = (0.0, 79.0, 0.0, 59.0), (-40 * step, 39 * step, -30 * step, 29 * step)
+    forward = Chebyshev2D.fit(lambda x, y: ((x - 40) * step, (y - 30) * step), domain, 2)
+    backward = Chebyshev2D.fit(lambda u, v: (u / step + 40, v / step + 30), plane, 2)
+    pixmap = PixelMap(grid.frame, (60, 80), forward, backward, 0.0)
+    paths = [tmp_path / f"{name}.json" for name in "ab"]
+    for path, text in zip(paths, (json.dumps(pixmap.to_tree()), None), strict=True):
+        path.write_text(json.dumps({"exposure": path.stem, "pixmap": text}))
+    flagged = np.array([30 * 80 + 40, 30 * 80 + 40 + 10, 4 * 80], np.uint32)
+    members = [{"exposure": name, "shape": [60, 80], "flagged": flagged} for name in "ab"]
+    counts, unknown = preview.outlier_counts(members, paths, grid)
+    assert unknown == 1 and counts.sum() == 3
+    assert counts[15, 20] == 1 and counts[15, 25] == 1 and counts[2, 0] == 1

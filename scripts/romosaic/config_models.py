@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
+from .config_looks import Color, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
@@ -284,12 +285,6 @@ class Catalog(Section):
     )
 
 
-class Preview(Section):
-    """Pictures of the mosaics."""
-
-    size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
-
-
 class Verify(Section):
     """Check of all files of a run, on request: bytes, form, members and parameters."""
 
@@ -338,5 +333,8 @@ class Config(Section):
     source_catalog: _section(SourceCatalog) = SourceCatalog()
     catalog: _section(Catalog) = Catalog()
     preview: _section(Preview) = Preview()
+    color: _section(Color) = Color()
+    overview: _section(Overview) = Overview()
+    qa: _section(Qa) = Qa()
     verify: _section(Verify) = Verify()
     clean_stale: _section(CleanStale) = CleanStale()

@@ -8,15 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Grid, sky_position, unit_vector
+from .pictures import DEPTHS, EMPTY, EXPOSURE, FAINT, INK, OWN, PAPER, QUIET
 from .plan import Planned
+from .sky_fields import fields
 from .sky_plane import Plane, draw_graticule
 
-_PAPER, _EMPTY, _FAINT, _INK = "#0d1220", "#1a2133", "#5b6b8c", "#e8ecf4"
-_OWN, _EXPOSURE, _QUIET = "#f0b429", "#5db0f5", "#93a0bd"
-#: From a touch of an exposure to the deepest skycell.
-_SHADES = ("#1d2b45", "#24577a", "#2f8f83", "#8cc46a", "#f4e285")
-#: Things farther apart are different fields, degrees: a pointing is 0.8 degrees wide.
-LINK = 1.0
 #: Panels drawn; the all-sky map shows the fields beyond.
 PANELS = 12
 #: Dots in half a panel, about.
@@ -71,37 +67,6 @@ def contents(products: Sequence[Planned], table, exposures: dict[str, dict]) -> 
     return tiles, footprints
 
 
-def fields(vectors: np.ndarray) -> np.ndarray:
-    """
-    Number of the field of each position, fields in the order of their size.
-
-    Positions nearer to each other than `LINK` share a field, directly or through others between; beyond twice
-    that they do not, without others between.
-
-    Parameters
-    ----------
-    vectors : (3, n) float64
-        Unit vectors.
-
-    Returns
-    -------
-    (n,) int
-        0 for the field with the most positions.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    # Cubes in place of positions: there are few of them, however many positions a survey has.
-    cubes = np.floor(vectors.T / np.radians(LINK)).astype(int)
-    cubes, which = np.unique(cubes, axis=0, return_inverse=True)
-    near = cKDTree(cubes).query_pairs(1.5, p=np.inf, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(near)), near.T), shape=(len(cubes), len(cubes)))
-    found = connected_components(graph, directed=False)[1][which.ravel()]
-    order = np.argsort(-np.bincount(found), kind="stable")
-    return np.argsort(order, kind="stable")[found]
-
-
 def draw(
     path: str | Path,
     tiles: Sequence[Tile],
@@ -133,11 +98,11 @@ def draw(
     columns = min(count, 4 if count > 6 else 3 if count > 4 else 2)
     inches = 6.6 if count <= 2 else 5.4 if count <= 4 else 4.6
     wide, high = max(inches * columns, 7.0), inches * -(-count // columns) + 1.1
-    figure = Figure(figsize=(wide, high), dpi=150, facecolor=_PAPER)
+    figure = Figure(figsize=(wide, high), dpi=150, facecolor=PAPER)
     FigureCanvasAgg(figure)
     deepest = max(tile.depth for panel in panels.values() for tile in panel[0])
     norm = PowerNorm(0.6, vmin=0, vmax=max(deepest, 1))
-    shades = LinearSegmentedColormap.from_list("depth", _SHADES)
+    shades = LinearSegmentedColormap.from_list("depth", DEPTHS)
 
     def place(number: int) -> tuple[float, float, float, float]:
         side = inches - 1.1
@@ -154,8 +119,8 @@ def draw(
     _color_bar(figure, shades, norm, wide, high)
     left = len(panels) - len(shown)
     note = f" ({left} more panel{'s' * (left > 1)} left out)" if left else ""
-    figure.text(0.25 / wide, 1 - 0.3 / high, title + note, color=_INK, fontsize=10, weight="bold")
-    figure.savefig(path, facecolor=_PAPER, format="png")
+    figure.text(0.25 / wide, 1 - 0.3 / high, title + note, color=INK, fontsize=10, weight="bold")
+    figure.savefig(path, facecolor=PAPER, format="png")
 
 
 def _merged(tiles: Sequence[Tile]) -> list[Tile]:
@@ -209,26 +174,26 @@ def _center(outline: np.ndarray) -> np.ndarray:
 
 def _draw_sky(axes, middles: list[tuple[float, float]], x_east: bool) -> None:
     """All-sky map with the numbers of the fields, RA 0 in its middle."""
-    axes.set_facecolor(_EMPTY)
-    axes.grid(color=_FAINT, lw=0.4, alpha=0.6)
+    axes.set_facecolor(EMPTY)
+    axes.grid(color=FAINT, lw=0.4, alpha=0.6)
     sign = 1 if x_east else -1
     ticks = np.arange(-120, 121, 60)
     axes.set_xticks(np.radians(ticks), [f"{sign * tick % 360}\N{DEGREE SIGN}" for tick in ticks])
     axes.set_yticks(np.radians([-60, -30, 0, 30, 60]))
-    axes.tick_params(colors=_QUIET, labelsize=6.5)
+    axes.tick_params(colors=QUIET, labelsize=6.5)
     ra, dec = np.radians(np.array(middles)).T
     x = sign * ((ra + np.pi) % (2 * np.pi) - np.pi)
-    axes.plot(x, dec, "o", ms=4, mfc=_OWN, mec="none", alpha=0.9)
+    axes.plot(x, dec, "o", ms=4, mfc=OWN, mec="none", alpha=0.9)
     for number in range(min(len(middles), PANELS)):
         axes.annotate(
             f"{number + 1}",
             (x[number], dec[number]),
             (4, 3),
             textcoords="offset points",
-            color=_INK,
+            color=INK,
             fontsize=8,
         )
-    axes.set_title(f"{len(middles)} fields", color=_INK, fontsize=9, loc="left", pad=14)
+    axes.set_title(f"{len(middles)} fields", color=INK, fontsize=9, loc="left", pad=14)
 
 
 def _frames(panels: dict) -> dict[int, tuple[Plane, np.ndarray, float]]:
@@ -258,7 +223,7 @@ def _draw_field(axes, label, panel, frame, shades, norm) -> None:
     empty = [tiles[i].nearly_empty for i in order]
     style = {
         "fc": shades(norm([tiles[i].depth for i in order])),
-        "ec": [_OWN if flag else _PAPER for flag in empty],
+        "ec": [OWN if flag else PAPER for flag in empty],
         "ls": ["--" if flag else "-" for flag in empty],
     }
     # Cells of a few dots are nothing but their colour.
@@ -269,11 +234,11 @@ def _draw_field(axes, label, panel, frame, shades, norm) -> None:
     if exposures:
         shapes = [plane.to_plane(*outline).T for outline in exposures]
         alpha, width = np.clip(6 / np.sqrt(len(shapes)), [0.08, 0.2], [0.9, 1.0]).tolist()
-        axes.add_collection(PolyCollection(shapes, fc="none", ec=_EXPOSURE, lw=width, alpha=alpha))
+        axes.add_collection(PolyCollection(shapes, fc="none", ec=EXPOSURE, lw=width, alpha=alpha))
     _frame(axes, middle, half, plane.x_east)
     counts = f"{_count(tiles, 'cell')}, {_count(exposures, 'exposure')}"
     where = f"0 = RA {plane.ra:.4f}  Dec {round(plane.dec, 4) + 0.0:+.4f}"
-    axes.set_title(f"{label}: {counts}\n{where}", color=_INK, fontsize=8.5, loc="left")
+    axes.set_title(f"{label}: {counts}\n{where}", color=INK, fontsize=8.5, loc="left")
 
 
 def _count(things: list, name: str) -> str:
@@ -289,15 +254,15 @@ def _frame(axes, middle: np.ndarray, half: float, x_east: bool) -> None:
         steps = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(-reach, reach)
         axis.set_ticks([value / factor for value in steps])
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * factor:.4g}"))
-    axes.tick_params(colors=_QUIET, labelsize=7, color=_FAINT)
-    axes.set_xlabel(f"{unit} to the {'east' if x_east else 'west'}", color=_QUIET, fontsize=7.5)
-    axes.set_ylabel(f"{unit} to the north", color=_QUIET, fontsize=7.5)
-    axes.set_facecolor(_EMPTY)
+    axes.tick_params(colors=QUIET, labelsize=7, color=FAINT)
+    axes.set_xlabel(f"{unit} to the {'east' if x_east else 'west'}", color=QUIET, fontsize=7.5)
+    axes.set_ylabel(f"{unit} to the north", color=QUIET, fontsize=7.5)
+    axes.set_facecolor(EMPTY)
     axes.set_aspect("equal")
     axes.set_xlim(middle[0] - half, middle[0] + half)
     axes.set_ylim(middle[1] - half, middle[1] + half)
     for spine in axes.spines.values():
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)
 
 
 def _color_bar(figure, shades, norm, wide: float, high: float) -> None:
@@ -308,6 +273,6 @@ def _color_bar(figure, shades, norm, wide: float, high: float) -> None:
     bar = figure.colorbar(ScalarMappable(norm, shades), cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)
     bar.locator = MaxNLocator(5)
-    axes.tick_params(colors=_QUIET, labelsize=7, length=2, pad=2)
+    axes.tick_params(colors=QUIET, labelsize=7, length=2, pad=2)
     text = "exposures, mean over the skycell (dashed: nearly empty)"
-    axes.set_title(text, color=_INK, fontsize=8, pad=3)
+    axes.set_title(text, color=INK, fontsize=8, pad=3)

@@ -19,6 +19,8 @@ class Product:
     ----------
     optical_element : str
         Filter.
+    skycell : str
+        Empty on another grid.
     grid : str
         Its grid: products of equal text have the same pixels.
     members : int
@@ -26,6 +28,7 @@ class Product:
     """
 
     optical_element: str
+    skycell: str
     grid: str
     members: int
 
@@ -53,8 +56,10 @@ def read(folder: str | Path) -> dict[str, Product]:
             record = json.loads((folder / f"exposures/{first}.json").read_text())
             elements[first] = record["optical_element"]
         info = content["skycell_wcs_info"]
-        grid = json.dumps(info if isinstance(info, dict) else content["output_grid"])
-        found[path.name.removesuffix(_ENDING)] = Product(elements[first], grid, len(members))
+        skycell = info["name"] if isinstance(info, dict) else ""
+        grid = json.dumps(info if skycell else content["output_grid"])
+        place = elements[first], skycell, grid
+        found[path.name.removesuffix(_ENDING)] = Product(*place, len(members))
     return found
 
 

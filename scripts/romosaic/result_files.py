@@ -14,10 +14,16 @@ PRODUCT = {
         "source_catalog/{}_cat.parquet",
         "source_catalog/{}_segm.asdf",
     ),
-    "preview": ("preview/{}_coadd.png",),
+    "preview": (
+        "preview/{}_coadd.png",
+        "preview/{}_planes.png",
+        "preview/{}_thumbnail.jpg",
+        "preview/{}_small.asdf",
+    ),
+    "qa": ("qa/{}_qa.json",),
 }
 #: Steps whose files are what a run is for; those of the others serve to make them.
-FINAL = ("resample", "source_catalog", "preview")
+FINAL = ("resample", "source_catalog", "preview", "qa")
 #: Steps whose files hold the parameters that they were made with.
 RECORDING = ("flux", "skymatch", "outlier_detection", "resample", "source_catalog")
 

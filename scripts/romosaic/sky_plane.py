@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .grid import Grid, sky_position, unit_vector
+from .pictures import INK, PAPER
 
-_PAPER, _INK = "#0d1220", "#e8ecf4"
 #: Distances of lines, degrees.
 _STEPS = (90, 45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
@@ -102,7 +102,7 @@ def _round_values(low: float, high: float) -> np.ndarray:
 def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> None:
     from matplotlib.patheffects import withStroke
 
-    axes.plot(*line, color=_INK, lw=0.4, alpha=0.35)
+    axes.plot(*line, color=INK, lw=0.4, alpha=0.35)
     seen = np.flatnonzero(_inside(line, middle, 0.97 * half))
     if not seen.size:
         return
@@ -116,10 +116,10 @@ def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> 
     axes.text(
         *np.clip((x, y), middle - 0.93 * half, middle + 0.92 * half),
         label,
-        color=_INK,
+        color=INK,
         fontsize=6,
         ha="left" if across else "center",
         va="bottom",
         clip_on=True,
-        path_effects=[withStroke(linewidth=1.5, foreground=_PAPER, alpha=0.7)],
+        path_effects=[withStroke(linewidth=1.5, foreground=PAPER, alpha=0.7)],
     )

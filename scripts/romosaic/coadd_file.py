@@ -1,0 +1,96 @@
+"""Coadd files read without asdf's plugins: for steps that look at a product and make none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .asdf_blocks import AsdfBlocks
+from .errors import ProductError
+
+
+@dataclass(frozen=True)
+class CoaddBlocks:
+    """
+    A coadd as `resample` left it; each access to an image unpacks it.
+
+    Attributes
+    ----------
+    blocks : AsdfBlocks
+        Structure of the file.
+    tree : dict
+        Its tree.
+    """
+
+    blocks: AsdfBlocks
+    tree: dict
+
+    @property
+    def meta(self) -> dict:
+        """Metadata of the mosaic (plain types, tables as nodes)."""
+        return self.tree["roman"]["meta"]
+
+    @property
+    def own(self) -> dict:
+        """What the workflow says of the product: members, noise, sky groups, provenance."""
+        return self.tree["romosaic"]
+
+    @property
+    def optical_element(self) -> str:
+        """Filter."""
+        return str(self.meta["instrument"]["optical_element"])
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """Level-2 exposures that it was made of: name, fingerprint."""
+        given = self.own["provenance"]["inputs"]
+        return [(entry["name"], entry["fingerprint"]) for entry in given]
+
+    def image(self, name: str) -> np.ndarray:
+        """
+        Unpack an array of the mosaic: data, err, weight, var_*: (ny, nx) float32; context: (n, ny, nx) uint32.
+
+        Raises
+        ------
+        ProductError
+            The block is damaged.
+        """
+        return self.blocks.array(self.tree["roman"][name])
+
+    def depth(self, step: int = 1) -> np.ndarray:
+        """Number of exposures, uint16, of every step-th pixel along both axes."""
+        bits = self.image("context")[:, ::step, ::step]
+        return np.bitwise_count(bits).sum(axis=0, dtype=np.uint16)
+
+
+def open_coadd(path: str | Path) -> CoaddBlocks:
+    """
+    Open a coadd.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, cut short, or not one of `resample`'s.
+    """
+    blocks = AsdfBlocks.read(path)
+    tree = blocks.tree()
+    if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
+        raise ProductError(path, "is not a coadd of this workflow", "delete it and run again")
+    return CoaddBlocks(blocks, tree)
+
+
+def read_segmentation(path: str | Path) -> np.ndarray:
+    """
+    Read a segmentation map, (ny, nx) uint32.
+
+    Raises
+    ------
+    ProductError
+        The file is missing, damaged, or not one of `source_catalog`'s.
+    """
+    blocks = AsdfBlocks.read(path)
+    try:
+        node = blocks.tree()["roman"]["data"]
+    except (KeyError, TypeError) as error:
+        raise ProductError(path, "is no segmentation map", "delete it and run again") from error
+    return blocks.array(node)
