@@ -103,7 +103,6 @@ def make_catalog(
     data, err, weight : (ny, nx) float
         Coadd and its one-sigma error, MJy/sr, NaN without data; its weight, 0 without data.
     grid : Grid
-        Pixels of the coadd.
     parameters : Parameters
     psf : CoaddPSF, optional
         Point-spread function on this grid; needed to fit PSFs.
