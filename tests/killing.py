@@ -159,11 +159,14 @@ def in_child(job: dict, folder: Path, moments: Moments | None = None) -> int:
 
 def kills(job: dict, folder: Path, rng: np.random.Generator) -> list[dict]:
     """Kill a step at a random moment of each phase, each time with a run to the end afterwards."""
-    work, rows = folder / "work" / job["step"], []
+    rows = []
     assert in_child(job, folder / "moments", Moments()) == 0
     for phase, moments in json.loads((folder / "moments" / "phases.json").read_text()).items():
         at = int(rng.choice(moments))
         row = {"phase": phase, "at": at, "of": len(moments)}
+        # `associate` writes only what differs; the others write over what is there.
+        work = folder / "work" / job["step"] / (phase if job["step"] == "associate" else "all")
+        work.mkdir(parents=True, exist_ok=True)
         row["exit"] = in_child(job, work, Moments(at))
         row["left"] = contents(work)
         if phase in (
@@ -184,7 +187,6 @@ def main(folder: Path) -> None:
     rng, report = np.random.default_rng(12), {}
     for job in jobs:
         if job["step"] not in report:
-            (folder / "work" / job["step"]).mkdir(parents=True)
             (folder / "moments").mkdir(exist_ok=True)
             report[job["step"]] = kills(job, folder, rng)
     found = {"kills": report, "reference": contents(folder / "reference")}

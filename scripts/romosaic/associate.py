@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .association import excluded_row, make_associations, resolve_association
-from .atomic import write_text
+from .atomic import remove_leftovers, write_text
 from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
@@ -98,6 +98,8 @@ def associate(
         raise _Refused([str(error) for error in bad])
     products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
     notes += _unused_wcs(products, regular)
+    for place in (folder, folder / "associations", folder / "exposures"):
+        remove_leftovers(place)
     records.write(folder)
     _write_associations(folder / "associations", products)
     notes += _write_quarantine(folder / "quarantine.tsv", bad)
