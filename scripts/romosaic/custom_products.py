@@ -98,8 +98,7 @@ def make_custom(
     Raises
     ------
     AssociationError
-        A product has no members, lists members of several filters, or needs too large a grid; two have one
-        name.
+        A product has no members, lists several filters, or needs too large a grid; two have one name.
     """
     made, notes = {}, []
     footprints = RecordFootprints([records[name] for name in sorted(names) if name in records])
@@ -116,8 +115,7 @@ def make_custom(
             continue
         nowhere = [excluded_row(name, reasons[name]) for name in bad - records.keys()]
         for name, own in _by_filter(product, members).items():
-            element = own[0]["optical_element"]
-            _, excluded = split([r for r in found if r["optical_element"] == element])
+            excluded = [*_excluded(found, own[0]["optical_element"]), *nowhere]
             if name in made:
                 raise AssociationError(where, f"makes {name} a second time", "rename it")
             if product["target"] and regular.on_skycell:
@@ -127,9 +125,13 @@ def make_custom(
                 outside = outsiders(own, grid, described)
             if outside:
                 notes.append(f"{where}: not on its grid: {', '.join(outside)}")
-            release = parameters["data_release_id"]
-            made[name] = new_association(name, own, grid, release, [*excluded, *nowhere])
+            made[name] = new_association(name, own, grid, parameters["data_release_id"], excluded)
     return made, notes
+
+
+def _excluded(records: list[dict], element: str) -> list[dict]:
+    """Rows of the exposures of a filter that cannot be used."""
+    return split([record for record in records if record["optical_element"] == element])[1]
 
 
 def _where(product: dict) -> str:
