@@ -93,7 +93,6 @@ def make_custom(
     associations : dict
         One association per product and, where exposures are not listed, filter, by product name.
     warnings : list of str
-        One line each.
 
     Raises
     ------
@@ -107,8 +106,7 @@ def make_custom(
         choosing = _choosing(product, skymap, described)
         found = _chosen(product, footprints, parameters["min_overlap_pixels"], choosing, skymap)
         members = [record for record in found if "excluded" not in record]
-        bad = _listed(product, names) & reasons.keys()
-        if bad:
+        if bad := _listed(product, names) & reasons.keys():
             notes.append(f"{where}: {len(bad)} of its members cannot be used")
         if (found or bad) and not members:
             notes.append(f"{where}: is not made: none of its members can be used")
@@ -118,15 +116,22 @@ def make_custom(
             excluded = [*_excluded(found, own[0]["optical_element"]), *nowhere]
             if name in made:
                 raise AssociationError(where, f"makes {name} a second time", "rename it")
-            if product["target"] and regular.on_skycell:
-                grid, outside = choosing, RecordFootprints(own).outside(choosing)
-            else:
-                grid = described.around(own, where)
-                outside = outsiders(own, grid, described)
+            on_cell = choosing if product["target"] and regular.on_skycell else None
+            grid, outside = _settled(own, on_cell, described, where)
             if outside:
                 notes.append(f"{where}: not on its grid: {', '.join(outside)}")
             made[name] = new_association(name, own, grid, parameters["data_release_id"], excluded)
     return made, notes
+
+
+def _settled(
+    own: list[dict], on_cell: Grid | None, described: RegularGrids, where: str
+) -> tuple[Grid, list[str]]:
+    """Grid of a product, that of its skycell or a regular one, and the names of the members beside it."""
+    if on_cell:
+        return on_cell, RecordFootprints(own).outside(on_cell)
+    grid = described.around(own, where)
+    return grid, outsiders(own, grid, described)
 
 
 def _excluded(records: list[dict], element: str) -> list[dict]:
