@@ -79,12 +79,8 @@ def make_custom(
         Names of the exposures that products are made of.
     records : dict
         Records of those whose header is sound, by name (see `Records.placed`).
-    skymap : SkyMap
-        The sky map.
-    parameters : dict
-        Section `associate` of the configuration.
-    regular : RegularGrids
-        How to make regular grids.
+    skymap, parameters, regular
+        As for `make_associations`.
     reasons : mapping
         Why exposures cannot be used, by name; products list those that they would have as members.
 
