@@ -142,7 +142,7 @@ def make_catalog(
 
 
 def _read_only(plane: np.ndarray) -> np.ndarray:
-    """View that cannot be written to: kernels are compiled anew for arrays that can, and mapped files cannot."""
+    """View that cannot be written to: mapped files cannot, and kernels are compiled anew for those that can."""
     plane = plane.view()
     plane.flags.writeable = False
     return plane
