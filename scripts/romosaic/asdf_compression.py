@@ -7,6 +7,7 @@ The size of what comes out is known from the block's header and is never exceede
 import bz2
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -46,19 +47,45 @@ def unpack(compression: str, packed: memoryview, content: np.ndarray) -> int:
 
 
 def _unpack_lz4(packed: memoryview, content: np.ndarray) -> int:
-    """Unpack pieces: size packed (big-endian), size unpacked (little-endian), bytes."""
+    done = 0
+    for piece in lz4_pieces(packed, content.size):
+        content[done : done + piece.size] = piece
+        done += piece.size
+    return done
+
+
+def lz4_pieces(packed: memoryview, size: int) -> Iterator[np.ndarray]:
+    """
+    Unpack pieces one after the other: size packed (big-endian), size unpacked (little-endian), bytes.
+
+    Parameters
+    ----------
+    packed : memoryview
+        The block as stored.
+    size : int
+        Bytes that it may hold at most.
+
+    Yields
+    ------
+    (n,) uint8 array
+        Read-only.
+
+    Raises
+    ------
+    ValueError
+        A piece is cut short, or there is more than `size`.
+    """
     from lz4.block import decompress
 
     place = done = 0
     while place < len(packed):
-        (size,) = struct.unpack_from(">I", packed, place)
-        piece = packed[place + 4 : place + 4 + size]
+        (length,) = struct.unpack_from(">I", packed, place)
+        piece = packed[place + 4 : place + 4 + length]
         (full,) = struct.unpack_from("<I", piece)
-        if len(piece) != size or full > content.size - done:
+        if len(piece) != length or full > size - done:
             raise ValueError("a piece is cut short or too large")
-        content[done : done + full] = np.frombuffer(decompress(piece), np.uint8)
-        place, done = place + 4 + size, done + full
-    return done
+        yield np.frombuffer(decompress(piece), np.uint8)
+        place, done = place + 4 + length, done + full
 
 
 def _unpack_stream(engine, packed: memoryview, content: np.ndarray) -> int:

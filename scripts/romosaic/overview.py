@@ -20,6 +20,8 @@ from .sky_fields import fields
 from .sky_plane import Plane, draw_graticule
 from .small_image import SmallImage, block_grid, shrink, stretch
 
+#: Images farther apart are fields of their own, degrees: three skycells, more than the gaps between detectors.
+LINK = 0.25
 #: Fields drawn, the ones with most products; a note says how many more there are.
 PANELS = 12
 
@@ -151,7 +153,7 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     """
     grids = [covered_part(SmallImage.read(one)) for one in images]
     centers = np.stack([unit_vector(*grid.center) for grid in grids], axis=1)
-    number = fields(centers)
+    number = fields(centers, LINK)
     count = min(int(number.max()) + 1, PANELS)
     columns = int(np.ceil(np.sqrt(count)))
     side, gap, top = 7.0, 0.25, 0.42
