@@ -144,11 +144,11 @@ def read_filter(path, age):
     return json.loads(Path(path).read_text())["optical_element"]
 
 
-def products(wildcards):
-    """Names of all products with the skycell ("none" for a regular grid) and the filter of each."""
-    folder = checkpoints.associate.get().output[0]
+@cache
+def read_products(folder, ages):
+    """Skycell ("none" for a regular grid) and filter of each product; read again when files came or went."""
     found = {}
-    for path in map(Path, associations(wildcards)):
+    for path in sorted(Path(folder, "associations").glob("*_asn.json")):
         names, _, cell = read_association(str(path), path.stat().st_mtime_ns)
         first = Path(folder, "exposures", f"{names[0]}.json")
         element = read_filter(str(first), first.stat().st_mtime_ns)
@@ -156,33 +156,43 @@ def products(wildcards):
     return found
 
 
+@cache
+def read_cells(folder, ages):
+    """Products of each skycell by filter."""
+    cells = {}
+    for name, (cell, element) in read_products(folder, ages).items():
+        if cell != "none":
+            cells.setdefault(cell, {}).setdefault(element, []).append(name)
+    return cells
+
+
+def associated():
+    """Folder that `associate` writes, and the ages of its parts."""
+    folder = checkpoints.associate.get().output[0]
+    parts = (Path(folder, part) for part in ("associations", "exposures"))
+    return folder, tuple(part.stat().st_mtime_ns for part in parts)
+
+
 def of_products(pattern):
     """Files of a pattern of every product."""
-    return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
+    return lambda wildcards: expand(
+        f"{OUT}/{pattern}", product=read_products(*associated())
+    )
 
 
 def small_of_filter(wildcards):
     """Small images of the products of a filter."""
     names = [
         name
-        for name, (_, element) in products(wildcards).items()
+        for name, (_, element) in read_products(*associated()).items()
         if element == wildcards.optical_element
     ]
     return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
 
-def filters_of_cells(wildcards):
-    """Products of each skycell by filter."""
-    cells = {}
-    for name, (cell, element) in products(wildcards).items():
-        if cell != "none":
-            cells.setdefault(cell, {}).setdefault(element, []).append(name)
-    return cells
-
-
 def small_of_colors(wildcards):
     """Small images of a skycell in the filters of its colour picture."""
-    own = filters_of_cells(wildcards).get(wildcards.cell, {})
+    own = read_cells(*associated()).get(wildcards.cell, {})
     names = [name for element in colors(own) for name in own[element]]
     return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
@@ -194,7 +204,7 @@ def colors(own):
 
 def all_products(wildcards):
     """Final files of every product, and of the run."""
-    made = products(wildcards)
+    made = read_products(*associated())
     wanted = [
         "resample/{product}_coadd.asdf",
         "source_catalog/{product}_cat.asdf",
@@ -202,7 +212,7 @@ def all_products(wildcards):
     ]
     files = expand(f"{OUT}/{{pattern}}", pattern=wanted)
     files = [pattern.format(product=name) for name in made for pattern in files]
-    cells = filters_of_cells(wildcards)
+    cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
     files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
     elements = sorted({element for _, element in made.values()})

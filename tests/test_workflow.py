@@ -129,33 +129,25 @@ def test_products_are_valid(run, name):
 
 def test_products_have_pictures_and_measures(run):
     results = run[0] / "results"
-    for name in (PRODUCT, "field", "alone", "given"):
-        for ending in ("coadd.png", "planes.png", "thumbnail.jpg", "small.asdf"):
-            assert (results / f"preview/{name}_{ending}").stat().st_size > 10_000
-    measures = json.loads((results / "qa/field_qa.json").read_text())
-    assert measures["metadata"] == {"known": 1.0, "missing": []}
-    # 0.2 million pixels of boxes a third of which sources fill: wings and faint ones count.
-    assert measures["noise_ratio"] == pytest.approx(1, abs=0.1)
-    assert measures["astrometry"]["n_stars"] > 3 and measures["astrometry"]["largest"] < 10
-    assert measures["sky"]["largest_before"] > 5 * measures["sky"]["largest_after"]
-    alone = json.loads((results / "qa/alone_qa.json").read_text())
-    assert alone["sky"]["pairs"] == 0 and alone["astrometry"]["largest"] is None
-    rows = [line.split("\t") for line in (results / "qa/qa.tsv").read_text().splitlines()]
-    assert sorted(row[0] for row in rows[1:]) == sorted(["alone", "field", "given", PRODUCT])
-    grades = {row[0]: row[rows[0].index("exposures_grade")] for row in rows[1:]}
-    assert (grades["alone"], grades["field"]) == ("red", "green")
-    assert "seam_level" in rows[0] and (results / "qa/seams.tsv").read_text().startswith("product")
-    assert PRODUCT in (results / "qa/qa.html").read_text()
-    assert (results / "overview/F158_overview.png").stat().st_size > 10_000
-    assert not (results / "color").exists()  # one filter
+    measures = {
+        n: json.loads((results / f"qa/{n}_qa.json").read_text()) for n in ("field", "alone")
+    }
+    field, alone = measures.values()
+    assert field["noise_ratio"] == pytest.approx(1, abs=0.1)  # the field is crowded
+    assert field["astrometry"]["n_stars"] > 3 and field["astrometry"]["largest"] < 10
+    assert field["sky"]["largest_before"] > 5 * field["sky"]["largest_after"]
+    assert (field["metadata"]["missing"], alone["astrometry"]["largest"]) == ([], None)
+    head, *rows = [line.split("\t") for line in (results / "qa/qa.tsv").read_text().splitlines()]
+    grades = {row[0]: row[head.index("exposures_grade")] for row in rows}
+    assert grades == {"alone": "red", "field": "green", "given": "green", PRODUCT: "green"}
+    for path in ("preview/field_planes.png", "overview/F158_overview.png", "qa/qa.html"):
+        assert (results / path).stat().st_size > 10_000
 
 
 def test_new_limits_grade_anew_and_measure_nothing(run):
-    config = run[1] | {"qa": {"exposures": [9, 8], "metadata": None}}
-    plan = snakemake(run[0], "-n", config=config)
-    assert plan.returncode == 0, plan.stderr
+    plan = snakemake(run[0], "-n", config=run[1] | {"qa": {"exposures": [9, 8]}})
     table = plan.stdout.split("Job stats:")[1].split("Reasons:")[0]
-    assert re.findall(r"^(\w+) +\d+$", table, re.MULTILINE) == ["all", "qa_table", "total"]
+    assert re.findall(r"^(\w+) +\d+$", table, re.M) == ["all", "qa_table", "total"]
 
 
 def test_no_placeholder_is_left(run):

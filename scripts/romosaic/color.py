@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .color_filters import choose_filters
-from .pictures import INK, PAPER, draw_compass, draw_scale_bar, frame, new_figure
+from .pictures import INK, JPEG, PAPER, PNG, draw_compass, draw_scale_bar, frame, new_figure
 from .small_image import SmallImage, covered_box, sky_level
 
 #: Noise above the sky at which the stretch bends, and which is white.
@@ -137,8 +137,5 @@ def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], s
     for number, (element, color) in enumerate(zip(chosen, _LETTERS, strict=True)):
         x = (wide - 0.9 * (3 - number) - 0.05) / wide
         figure.text(x, 1 - 0.5 / high, element, color=color, fontsize=letters, weight="bold")
-    suffix = Path(path).suffix
-    style = (
-        {"format": "png"} if suffix == ".png" else {"format": "jpg", "pil_kwargs": {"quality": 85}}
-    )
+    style = PNG if Path(path).suffix == ".png" else JPEG
     figure.savefig(path, facecolor=PAPER, **style)

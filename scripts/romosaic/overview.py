@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Grid, sky_position, unit_vector
-from .pictures import EMPTY, FAINT, INK, PAPER, SHADES, new_figure, shades
+from .pictures import EMPTY, FAINT, INK, PAPER, PNG, SHADES, new_figure, shades
 from .sky_fields import fields
 from .sky_plane import Plane, draw_graticule
 from .small_image import SmallImage, block_grid, shrink, stretch
@@ -176,7 +176,7 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     left = int(number.max()) + 1 - count
     note = f" ({left} more field{'s' * (left > 1)} left out)" if left else ""
     figure.text(gap / wide, 1 - 0.36 / high, title + note, color=INK, fontsize=13, weight="bold")
-    figure.savefig(path, facecolor=PAPER, format="png")
+    figure.savefig(path, facecolor=PAPER, **PNG)
 
 
 def _draw_field(axes, canvas: Canvas, grids: Sequence[Grid]) -> None:
