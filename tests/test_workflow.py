@@ -132,10 +132,10 @@ def test_products_have_pictures_and_measures(run):
     measures = {
         n: json.loads((results / f"qa/{n}_qa.json").read_text()) for n in ("field", "alone")
     }
-    field, alone = measures.values()
+    paths = [results / f"qa/{name}_qa.json" for name in ("field", "alone")]
+    field, alone = (json.loads(path.read_text()) for path in paths)
     assert field["noise_ratio"] == pytest.approx(1, abs=0.1)  # the field is crowded
     assert field["astrometry"]["n_stars"] > 3 and field["astrometry"]["largest"] < 10
-    assert field["sky"]["largest_before"] > 5 * field["sky"]["largest_after"]
     assert (field["metadata"]["missing"], alone["astrometry"]["largest"]) == ([], None)
     head, *rows = [line.split("\t") for line in (results / "qa/qa.tsv").read_text().splitlines()]
     grades = {row[0]: row[head.index("exposures_grade")] for row in rows}
