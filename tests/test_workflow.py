@@ -129,9 +129,6 @@ def test_products_are_valid(run, name):
 
 def test_products_have_pictures_and_measures(run):
     results = run[0] / "results"
-    measures = {
-        n: json.loads((results / f"qa/{n}_qa.json").read_text()) for n in ("field", "alone")
-    }
     paths = [results / f"qa/{name}_qa.json" for name in ("field", "alone")]
     field, alone = (json.loads(path.read_text()) for path in paths)
     assert field["noise_ratio"] == pytest.approx(1, abs=0.1)  # the field is crowded
