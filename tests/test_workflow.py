@@ -145,7 +145,7 @@ def test_products_have_pictures_and_measures(run):
 def test_new_limits_grade_anew_and_measure_nothing(run):
     plan = snakemake(run[0], "-n", config=run[1] | {"qa": {"exposures": [9, 8]}})
     table = plan.stdout.split("Job stats:")[1].split("Reasons:")[0]
-    assert re.findall(r"^(\w+) +\d+$", table, re.M) == ["all", "qa_table", "total"]
+    assert set(re.findall(r"^(\w+) +\d+$", table, re.M)) == {"all", "qa_table", "total"}
 
 
 def test_no_placeholder_is_left(run):
