@@ -203,7 +203,7 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     path = Path(path)
     blocks = AsdfBlocks.read(path)
-    blocks.verify(_SMALL)
+    blocks.verify(largest=_SMALL)
     tree = blocks.tree()
     if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
         raise ProductError(path, "is not a file of the flux step", "delete it and run again")
