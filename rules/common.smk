@@ -74,7 +74,7 @@ def product_minutes(step):
     """Time limit of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels, _ = read_association(*association_status(wildcards))
         return job_minutes(step, len(names), pixels) * attempt
 
     return asked
@@ -247,6 +247,14 @@ def catalogs(wildcards):
 def of_products(pattern):
     """Files of a pattern of every product."""
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
+
+
+def mocs(wildcards):
+    """Coverage of each filter."""
+    found = {
+        product.optical_element.lower() for product in products(wildcards).values()
+    }
+    return [f"{OUT}/moc/{element}_moc.fits" for element in sorted(found)]
 
 
 def small_of_filter(wildcards):
