@@ -64,7 +64,7 @@ def product_memory(step):
     """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels, _ = read_association(*association_status(wildcards))
+        names, pixels = read_association(*association_status(wildcards))
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -74,7 +74,7 @@ def product_minutes(step):
     """Time limit of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels, _ = read_association(*association_status(wildcards))
+        names, pixels = read_association(*association_status(wildcards))
         return job_minutes(step, len(names), pixels) * attempt
 
     return asked
@@ -123,7 +123,7 @@ def read_association(path, age):
     names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
     info = content["skycell_wcs_info"]
     grid = info if isinstance(info, dict) else content["output_grid"]
-    return names, grid["nx"] * grid["ny"], grid["name"]
+    return names, grid["nx"] * grid["ny"]
 
 
 def member_names(wildcards):

@@ -66,6 +66,51 @@ def _unpack_lz4(packed: memoryview, content: np.ndarray) -> int:
     return done
 
 
+def unpack_part(packed: memoryview, size: int, start: int, content: np.ndarray) -> int:
+    """
+    Decompress a part of an lz4 block: the pieces before it are passed over, those after it not looked at.
+
+    Parameters
+    ----------
+    packed : memoryview
+        The block as stored.
+    size : int
+        Bytes of the whole block, unpacked.
+    start : int
+        First byte wanted.
+    content : (n,) uint8 array
+        Receives the n bytes from there on.
+
+    Returns
+    -------
+    int
+        Bytes unpacked into `content`; fewer than n when the block is cut short.
+
+    Raises
+    ------
+    ValueError
+        A piece is damaged.
+    """
+    decompress = _decompress_lz4()
+    source = np.frombuffer(packed, np.uint8)
+    place = first = done = 0
+    while place < len(packed) and first < start + content.size:
+        (stored,) = struct.unpack_from(">I", packed, place)
+        (full,) = struct.unpack_from("<I", packed, place + 4)
+        last = first + full
+        if last > size:
+            raise ValueError("a piece is too large")
+        if last > start:
+            piece, out = source[place + 8 : place + 4 + stored], np.empty(full, np.uint8)
+            if len(piece) != stored - 4 or decompress(piece, out) != full:
+                raise ValueError("a piece is damaged")
+            low, high = max(first, start), min(last, start + content.size)
+            content[low - start : high - start] = out[low - first : high - first]
+            done += high - low
+        place, first = place + 4 + stored, last
+    return done
+
+
 @cache
 def _decompress_lz4() -> Callable[[np.ndarray, np.ndarray], int]:
     """

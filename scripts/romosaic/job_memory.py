@@ -27,6 +27,7 @@ RATES = {
     "epsf": {"job": 220, "grid": 92},
     "source_catalog": {"job": 220, "grid": 80},
     "preview": {"job": 250, "grid": 12, "context": 4.2},
+    "fits": {"job": 150, "grid": 5, "context": 4.2},
     "qa": {"job": 200, "grid": 10, "context": 4.2, "member": 0.5},
 }
 MARGIN = 1.25
