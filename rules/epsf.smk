@@ -11,7 +11,7 @@ rule epsf:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=filter_memory("epsf"),
+        mem_mb=filter_memory("source_catalog"),
         runtime=by_attempt(120),
     params:
         parameters=CONFIG["epsf"],

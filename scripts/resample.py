@@ -17,16 +17,15 @@ with reported(snakemake.log[0]):
     grid = association_file.read_grid(files.association)
     members = [flux_file.open_flux(path) for path in files.members]
     sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
-    levels = [row["level"] for row in sky["members"]]
-    flagged = [row["flagged"] for row in outliers["members"]]
-    coadd = resample.resample(members, levels, flagged, grid, parameters, snakemake.threads)
-    steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
-    steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
+    given = [r["level"] for r in sky["members"]], [r["flagged"] for r in outliers["members"]]
+    coadd = resample.resample(members, *given, grid, parameters, snakemake.threads)
+    method = sky["provenance"]["parameters"]["skymethod"]
+    steps = {"association": asn, "sky": sky["members"], "outliers": outliers, "skymethod": method}
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
     inputs = [(m.name, m.fingerprint) for m in members]
     provenance = product.provenance(parameters, inputs, asn["products"][0].get("excluded", ()))
-    uses = {"members": [use.to_tree() for use in coadd.members], "noise": coadd.noise}
-    uses["sky_groups"] = sky["groups"]
+    trees = [use.to_tree() for use in coadd.members]
+    uses = {"members": trees, "noise": coadd.noise, "sky_groups": sky["groups"]}
     product.write_mosaic(snakemake.output[0], model, provenance, uses, snakemake.threads)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

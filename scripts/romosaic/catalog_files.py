@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
+from .asdf_plugins import load_plugins
 from .catalog_parquet import write_parquet
 from .coadd_psf import DETECTOR_PIXEL
 from .errors import ProductError
@@ -75,6 +76,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
     ProductError
         The file is missing, damaged or no mosaic, or its WCS is not the grid that its wcsinfo describes.
     """
+    load_plugins()
     import asdf
     import roman_datamodels as rdm
 

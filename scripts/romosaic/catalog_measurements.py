@@ -115,7 +115,22 @@ def light(
 def isophotal(
     found: Detection, err: np.ndarray, labels: np.ndarray, shape: Moments, scale: Scale
 ) -> Columns:
-    """Sizes, shapes and fluxes of the segments."""
+    """
+    Sizes, shapes and fluxes of the segments.
+
+    Parameters
+    ----------
+    found : Detection
+    err : (ny, nx) float32
+    labels : (n,) int32
+    shape : Moments
+    scale : Scale
+
+    Returns
+    -------
+    dict
+        (n,) arrays by column name.
+    """
     place = (err, found.segments, labels, shape.bounds)
     variance = noise_correlation.segment_variances(*place, scale.half_rho)
     major, minor = shape.semimajor, shape.semiminor
@@ -168,29 +183,11 @@ def positions(
     dict
         (n,) arrays by column name.
     """
-    moment = centroids.centroid_covariances(
-        err,
-        found.smoothed,
-        found.threshold,
-        found.segments,
-        labels,
-        shape.x,
-        shape.y,
-        shape.bounds,
-        found.kernel,
-        scale.half_rho,
-    )
-    window = centroids.windowed_centroids(
-        found.data,
-        err,
-        found.bad,
-        found.segments,
-        labels,
-        shape.x,
-        shape.y,
-        radii.half_light,
-        scale.half_rho,
-    )
+    where, rho = (found.segments, labels, shape.x, shape.y), scale.half_rho
+    smooth = (err, found.smoothed, found.threshold)
+    moment = centroids.centroid_covariances(*smooth, *where, shape.bounds, found.kernel, rho)
+    sharp = (found.data, err, found.bad)
+    window = centroids.windowed_centroids(*sharp, *where, radii.half_light, rho)
     # A windowed centroid beyond the one-sigma ellipse has run away; without a window there is none.
     cxx, cxy, cyy = shape.ellipse
     dx, dy = window[:, 0] - shape.x, window[:, 1] - shape.y

@@ -250,7 +250,9 @@ def measure_epsf(coadds: Iterable[CoaddFile], parameters: dict, detection: dict)
                 continue
             told["coadds"] += 1
             told["inputs"] = sorted({*told["inputs"], *coadd.inputs})
-            yield find_stars(coadd, parameters, detection)
+            stars = find_stars(coadd, parameters, detection)
+            del coadd  # before the next one is read
+            yield stars
 
     stars = join(parts(), parameters["max_stars"])
     none = np.zeros(0)

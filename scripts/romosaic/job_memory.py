@@ -23,8 +23,6 @@ RATES = {
         "flat": 5,
         "library": 11,
     },
-    # as the catalog, which detects in the same way, and the planes of the coadd before
-    "epsf": {"job": 220, "grid": 92},
     "source_catalog": {"job": 220, "grid": 80},
     "preview": {"job": 250, "grid": 12, "context": 4.2},
     "fits": {"job": 150, "grid": 5, "context": 4.2},

@@ -103,7 +103,6 @@ def make_catalog(
     data, err, weight : (ny, nx) float
         Coadd and its one-sigma error, MJy/sr, NaN without data; its weight, 0 without data.
     grid : Grid
-        Pixels of the coadd.
     parameters : Parameters
     psf : CoaddPSF, optional
         Point-spread function on this grid; needed to fit PSFs.
@@ -130,18 +129,15 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    planes = (data, err, weight)
+    planes = data, err, weight
     _check(planes, grid, parameters, psf, forcing)
     scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
-    fractions = _fractions(psf, energy)
-    options = {
-        **{"kernel_fwhm": parameters.kernel_fwhm, "psf": psf if parameters.fit_psf else None},
-        **{"energy": fractions, "scale": scale},
-    }
+    options = {"psf": psf if parameters.fit_psf else None, "energy": _fractions(psf, energy)}
+    options |= {"kernel_fwhm": parameters.kernel_fwhm, "scale": scale}
     columns, segmentation, depths = _sources(planes, grid, cell, parameters, options, forcing)
     if columns:
         columns["filter"] = np.full(len(columns["label"]), optical_element)
-    meta = _meta(parameters, psf, fractions, scale, forcing) | depths
+    meta = _meta(parameters, psf, options["energy"], scale, forcing) | depths
     return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
 
 

@@ -1,7 +1,7 @@
 """
-Errors and fluxes of the source catalog on a simulated coadd, against its truth: figures of docs/source_catalog.md.
+Errors and fluxes of the source catalog on a simulated coadd, against its truth: docs/source_catalog.md.
 
-Run with ``PYTHONPATH=scripts:tests python tests/benchmarks/catalog_errors.py <coadd> <scene.ecsv>``: 1.5 CPU min.
+Run with ``PYTHONPATH=scripts:tests python tests/benchmarks/catalog_errors.py <coadd> <scene.ecsv>``.
 """
 
 import sys

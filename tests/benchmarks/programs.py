@@ -133,7 +133,7 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
         "ROMOSAIC_BENCHMARK_BASH": bash,
     }
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder]
-    command += ["-q", "all", "--cores", cores, "--omit-from", "preview"]
+    command += ["-q", "all", "--cores", cores, "--until", "source_catalog"]
     command += ["--configfile", folder / "config.yaml"]
     read_once(data.exposures)
     start = time.perf_counter()
