@@ -54,6 +54,11 @@ class CoaddBlocks:
         return self.blocks.path.name.removesuffix("_coadd.asdf")
 
     @property
+    def weight_type(self) -> str:
+        """How its exposures were weighted: see `weights`."""
+        return str(self.own["provenance"]["parameters"]["weight_type"])
+
+    @property
     def inputs(self) -> list[tuple[str, str]]:
         """Level-2 exposures that it was made of: name, fingerprint."""
         given = self.own["provenance"]["inputs"]

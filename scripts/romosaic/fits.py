@@ -65,14 +65,13 @@ def images(coadd: CoaddBlocks, planes: Iterable[str]) -> Iterator[tuple[dict, np
     (cards, array)
         As `fits_file.write_fits` takes them; planes that the coadd does not have are left out.
     """
-    weight_type = str(coadd.own["provenance"]["parameters"]["weight_type"])
     for name in planes:
         if coadd.tree["roman"].get(name) is None:
             continue
         array = coadd.image(name)
         parts = array if array.ndim == 3 else [array]
         for number, part in enumerate(parts, 1):
-            yield plane_cards(name, weight_type, number), part
+            yield plane_cards(name, coadd.weight_type, number), part
 
 
 def index(files: Mapping[str, str | Path], products: Mapping[str, Product]) -> str:
