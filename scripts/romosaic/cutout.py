@@ -186,6 +186,8 @@ def choose(
     GridError
         No product holds the middle, or the cut-out is too large.
     """
+    if not size > 0:
+        raise GridError("cutout", f"{size} arcsec is not a size", "give its side")
     grids = {name: Grid.from_wcs_info(json.loads(p.grid)) for name, p in products.items()}
     best, least = None, (True, np.inf, 0)
     for name, grid in grids.items():

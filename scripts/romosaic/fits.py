@@ -27,7 +27,7 @@ def coadd_cards(coadd: CoaddBlocks) -> dict[str, Card]:
         "TELESCOP": "ROMAN",
         "INSTRUME": "WFI",
         "FILTER": coadd.optical_element,
-        "PRODUCT": (coadd.product, "name of the product"),
+        "PRODUCT": coadd.product,
         **({"SKYCELL": coadd.grid.skycell} if coadd.grid.skycell else {}),
         "NCOMBINE": (len(coadd.inputs), "exposures"),
         "EXPTIME": (float(info["exposure_time"]), "[s] mean of the covered pixels"),
