@@ -80,7 +80,9 @@ def test_outliers_are_named_with_their_reason(opened):
     (line,) = [line for line in lines if line.startswith(f"{number:3} {place[1]:5} {place[0]:5} ")]
     assert "no    " in line
     for bit, reason in outliers["reasons"].items():
-        assert (reason in line) == bool(int(bit) & why)
+        yes, _, no = reason.partition("; otherwise ")
+        assert (yes in line) == bool(int(bit) & why)
+        assert not no or (no in line) != (yes in line)
 
 
 def test_flags_are_words(opened):
@@ -126,12 +128,8 @@ def test_a_position_a_pixel_and_a_source_are_one(opened, monkeypatch, capsys):
     coadd = opened[0]
     path = coadd.blocks.path
     catalog = explain.catalog_of(coadd)
-    label, x, y, flags = (
-        column[3]
-        for column in read_columns(
-            catalog, ["label", "x_centroid", "y_centroid", "image_flags"]
-        ).values()
-    )
+    names = ["label", "x_centroid", "y_centroid", "image_flags"]
+    label, x, y, flags = (column[3] for column in read_columns(catalog, names).values())
     ra, dec = (float(p) for p in coadd.grid.to_sky(round(float(x)), round(float(y))))
     asked = (
         ["--label", label],

@@ -58,6 +58,7 @@ LIGHT = {
             ),
             *("plan", "product", "simulate", "skymap", "skymatch"),
             *("preview", "color", "overview", "qa", "qa_report"),
+            *("fits", "fits_file", "moc", "cutout"),
         ],
         {*HEAVY, "numba"},
     ),

@@ -25,5 +25,18 @@ class Arguments(argparse.ArgumentParser):
         raise RomosaicError(self.prog, message, "--help lists its options")
 
     def add_number(self, name: str, text: str, kind: type = float, required: bool = True) -> None:
-        """Add an option that is a number."""
+        """
+        Add an option that is a number.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``--ra``.
+        text : str
+            What it means.
+        kind : type, optional
+            float or int.
+        required : bool, optional
+            It must be given.
+        """
         self.add_argument(name, type=kind, required=required, help=text)

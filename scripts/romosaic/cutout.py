@@ -275,7 +275,14 @@ def cards(cutout: Cutout) -> dict[str, Card]:
 
 
 def images(cutout: Cutout) -> Iterable[tuple[dict, np.ndarray]]:
-    """Images as `fits_file.write_fits` takes them."""
+    """
+    Images of a cut-out.
+
+    Yields
+    ------
+    (cards, array)
+        As `fits_file.write_fits` takes them.
+    """
     for name in PLANES:
         yield plane_cards(name, cutout.weight_type), cutout.planes[name]
     yield {"EXTNAME": ("SOURCE", "row of the table PRODUCTS, counted from 1")}, cutout.source

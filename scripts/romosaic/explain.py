@@ -89,8 +89,8 @@ class MemberPixel:
 
     @property
     def on_it(self) -> bool:
-        """The pixel lies on its detector."""
-        return bool(self.pixels)
+        """The pixel lies on its detector, or its light reaches it."""
+        return bool(self.pixels) or self.weight > 0
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,8 @@ def explain(
         level = float(use["level"])
         place, pixels = _under(member, pixel, level, row)
         value, weight = float("nan"), 0.0
-        if pixels:
+        # other kernels reach farther than the pixels under it
+        if pixels or parameters["kernel"] != "square":
             alone = resample([member], [level], [row["flagged"]], pixel, parameters)
             value, weight = float(alone.data[0, 0]), float(alone.weight[0, 0])
         given.append(

@@ -86,7 +86,10 @@ def flag_words(pixel: DetectorPixel, reasons: Mapping[int, str]) -> str:
     known = sum(FLAGS.values())
     words += [f"bit {bit}" for bit in range(32) if pixel.dq & ~known & (1 << bit)]
     if pixel.why is not None:
-        why = [text for bit, text in sorted(reasons.items()) if bit & pixel.why]
+        why = []
+        for bit, text in sorted(reasons.items()):
+            yes, _, no = text.partition("; otherwise ")
+            why += [yes] if bit & pixel.why else [no] if no else []
         words.append(f"OUTLIER ({'; '.join(why)})")
     return ", ".join(words) or "-"
 
