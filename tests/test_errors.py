@@ -146,3 +146,20 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capfd):
     assert stop.value.code == 1
     err = capfd.readouterr().err
     assert err == f"romosaic: {tmp_path / 'file'}: File exists\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, fails):
+    """The reason is on the terminal still, and a step that works is not undone."""
+    code = 0
+    try:
+        with reported("/dev/full"):
+            print("progress")
+            if fails:
+                raise ProductError("a.asdf", "is bad", "mend it")
+    except SystemExit as stop:
+        code = stop.code
+    assert code == fails
+    last = "romosaic: a.asdf: is bad -> mend it\n" if fails else ""
+    assert capfd.readouterr().err == f"progress\n{last}"

@@ -88,8 +88,9 @@ class CoaddBlocks:
 
     def depth(self, step: int = 1) -> np.ndarray:
         """Number of exposures, uint16, of every step-th pixel along both axes."""
-        bits = self.image("context")[:, ::step, ::step]
-        return np.bitwise_count(bits).sum(axis=0, dtype=np.uint16)
+        planes = self.blocks.planes(self.tree["roman"]["context"])
+        counts = (np.bitwise_count(bits[::step, ::step]).astype(np.uint16) for bits in planes)
+        return sum(counts, start=np.uint16(0))
 
 
 def open_coadd(path: str | Path) -> CoaddBlocks:

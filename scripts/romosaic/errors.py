@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -93,20 +93,22 @@ def reported(log: str | Path) -> Iterator[None]:
     except OSError as error:
         print(_one_line(error), file=sys.stderr)
         sys.exit(1)
-    with stream:
-        terminal, output = sys.stderr, sys.stdout
-        sys.stdout = sys.stderr = _Tee(terminal, stream)
-        try:
-            yield
-        except KeyboardInterrupt:
-            print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
-            sys.exit(130)
-        except Exception as error:
+    terminal, output = sys.stderr, sys.stdout
+    sys.stdout = sys.stderr = _Tee(terminal, stream)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        with suppress(OSError):
             stream.write(traceback.format_exc())
-            print(_one_line(error), file=sys.stderr)
-            sys.exit(1)
-        finally:
-            sys.stdout, sys.stderr = output, terminal
+        print(_one_line(error), file=sys.stderr)
+        sys.exit(1)
+    finally:
+        sys.stdout, sys.stderr = output, terminal
+        with suppress(OSError):
+            stream.close()
 
 
 @contextmanager
@@ -148,7 +150,7 @@ def _one_line(error: Exception, todo: str = "the traceback is in the job's log")
 
 
 class _Tee(io.TextIOBase):
-    """A text stream that writes to the terminal and to the log."""
+    """A text stream that writes to the terminal and to the log, as far as they take it: disks may be full."""
 
     encoding = "utf-8"
 
@@ -160,12 +162,14 @@ class _Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         for stream in self.streams:
-            stream.write(text)
+            with suppress(OSError):
+                stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         for stream in self.streams:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
 
     def isatty(self) -> bool:
         return False
