@@ -24,7 +24,7 @@ PLANES = {
     "data": ("DATA", "MJy sr-1", "surface brightness"),
     "err": ("ERR", "MJy sr-1", "its error, for sums over many pixels"),
     "weight": ("WEIGHT", "", "sum of the weights of the exposures"),
-    "context": ("CONTEXT", "", "bit m: exposure m of the table MEMBERS contributes"),
+    "context": ("CONTEXT", "", "exposures as bits, see table MEMBERS"),
     "var_poisson": ("VAR_POISSON", "MJy2 sr-2", "variance of the photons"),
     "var_rnoise": ("VAR_RNOISE", "MJy2 sr-2", "variance of the read noise"),
     "var_flat": ("VAR_FLAT", "MJy2 sr-2", "variance of the flat field"),
