@@ -264,6 +264,14 @@ def of_products(pattern):
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
 
 
+def mocs(wildcards):
+    """Coverage of each filter."""
+    found = {
+        product.optical_element.lower() for product in products(wildcards).values()
+    }
+    return [f"{OUT}/moc/{element}_moc.fits" for element in sorted(found)]
+
+
 def small_of_filter(wildcards):
     """Small images of the products of a filter."""
     names = [

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .asdf_compression import lz4_pieces, unpack
+from .asdf_compression import lz4_pieces, unpack, unpack_part
 from .asdf_tree import load_tree, sealed, sources
 from .errors import ProductError
 
@@ -205,6 +205,46 @@ class AsdfBlocks:
             ) from error
         if made < shape[0]:
             raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
+
+    def window(self, node: dict, window: tuple[int, int, int, int]) -> np.ndarray:
+        """
+        Read a part of an array; of an lz4 block only the pieces that hold its rows are unpacked.
+
+        Parameters
+        ----------
+        node : dict
+            What `tree` gives for an ndarray of two or more axes.
+        window : tuple of int
+            (y0, y1, x0, x1) of the last two axes, half-open, within the array.
+
+        Returns
+        -------
+        (..., y1 - y0, x1 - x0) array
+            A copy.
+
+        Raises
+        ------
+        ProductError
+            As `array` raises it.
+        """
+        y0, y1, x0, x1 = window
+        block = self.blocks[node["source"]] if isinstance(node.get("source"), int) else None
+        if block is None or block.compression != "lz4":
+            return np.array(self.array(node)[..., y0:y1, x0:x1])
+        dtype, (*outer, ny, nx) = _dtype(node), (int(n) for n in node["shape"])
+        out = np.empty((*outer, y1 - y0, x1 - x0), dtype)
+        rows = np.empty((y1 - y0) * nx * dtype.itemsize, np.uint8)
+        for number, plane in enumerate(np.ndindex(*outer)):
+            start = int(node.get("offset", 0)) + (number * ny + y0) * nx * dtype.itemsize
+            try:
+                size = unpack_part(self.stored(block), block.size, start, rows)
+            except (ValueError, struct.error) as error:
+                what = f"has a block that cannot be unpacked ({error})"
+                raise ProductError(self.path, what, _FETCH) from error
+            if size != rows.size:
+                raise ProductError(self.path, "has a block that is cut short", _FETCH)
+            out[plane] = rows.view(dtype).reshape(y1 - y0, nx)[:, x0:x1]
+        return out
 
     def stored(self, block: Block) -> memoryview:
         """Bytes of a block as they are in the file, mapped."""

@@ -86,6 +86,46 @@ def lz4_pieces(packed: memoryview, size: int) -> Iterator[np.ndarray]:
         yield content
 
 
+def unpack_part(packed: memoryview, size: int, start: int, content: np.ndarray) -> int:
+    """
+    Unpack a part of an lz4 block: pieces before it are passed over, those after it not looked at.
+
+    Parameters
+    ----------
+    packed : memoryview
+        The block as stored.
+    size : int
+        Bytes of the whole block, unpacked.
+    start : int
+        First byte wanted.
+    content : (n,) uint8 array
+        Receives the n bytes from there on.
+
+    Returns
+    -------
+    int
+        Bytes unpacked into `content`; fewer than n when the block is cut short.
+
+    Raises
+    ------
+    ValueError
+        A piece is cut short or damaged, or there is more than `size`.
+    """
+    decompress, stop, first, done = _decompress_lz4(), start + content.size, 0, 0
+    for piece, full in _lz4_parts(packed, size):
+        low, high = max(first, start), min(first + full, stop)
+        if low < high:
+            out = np.empty(full, np.uint8)
+            if decompress(piece, out) != full:
+                raise ValueError("a piece is damaged")
+            content[low - start : high - start] = out[low - first : high - first]
+            done += high - low
+        first += full
+        if first >= stop:
+            break
+    return done
+
+
 def _lz4_parts(packed: memoryview, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Pieces as stored, and their sizes: size packed (big-endian), size unpacked (little-endian), bytes."""
     source, place, done = np.frombuffer(packed, np.uint8), 0, 0

@@ -1,6 +1,7 @@
 """Errors that users meet: one line each, saying which file, what is wrong and what to do."""
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -110,7 +111,32 @@ def reported(log: str | Path) -> Iterator[None]:
             stream.close()
 
 
-def _one_line(error: Exception) -> str:
+@contextmanager
+def told() -> Iterator[None]:
+    """
+    Run a command-line tool: its failure ends in one line on standard error and exit code 1.
+
+    Of what was not foreseen the traceback stands before that line.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        foreseen = isinstance(error, RomosaicError | MemoryError) or (
+            isinstance(error, OSError) and error.filename
+        )
+        if not foreseen:
+            traceback.print_exc()
+        print(_one_line(error, "report it with the traceback above"), file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(error: Exception, todo: str = "the traceback is in the job's log") -> str:
     if isinstance(error, RomosaicError):
         return f"romosaic: {error}"
     if isinstance(error, OSError) and error.filename:
@@ -120,9 +146,7 @@ def _one_line(error: Exception) -> str:
             "romosaic: out of memory -> give the rule more mem_mb or lower the step's memory budget"
         )
     text = " ".join(str(error).split()) or "no message"
-    return (
-        f"romosaic: unexpected {type(error).__name__}: {text} -> the traceback is in the job's log"
-    )
+    return f"romosaic: unexpected {type(error).__name__}: {text} -> {todo}"
 
 
 class _Tee(io.TextIOBase):

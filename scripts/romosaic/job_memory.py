@@ -26,6 +26,7 @@ RATES = {
     "source_catalog": {"job": 220, "grid": 80},
     "preview": {"job": 170, "grid": 8, "member": 0.1},
     "qa": {"job": 165, "grid": 10, "member": 0.5},
+    "fits": {"job": 150, "grid": 5},
 }
 MARGIN = 1.25
 SNAKEMAKE = 225
