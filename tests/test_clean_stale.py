@@ -6,6 +6,7 @@ import pytest
 from rerun_survey import exposure, product
 from romosaic.clean_stale import remove_files, stale_files, write_table
 from romosaic.errors import ProductError
+from romosaic.result_files import PRODUCT
 
 
 def fill(folder, *names):
@@ -82,6 +83,7 @@ def test_files_of_what_is_not_wanted_are_listed(results):
             "old_coadd.asdf",
         ),
         *("resample/mine/old_coadd.asdf", "logs/associate/old.log", "resample/old_flux.asdf"),
+        *("logs/qa/qa_table.log", "logs/fits/fits.log", "benchmarks/fits/fits.tsv"),
         *("flux/.._flux.asdf/x", "../flux/old_flux.asdf", "../resample/old_coadd.asdf"),
     ],
 )
@@ -154,7 +156,9 @@ def test_a_cell_that_vanished(run):
     rows = [line.split("\t") for line in table.read_text().splitlines()[1:]]
     files = {run.folder / path for path, _, removed in rows if removed == "no"}
     mine = {p for p in (run.folder / "results").rglob("*") if gone in p.name or lost in p.name}
-    assert files == mine and len(files) == 7 + 1 + 2 * 6
+    assert files == mine and len(files) == sum(map(len, PRODUCT.values())) + 1 + 2 * (
+        len(PRODUCT) + 1
+    )
     run.configure("clean_stale", remove=True)
     assert run.snakemake("clean_stale").returncode == 0
     assert not [path for path in files if path.exists()]

@@ -201,7 +201,7 @@ def test_the_tool_writes_a_file_for_each_filter(folder, tmp_path, monkeypatch, c
         ({"--filter": "F213"}, "holds no coadds of filter F213 -> it has F129, F158"),
         ({"--output-dir": "nowhere"}, "nowhere: holds no coadds -> give the folder of a run"),
         ({"--size": "x"}, "argument --size: invalid float value"),
-        ({"--size": 1e6}, "pixels wide -> at most 1100 arcsec"),
+        ({"--size": 1e6}, "pixels wide -> at most 550 arcsec"),
         ({"--size": -1}, "is not a size"),
     ],
 )

@@ -1,6 +1,7 @@
 """Errors: one line that names the file, what is wrong and what to do; the traceback in the log alone."""
 
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from romosaic import errors
-from romosaic.errors import ConfigError, ExposureError, ProductError, RomosaicError, reported
+from romosaic.errors import ConfigError, ExposureError, ProductError, RomosaicError, reported, told
 
+ROOT = Path(__file__).parent.parent
 KINDS = ["ExposureError", "AssociationError", "SkymapError", "ProductError"]
 
 
@@ -163,3 +165,32 @@ def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, fails):
     assert code == fails
     last = "romosaic: a.asdf: is bad -> mend it\n" if fails else ""
     assert capfd.readouterr().err == f"progress\n{last}"
+
+
+# ---- command-line tools ----
+
+
+def test_a_tool_that_fails_says_so_in_a_line(capsys):
+    with pytest.raises(SystemExit, match="1"), told():
+        raise ProductError("a.asdf", "is corrupt", "make it again")
+    out, error = capsys.readouterr()
+    assert (out, error) == ("", "romosaic: a.asdf: is corrupt -> make it again\n")
+
+
+def test_a_tool_shows_the_traceback_of_what_was_not_foreseen(capsys):
+    with pytest.raises(SystemExit, match="1"), told():
+        _ = {}["key"]
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith("Traceback")
+    assert error[-1] == "romosaic: unexpected KeyError: 'key' -> report it with the traceback above"
+
+
+def test_a_tool_ends_quietly_when_it_is_stopped_or_nobody_reads(capsys):
+    with pytest.raises(SystemExit, match="130"), told():
+        raise KeyboardInterrupt
+    code = "from romosaic.errors import told\nwith told():\n print('x\\n' * 10**6)"
+    command = f'{sys.executable} -c "$CODE" | head -1'
+    environment = {**os.environ, "CODE": code, "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("x\n", "")
+    assert capsys.readouterr().err == ""

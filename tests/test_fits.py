@@ -6,6 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
+from astropy.time import Time
 from astropy.wcs import WCS
 from coadd_file import grid_wcs
 from romosaic import fits, moc
@@ -67,6 +68,7 @@ def test_planes_come_back_bit_by_bit(tmp_path):
         header, members = file[0].header, file["MEMBERS"].data
         assert (header["FILTER"], header["PRODUCT"], header["NCOMBINE"]) == ("F158", "name", 34)
         assert header["BUNIT"] == "MJy sr-1" and file["WEIGHT"].header["BUNIT"] == "MJy-2 sr2"
+        assert Time(header["MJD-END"], format="mjd").isot == header["DATE-END"]
         assert list(members["BIT"]) == list(range(34)) and members["EXPOSURE"][33] == "e33"
         assert members["LEVEL"][3] == 0.75
         # 1 MJy/sr over one pixel, in AB magnitudes

@@ -9,9 +9,11 @@ from rerun_survey import PRODUCTS, exposure, product
 from romosaic import verify
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ProductError
-from romosaic.result_files import EXPOSURE, FINAL, PRODUCT, RECORDING, patterns
+from romosaic.result_files import EXPORT, EXPOSURE, FINAL, PRODUCT, RECORDING, patterns
 
 A, C = product("A"), product("C")
+#: Files of a product.
+PER_PRODUCT = sum(len(files) for files in PRODUCT.values())
 KINDS = {
     "flux": f"flux/{exposure('a1')}_flux.asdf",
     "sky levels": f"skymatch/{A}_skymatch.asdf",
@@ -38,7 +40,7 @@ def wanted(results):
     files = verify.wanted_files(
         results, sorted(folder.glob("associations/*")), sorted(folder.glob("exposures/*")), {}
     )
-    assert len(files) == 12 + 7 * len(PRODUCTS)
+    assert len(files) == 12 + PER_PRODUCT * len(PRODUCTS)
     return {file.path.removeprefix(f"{results}/"): file for file in files}
 
 
@@ -66,15 +68,17 @@ def test_the_files_of_the_steps_are_those_of_their_rules():
         assert output.count("{OUT}") == len(files)
         assert [path for path in made if f'f"{{OUT}}/{path}"' not in output] == []
     assert set(FINAL) < set(PRODUCT) and set(RECORDING) < {*EXPOSURE, *PRODUCT}
-    assert len(list(patterns())) == 8 + 2 * 6
+    assert 'f"{OUT}/fits/{{product}}_coadd.fits"' in rules_of("fits")["fits_product"]["output"]
+    steps = EXPOSURE | PRODUCT | EXPORT
+    assert len(list(patterns())) == sum(len(files) + 2 for files in steps.values())
 
 
 def test_a_finished_run_is_in_order(run):
     done = run.snakemake("verify")
     assert done.returncode == 0, done.output[-3000:]
-    assert f"verify: {12 + 7 * len(PRODUCTS)} files are in order" in done.output
+    assert f"verify: {12 + PER_PRODUCT * len(PRODUCTS)} files are in order" in done.output
     rows = (run.folder / "results/verify/verify.tsv").read_text().splitlines()
-    assert len(rows) == 1 + 12 + 7 * len(PRODUCTS)
+    assert len(rows) == 1 + 12 + PER_PRODUCT * len(PRODUCTS)
     assert all(row.endswith("\t") for row in rows[1:])
 
 

@@ -67,7 +67,7 @@ def stale_files(
     exposures = {Path(path).name.removesuffix(".json") for path in records}
     kept = {_identity(path) for path in inputs}
     files, notes = [], []
-    for _, pattern, of_exposure in patterns():
+    for step, pattern, of_exposure in patterns():
         place = Path(folder, pattern).parent
         if not place.is_dir():
             continue
@@ -79,6 +79,9 @@ def stale_files(
         for entry in os.scandir(place):
             name = entry.name.removeprefix(prefix).removesuffix(suffix)
             ours = entry.name == f"{prefix}{name}{suffix}" and not name.startswith(".")
+            # Rules that are not of one product have logs, too: theirs are named as the rule.
+            if name == step or name.startswith(f"{step}_"):
+                continue
             if not ours or not name or name in wanted or entry.is_dir(follow_symlinks=False):
                 continue
             if _identity(entry.path) not in kept:

@@ -25,7 +25,7 @@ PLANES = ("data", "err", "weight")
 #: Largest difference of two places on one grid that are the same pixel, pixels.
 _SAME = 1e-3
 #: Most pixels along a side.
-_LARGEST = 20000
+_LARGEST = 10000
 
 
 @dataclass

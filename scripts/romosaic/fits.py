@@ -6,6 +6,7 @@ Pixels are not touched: the tangent-plane WCS of FITS is the grid itself.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,18 @@ def coadd_cards(coadd: CoaddBlocks) -> dict[str, Card]:
         **({"SKYCELL": coadd.grid.skycell} if coadd.grid.skycell else {}),
         "NCOMBINE": (len(coadd.inputs), "exposures"),
         "EXPTIME": (float(info["exposure_time"]), "[s] mean of the covered pixels"),
-        "DATE-BEG": str(info["time_first"]),
-        "DATE-END": str(info["time_last"]),
         "TIMESYS": "UTC",
+        **_dates("BEG", info["time_first"]),
+        **_dates("END", info["time_last"]),
         "PIXAR_SR": (coadd.grid.middle_pixel_area, "[sr] solid angle of the middle pixel"),
         "ABZP": (_zero_point(coadd), "AB mag of a sum of 1 MJy/sr over pixels"),
     }
+
+
+def _dates(which: str, time: str) -> dict[str, Card]:
+    """Date cards; with the Julian date, which readers of the WCS would else add with a warning."""
+    since = datetime.fromisoformat(str(time)) - datetime(1858, 11, 17)
+    return {f"DATE-{which}": str(time), f"MJD-{which}": since / timedelta(days=1)}
 
 
 def _zero_point(coadd: CoaddBlocks) -> float:
