@@ -1,11 +1,15 @@
 """Errors that users meet: one line each, saying which file, what is wrong and what to do."""
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: Environment variable: "log" keeps messages of jobs off the terminal, where the run is drawn (`terminal`).
+MESSAGES = "ROMOSAIC_MESSAGES"
 
 
 class RomosaicError(Exception):
@@ -78,8 +82,9 @@ def reported(log: str | Path) -> Iterator[None]:
     """
     Run a step: its messages go to a log, its failure ends in one line.
 
-    Standard output and error are written to `log` and to the terminal's standard error. A failure ends
-    the process with exit code 1; the reason is the last line of both, the traceback is in the log only.
+    Standard output and error are written to `log` and to the terminal's standard error; to `log` alone where
+    the environment variable `MESSAGES` says so. A failure ends the process with exit code 1; the reason is the
+    last line of both, the traceback is in the log only.
 
     Parameters
     ----------
@@ -94,7 +99,8 @@ def reported(log: str | Path) -> Iterator[None]:
         sys.exit(1)
     with stream:
         terminal, output = sys.stderr, sys.stdout
-        sys.stdout = sys.stderr = _Tee(terminal, stream)
+        alone = os.environ.get(MESSAGES) == "log"
+        sys.stdout = sys.stderr = stream if alone else _Tee(terminal, stream)
         try:
             yield
         except KeyboardInterrupt:
