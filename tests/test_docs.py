@@ -42,6 +42,7 @@ OWN = {
     "associations=asn.json": "associations=raw/asn.json",
     "--cores 16": "--cores 2",
     "--cores 4": "--cores 2",
+    "config/demo.yaml": "my.yaml",
 }
 
 
@@ -78,6 +79,8 @@ def folder(server, survey, tmp_path_factory):
     (folder / "raw").mkdir()
     for path in survey.paths.values():
         shutil.copy2(path, folder / "raw")
+    (folder / "results/simulate").mkdir(parents=True)
+    shutil.copy2(survey.scene_path, folder / "results/simulate")  # as a demo has it
     config = {
         "exposures": ["raw"],
         "associate": {"skycells": ["000p86x51y59"]},

@@ -120,6 +120,26 @@ def test_dry_run_counts_jobs_by_step_and_reason(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "before, now, told",
+    [
+        (
+            "{'snr': [5, 4], 'noise': 'err'}",
+            "{'snr': [5, 4], 'noise': 'model'}",
+            "noise err -> model",
+        ),
+        ("'0123456789abcdef'", "'fedcba9876543210'", "0123456789abcdef -> fedcba9876543210"),
+        ("{'snr': nan}", "{'snr': 1}", "{'snr': nan} -> {'snr': 1}"),
+    ],
+)
+def test_dry_run_tells_changed_parameters(before, now, told):
+    reason = f"Params have changed since last execution: Union ...: before: {before} now: {now} "
+    assert terminal.changes(reason) == [told]
+    assert terminal.changes("Missing output files: a.asdf") == []
+    lines = terminal.plan_table([("resample", reason)] * 2)
+    assert lines[-1] == f"resample: {told}" and len(lines) == 5
+
+
+@pytest.mark.parametrize(
     "changes, tty, drawn",
     [
         ({}, True, terminal.Terminal),

@@ -6,8 +6,10 @@ is in the logs, where Snakemake writes as ever. Where standard error is no termi
 Slurm, nothing changes.
 """
 
+import ast
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -217,6 +219,21 @@ def short_reason(reason: str) -> str:
     return ", ".join(dict.fromkeys(kind.lower() for kind in kinds)) or reason
 
 
+def changes(reason: str) -> list[str]:
+    """List the parameters that have changed, by a reason of Snakemake, with their old and new values."""
+    found = re.search(r"before: (.*?) now: (.*?)\s*(?:;|$)", reason)
+    if not found:
+        return []
+    try:
+        before, now = (ast.literal_eval(text) for text in found.groups())
+    except (ValueError, SyntaxError):
+        before, now = found.groups()
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [f"{before} -> {now}"]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]
+
+
 def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
     """
     Count jobs by step and reason.
@@ -233,6 +250,7 @@ def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
     lines = ["", f"{'step':<18}{'jobs':>5}  reason"]
     lines += [f"{rule:<18}{number:>5}  {reason}" for (rule, reason), number in counts.items()]
     lines.append(f"{'all':<18}{len(jobs):>5}")
+    lines += dict.fromkeys(f"{rule}: {text}" for rule, why in jobs for text in changes(why))
     if any(rule == "associate" for rule, _ in jobs):
         lines.append("the rest depends on associate: run it as a target, then -n again")
     return lines

@@ -139,10 +139,8 @@ def _checked(file: Wanted, schemas: bool) -> tuple[Wanted, int, str]:
     except OSError:
         return file, 0, "is missing"
     try:
-        if path.suffix == ".asdf":
-            problem = _check_asdf(file, schemas)
-        else:
-            problem = _READERS[path.suffix](path)
+        reader = _READERS.get(path.suffix)
+        problem = reader(path) if reader else _check_asdf(file, schemas)
     except RomosaicError as error:
         problem = error.what
     except Exception as error:  # each reader has its own kinds
