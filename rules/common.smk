@@ -69,7 +69,8 @@ def say(text):
     """Last words of a run."""
     if DRAWING:
         DRAWING.close()
-    print(text)
+    if text:
+        print(text)
 
 
 wildcard_constraints:

@@ -3,7 +3,10 @@
 import io
 import logging
 import os
+import pty
 import re
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -80,9 +83,9 @@ def test_what_others_write_and_what_matters_stays(shown, tmp_path):
     run.log(message("error", logging.ERROR, "RuleException: ...", exception="RuleException"))
     run.log(message("job_error", jobid=2, rule_name="flux", log=[str(log)]))
     lines = screen.lines()
-    assert lines[:3] == ["from elsewhere", "warning: skymatch a: 2 groups", "failed: flux y"]
-    assert "cut off -> fetch it again" in lines[3] and "job.log" in lines[4]
-    assert lines[5].endswith("| 1 failed") and lines[6].split()[:2] == ["flux", "x"]
+    assert lines[:2] == ["from elsewhere", "warning: skymatch a: 2 groups"]
+    assert lines[2] == "failed: flux y: x.asdf: cut off -> fetch it again"
+    assert lines[3].endswith("| 1 failed") and lines[4].split()[:2] == ["flux", "x"]
 
 
 def test_answers_are_shown(shown, tmp_path):
@@ -166,3 +169,35 @@ def test_only_who_watches_gets_a_drawing(changes, tty, drawn):
 )
 def test_times_are_short(seconds, text):
     assert terminal.clock(seconds) == text
+
+
+def on_terminal(folder: Path, *arguments: object) -> tuple[int, Screen]:
+    """Run Snakemake on a terminal of its own; its exit code and what is on the screen."""
+    child, terminal_end = pty.fork()
+    if not child:
+        root = Path(__file__).parent.parent
+        command = [sys.executable, "-m", "snakemake", "-s", root / "Snakefile", "-d", folder]
+        os.environ.pop("PYTHONPATH", None)
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [str(part) for part in (*command, *arguments)])
+    seen = b""
+    try:
+        while part := os.read(terminal_end, 65536):
+            seen += part
+    except OSError:  # its end
+        os.close(terminal_end)
+    screen = Screen(seen.decode(), newline="")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen
+
+
+def test_a_run_on_a_terminal(survey, tmp_path):
+    given = ["associate", "--cores", "1", "--config", f"exposures={survey.folder}"]
+    code, screen = on_terminal(tmp_path, *given)
+    assert code == 0
+    assert "romosaic: 0 of 1 jobs" in screen.getvalue()
+    assert "Select jobs" not in screen.getvalue() and "Job 0" not in screen.getvalue()
+    assert not [line for line in screen.lines() if line.startswith("romosaic:")]  # it is over
+    code, screen = on_terminal(tmp_path, *given)
+    assert code == 0 and screen.lines()[-1].startswith("Nothing to be done")
+    (log, _) = sorted((tmp_path / ".snakemake/log").iterdir())
+    assert "Select jobs to execute" in log.read_text()

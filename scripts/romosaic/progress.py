@@ -23,6 +23,8 @@ TYPICAL = {
     "preview": 5.0,
 }
 OTHER = 3.0
+#: What is told of a job that failed without a word.
+NO_REASON = "ended without a reason: killed, or out of memory"
 #: Finished jobs and seconds before a time left is told.
 ENOUGH = 3, 5.0
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .progress import Job, Progress, read_costs, read_reason
+from .progress import NO_REASON, Job, Progress, read_costs, read_reason
 from .result_files import final_files
 from .terminal import clock
 
@@ -74,17 +74,16 @@ def failures(folder: str | Path, progress: Progress) -> str:
     state = (
         f"{len(whole)} of {_count(len(names), 'product')} in {folder}/ are whole" if names else ""
     )
-    if not failed:
-        lines = ["romosaic: stopped" + (f"; {state}" if state else "")]
-    else:
-        lines = [f"romosaic: {_count(len(failed), 'job')} failed" + (f"; {state}" if state else "")]
+    what = f"{_count(len(failed), 'job')} failed" if failed else "stopped"
+    lines = ["; ".join(filter(None, [f"romosaic: {what}", state]))]
     for job in failed[:SHOWN]:
-        reason = read_reason(job.log) or "ended without a reason: killed, or out of memory"
+        reason = read_reason(job.log) or NO_REASON
         lines += [f"  failed    {_title(job)}", f"  reason    {reason}", f"  log       {job.log}"]
     if len(failed) > SHOWN:
         lines.append(f"  and {len(failed) - SHOWN} more, see {folder}/logs/")
     lines += _left_out(folder)
-    lines.append("  next      mend the cause and give the same command again: it goes on from here")
+    mend = "mend the cause and give the same command again: it" if failed else "the same command"
+    lines.append(f"  next      {mend} goes on from here")
     if any(job.rule in ("associate", "flux") for job in failed):
         lines.append("            associate.on_bad_exposure: exclude does without bad exposures")
     if failed:

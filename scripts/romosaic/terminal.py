@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from .errors import MESSAGES
-from .progress import Job, Progress, read_reason
+from .progress import NO_REASON, Job, Progress, read_reason
 
 #: Steps whose messages are what they are run for.
 ANSWERS = ("plan", "verify", "clean_stale")
@@ -26,7 +26,7 @@ SHOWN = 12
 #: Events after which the run stands otherwise than before.
 _EVENTS = ("job_info", "job_finished", "job_error")
 #: Messages of Snakemake that users of a terminal need.
-_KEPT = ("Nothing to be done", "Terminating processes", "Shutting down", "Trying to restart job")
+_KEPT = ("Nothing to be done", "Terminating processes", "Trying to restart job")
 
 
 def clock(seconds: float) -> str:
@@ -207,9 +207,9 @@ class DryRun(logging.Handler):
 
 
 def failure(job: Job) -> list[str]:
-    """Say that a job has failed, why, and where to read more."""
-    reason = read_reason(job.log) or "ended without a reason: killed, or out of memory"
-    return [f"failed: {job.rule} {job.name}".rstrip(), f"  {reason}", f"  log: {job.log or 'none'}"]
+    """Say that a job has failed, and why."""
+    reason = read_reason(job.log) or NO_REASON
+    return [f"failed: {job.rule} {job.name}".rstrip() + f": {reason}"]
 
 
 def short_reason(reason: str) -> str:
