@@ -46,6 +46,7 @@ def shown(monkeypatch):
     """A run and the screen that it is drawn on."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "20")
+    monkeypatch.setattr(terminal, "PAUSE", 0.0)
     run, screen = Run(), Screen()
     drawing = terminal.Terminal(run.progress, logging.StreamHandler(screen), screen)
     log = run.log

@@ -95,8 +95,11 @@ class Progress(logging.Handler):
         self.failed: dict[int, Job] = {}
         self.warnings: list[str] = []
         self.total = 0
-        self._seconds: dict[str, list[float]] = {}
+        # Counted as they change: a survey has tens of thousands of jobs.
+        self._spent: dict[str, tuple[int, float]] = {}
         self._waiting: dict[int, tuple[str, str]] = {}
+        self._rules: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
         self._products: set[str] = set()
         self._stale, self._counted = True, 0
 
@@ -120,8 +123,7 @@ class Progress(logging.Handler):
 
     def products(self) -> tuple[int, int]:
         """Products done, and products that the run works on."""
-        open_ = {product for _, product in self._waiting.values()} & self._products
-        return len(self._products) - len(open_), len(self._products)
+        return len(self._products) - len(self._open), len(self._products)
 
     def seconds_left(self) -> float | None:
         """
@@ -130,16 +132,15 @@ class Progress(logging.Handler):
         Jobs of a rule take what those that have finished took, on average; of other rules, their usual time
         (`TYPICAL`) times the run's pace. As many work side by side as did so far.
         """
-        finished = sum(len(values) for values in self._seconds.values())
+        finished = sum(count for count, _ in self._spent.values())
         if self._stale or finished < ENOUGH[0] or self.elapsed < ENOUGH[1]:
             return None
-        spent = sum(sum(values) for values in self._seconds.values())
-        usual = sum(len(v) * TYPICAL.get(rule, OTHER) for rule, v in self._seconds.items())
-        counts = Counter(rule for rule, _ in self._waiting.values())
-        means = {rule: sum(v) / len(v) for rule, v in self._seconds.items()}
-        means = {rule: spent / usual * TYPICAL.get(rule, OTHER) for rule in counts} | means
+        spent = sum(seconds for _, seconds in self._spent.values())
+        usual = sum(n * TYPICAL.get(rule, OTHER) for rule, (n, _) in self._spent.items())
+        means = {rule: spent / usual * TYPICAL.get(rule, OTHER) for rule in self._rules}
+        means |= {rule: seconds / count for rule, (count, seconds) in self._spent.items()}
         at_work = {number: self.now(job) for number, job in self.running.items()}
-        work = sum(count * means[rule] for rule, count in counts.items())
+        work = sum(count * means[rule] for rule, count in self._rules.items())
         for number, seconds in at_work.items():
             mean = means.get(self.running[number].rule, 0.0)
             # one that takes longer than expected is a tenth off its end
@@ -151,7 +152,9 @@ class Progress(logging.Handler):
         """Ask what is left to do."""
         jobs = {number: (rule, product) for number, rule, product in self._left()}
         self._waiting = {number: job for number, job in jobs.items() if number not in self.done}
-        self._products |= {product for _, product in self._waiting.values() if product}
+        self._rules = Counter(rule for rule, _ in self._waiting.values())
+        self._open = Counter(product for _, product in self._waiting.values() if product)
+        self._products |= set(self._open)
         self.total = len(self.done) + len(self._waiting)
         self._stale = False
 
@@ -181,8 +184,13 @@ class Progress(logging.Handler):
             return
         self.done[record.job_id] = job
         self.failed.pop(record.job_id, None)
-        self._waiting.pop(record.job_id, None)
-        self._seconds.setdefault(job.rule, []).append(self.now(job))
+        rule, product = self._waiting.pop(record.job_id, (job.rule, job.product))
+        for counts, key in ((self._rules, rule), (self._open, product)):
+            counts[key] -= 1
+            if counts[key] <= 0:
+                del counts[key]
+        count, seconds = self._spent.get(job.rule, (0, 0.0))
+        self._spent[job.rule] = count + 1, seconds + self.now(job)
         self._stale |= job.rule == "associate"
         for line in read_warnings(job.log):
             text = f"{job.rule} {job.name}: {line}" if job.name else f"{job.rule}: {line}"

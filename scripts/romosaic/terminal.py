@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
@@ -23,6 +24,8 @@ from .progress import NO_REASON, Job, Progress, read_reason
 ANSWERS = ("plan", "verify", "clean_stale")
 #: Running jobs that are shown.
 SHOWN = 12
+#: Seconds between two drawings, at least.
+PAUSE = 0.1
 #: Events after which the run stands otherwise than before.
 _EVENTS = ("job_info", "job_finished", "job_error")
 #: Messages of Snakemake that users of a terminal need.
@@ -90,7 +93,7 @@ class Terminal(logging.Handler):
     def __init__(self, progress: Progress, plain: logging.Handler, stream: TextIO) -> None:
         super().__init__(logging.INFO)
         self._progress, self._plain, self._stream = progress, plain, stream
-        self._drawn, self._remote, self._told = False, False, 0
+        self._drawn, self._remote, self._told, self._at = False, False, 0, -1.0
         self._over = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         os.environ[MESSAGES] = "log"
@@ -155,8 +158,10 @@ class Terminal(logging.Handler):
         The cursor waits on an empty line above the drawing: what others write in the meantime stays.
         """
         with self.lock:
-            if self._over.is_set():
+            soon = self._drawn and not lines and time.monotonic() < self._at + PAUSE
+            if self._over.is_set() or (soon and self._progress.running):
                 return
+            self._at = time.monotonic()
             self._erase()
             self._stream.write("".join(f"{line}\n" for line in lines))
             size = shutil.get_terminal_size()
