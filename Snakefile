@@ -15,6 +15,8 @@
 #   color/               *_color.png       skycells with three filters
 #   overview/            *_overview.png    all products of a filter on the sky
 #   qa/                  *_qa.json qa.tsv seams.tsv qa.html
+#   fits/                *_coadd.fits fits.tsv (target `fits`)
+#   moc/                 *_moc.fits moc.fits: the covered part of the sky (target `moc`)
 #   verify/              verify.tsv: the files that were checked (target `verify`)
 #   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
@@ -47,6 +49,8 @@ include: "rules/preview.smk"
 include: "rules/color.smk"
 include: "rules/overview.smk"
 include: "rules/qa.smk"
+include: "rules/fits.smk"
+include: "rules/moc.smk"
 include: "rules/verify.smk"
 include: "rules/clean_stale.smk"
 

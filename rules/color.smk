@@ -6,7 +6,7 @@ rule color:
         thumbnail=report(
             f"{OUT}/color/{{cell}}_thumbnail.jpg",
             caption="report/color.rst",
-            category="colour",
+            category="color",
             labels={"skycell": "{cell}"},
         ),
     log:

@@ -232,18 +232,33 @@ def quarantine(wildcards):
     return f"{checkpoints.associate.get().output[0]}/quarantine.tsv"
 
 
-def products(wildcards):
-    """Products with their filters and grids, by name; read again only when there are others."""
+def associated():
+    """Folder that `associate` writes, and the ages of its parts."""
     folder = Path(checkpoints.associate.get().output[0])
     parts = folder / "associations", folder / "exposures"
-    ages = [part.stat().st_mtime_ns for part in parts if part.exists()]
-    return read_products(str(folder), *ages)
+    return str(folder), *(part.stat().st_mtime_ns for part in parts if part.exists())
+
+
+def products(wildcards):
+    """Products with their filters and grids, by name; read again only when there are others."""
+    return read_products(*associated())
 
 
 @cache
 def read_products(folder, *ages):
     """Products of the folder of `associate` at its age."""
     return product_index.read(folder)
+
+
+@cache
+def read_cells(folder, *ages):
+    """Products of each skycell by filter."""
+    cells = {}
+    for name, product in read_products(folder, *ages).items():
+        if product.skycell:
+            own = cells.setdefault(product.skycell, {})
+            own.setdefault(product.optical_element, []).append(name)
+    return cells
 
 
 def forced_by(wildcards):
@@ -275,6 +290,14 @@ def of_products(pattern):
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
 
 
+def mocs(wildcards):
+    """Coverage of each filter."""
+    found = {
+        product.optical_element.lower() for product in products(wildcards).values()
+    }
+    return [f"{OUT}/moc/{element}_moc.fits" for element in sorted(found)]
+
+
 def small_of_filter(wildcards):
     """Small images of the products of a filter."""
     names = [
@@ -285,19 +308,9 @@ def small_of_filter(wildcards):
     return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
 
-def filters_of_cells(wildcards):
-    """Products of each skycell by filter."""
-    cells = {}
-    for name, product in products(wildcards).items():
-        if product.skycell:
-            own = cells.setdefault(product.skycell, {})
-            own.setdefault(product.optical_element, []).append(name)
-    return cells
-
-
 def small_of_colors(wildcards):
     """Small images of a skycell in the filters of its colour picture."""
-    own = filters_of_cells(wildcards).get(wildcards.cell, {})
+    own = read_cells(*associated()).get(wildcards.cell, {})
     names = [name for element in colors(own) for name in own[element]]
     return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
@@ -311,7 +324,7 @@ def all_products(wildcards):
     """Final files of every product, and of the run."""
     found = products(wildcards)
     files = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
-    cells = filters_of_cells(wildcards)
+    cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
     files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
     elements = sorted({product.optical_element for product in found.values()})

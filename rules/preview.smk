@@ -12,7 +12,7 @@ rule preview:
         thumbnail=report(
             f"{OUT}/preview/{{product}}_thumbnail.jpg",
             caption="report/preview.rst",
-            category="products",
+            category="preview",
             labels={"product": "{product}"},
         ),
         small=f"{OUT}/preview/{{product}}_small.asdf",

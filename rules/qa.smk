@@ -38,7 +38,7 @@ rule qa_table:
         page=report(
             f"{OUT}/qa/qa.html",
             caption="report/qa.rst",
-            category="quality",
+            category="qa",
             labels={"table": "all products"},
         ),
     log:

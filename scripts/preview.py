@@ -19,14 +19,12 @@ with reported(snakemake.log[0]):
     small = preview.small_image(coadd, data, grid)
     x, y, flags = read_columns(files.catalog, ["x_centroid", "y_centroid", "image_flags"]).values()
     footprints = association.read_footprints(files.records)
-    around = association.cells_around(grid, footprints, skymap)
+    show = {"x": x, "y": y, "shallow": flags & 4 > 0, "footprints": footprints, **parameters}
+    show["cells"] = association.cells_around(grid, footprints, skymap)
     with atomic(made.coadd) as path:
-        sources = {"x": x, "y": y, "shallow": flags & 4 > 0, "footprints": footprints}
-        show = {**sources, "cells": around, "small": small, **parameters}
-        preview.draw(path, data, grid, title=name, **show)
+        preview.draw(path, data, grid, title=name, small=small, **show)
     planes = preview.planes(coadd, small, product.read_step(files.outliers), files.records)
-    with atomic(made.planes) as path:
+    with atomic(made.planes) as path, atomic(made.thumbnail) as thumbnail:
         preview_planes.draw_planes(path, planes, name, **parameters)
-    with atomic(made.thumbnail) as path:
-        preview_planes.draw_thumbnail(path, planes, name)
+        preview_planes.draw_thumbnail(thumbnail, planes, name)
     small.write(made.small, product.provenance(parameters, coadd.inputs))

@@ -13,19 +13,14 @@ with reported(snakemake.log[0]):
     from romosaic.atomic import write_text
     from romosaic.catalog_table import read_columns
 
-    files, made = snakemake.input, snakemake.output
+    files, made, params = snakemake.input, snakemake.output, snakemake.params
     if snakemake.wildcards.get("product") is None:
-        lines = qa_report.write(
-            files, made, snakemake.params.parameters, snakemake.params.benchmarks
-        )
-        print(*lines, sep="\n")
+        print(*qa_report.write(files, made, params.parameters, params.benchmarks), sep="\n")
     else:
         coadd, members = coadd_file.open_coadd(files.coadd), map(flux_file.open_flux, files.members)
         steps = [product.read_step(path) for path in (files.skymatch, files.outliers)]
-        columns, grid = (
-            read_columns(files.catalog, qa.COLUMNS),
-            association_file.read_grid(files.association),
-        )
+        columns = read_columns(files.catalog, qa.COLUMNS)
+        grid = association_file.read_grid(files.association)
         segmentation = coadd_file.read_segmentation(files.segmentation)
         found = qa.measure(coadd, *steps, columns, segmentation, list(members), grid)
         found["provenance"] = product.provenance({}, coadd.inputs)

@@ -1,7 +1,5 @@
 """Rule `resample`: drizzle the members of a product onto its grid."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -13,8 +11,8 @@ with reported(snakemake.log[0]):
     from romosaic import association_file, flux_file, mosaic_model, product, resample
 
     files, parameters = snakemake.input, snakemake.params.parameters
-    asn = json.loads(Path(files.association).read_text())
-    grid = association_file.read_grid(files.association)
+    asn = association_file.read(files.association)
+    grid = association_file.output_grid(asn)
     members = [flux_file.open_flux(path) for path in files.members]
     sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
     given = [r["level"] for r in sky["members"]], [r["flagged"] for r in outliers["members"]]

@@ -1,20 +1,20 @@
 """
 Steps that are killed: a program that runs the steps' scripts in children and SIGKILLs them at chosen moments.
 
-``python killing.py FOLDER`` reads FOLDER/jobs.json, runs every job once undisturbed in FOLDER/reference, then kills
-it again and again in FOLDER/work, and runs it to the end after each kill. It writes FOLDER/report.json: what was
-there after each kill and after the run that followed. Children are forks of one process with warm imports.
+``python killing.py FOLDER`` reads FOLDER/jobs.json, runs every job once undisturbed in FOLDER/reference, then
+kills it again and again in FOLDER/work, and runs it to the end once it has written. FOLDER/report.json says
+what was there after each kill and after the run that followed. Children are forks of one process, which has all
+imports and compiled kernels.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
 import runpy
 import signal
 import sys
-import time
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 #: Modules whose calls are reading: of files that the step starts from.
 READERS = {"asdf_blocks", "asdf_compression", "asdf_tree", "catalog_files", "exposure", "flux_file"}
+#: Modules whose calls are writing, once a file has been begun; "" stands for calls of the system.
+WRITERS = {"", "asdf_writer", "atomic", "product"}
 #: Calls of the system that are moments of their own, wherever they are made.
 SYSTEM = {"write", "open", "fsync", "replace", "mkdir", "unlink", "seek", "flush"}
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?")
@@ -36,7 +38,11 @@ def digest(path: Path) -> str:
         blocks.verify()
         blocks.tree()
         text = re.sub(rb"#ROMOSAIC .*\n", b"", _DATE.sub(b"", blocks.text))
-        parts = [text, *(b"%d %d %s" % (b.used, b.size, b.checksum) for b in blocks.blocks)]
+        # asdf lists its extensions in no order.
+        parts = [
+            *sorted(text.splitlines()),
+            *(b"%d %d %s" % (b.used, b.size, b.checksum) for b in blocks.blocks),
+        ]
     elif path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -55,7 +61,7 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         # A hidden file is nobody's product; the list of statuses only saves time.
-        if path.is_file() and path.suffix not in (".log", ".out") and path.name != "status.json":
+        if path.is_file() and path.suffix != ".log" and path.name != "status.json":
             name = str(path.relative_to(folder))
             try:
                 found[name] = "hidden" if path.name.startswith(".") else digest(path)
@@ -68,7 +74,7 @@ def snakemake_object(job: dict, folder: Path):
     """Give a script what Snakemake would, with outputs in a folder."""
     from types import SimpleNamespace
 
-    from snakemake.iocontainers import InputFiles, OutputFiles, Params, Resources
+    from snakemake.iocontainers import InputFiles, OutputFiles, Params
 
     names = job["output"]
     placed = {key: str(folder / name) for key, name in names.items()}
@@ -77,9 +83,16 @@ def snakemake_object(job: dict, folder: Path):
         input=InputFiles(fromdict=job["input"]),
         output=output,
         params=Params(fromdict=job["params"]),
-        resources=Resources(fromdict={"mem_mb": 2000}),
+        resources=SimpleNamespace(mem_mb=4000),
         log=[str(folder / f"{job['step']}.log")],
         threads=1,
+    )
+
+
+def _of_system(function) -> bool:
+    """Whether a function is that of files, and not a method of texts of the same name."""
+    return function.__module__ in ("posix", "_io", "io") or isinstance(
+        getattr(function, "__self__", None), io.IOBase
     )
 
 
@@ -95,7 +108,7 @@ class Moments:
             if "romosaic/" not in path:
                 return
             label = Path(path).stem, frame.f_code.co_name
-        elif event == "c_call" and getattr(argument, "__name__", "") in SYSTEM:
+        elif event == "c_call" and argument.__name__ in SYSTEM and _of_system(argument):
             label = "", argument.__name__
         else:
             return
@@ -106,95 +119,78 @@ class Moments:
     def phases(self) -> dict[str, list[int]]:
         """Numbers of the moments of reading, computing and writing."""
         start = self.seen.index(("atomic", "atomic"))
-        last = max(k for k, label in enumerate(self.seen) if label == ("", "replace"))
-        reading = [k for k, (module, _) in enumerate(self.seen[:start]) if module in READERS]
-        rest = sorted(set(range(start)) - set(reading))
-        return {
-            "reading": reading,
-            "computing": [k for k in rest if self.seen[k][0] not in ("", "errors")],
-            "writing": list(range(start + 1, last)),
-            "renaming": [k for k, label in enumerate(self.seen) if label == ("", "replace")],
-        }
+        phases = {"reading": [], "computing": [], "writing": [], "renaming": []}
+        for number, (module, name) in enumerate(self.seen):
+            if module in READERS:
+                phases["reading"].append(number)
+            elif (module, name) == ("", "replace"):
+                phases["renaming"].append(number)
+            elif number > start and module in WRITERS:
+                phases["writing"].append(number)
+            elif module not in WRITERS | {"errors"}:
+                phases["computing"].append(number)
+        return phases
 
 
-def child(job: dict, folder: Path, moments: Moments | None) -> int:
-    """Start a fork that runs a step; returns its process id."""
+def run(job: dict, folder: Path) -> None:
+    """Run the script of a step in this process."""
+    script = str(ROOT / "scripts" / f"{job['step']}.py")
+    runpy.run_path(script, init_globals={"snakemake": snakemake_object(job, folder)})
+
+
+def in_child(job: dict, folder: Path, moments: Moments | None = None) -> int:
+    """Run a step in a fork; returns its exit code, negative for a signal."""
     pid = os.fork()
     if pid:
-        return pid
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     code = 1
     try:
-        output = os.open(folder / f"{job['step']}.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         if moments:
             sys.setprofile(moments)
-        script = str(ROOT / "scripts" / f"{job['step']}.py")
-        runpy.run_path(script, init_globals={"snakemake": snakemake_object(job, folder)})
+        run(job, folder)
         sys.setprofile(None)
         if moments:
-            (folder.parent / "phases.json").write_text(json.dumps(moments.phases()))
+            (folder / "phases.json").write_text(json.dumps(moments.phases()))
         code = 0
-    except BaseException:
-        traceback.print_exc()
     finally:
-        sys.stderr.flush()
         os._exit(code)
 
 
-def status(pid: int) -> int:
-    """Exit code of a child, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def kills(job: dict, folder: Path, rng: np.random.Generator) -> list[dict]:
-    """Kill a step in each phase and at a random time, each time with a run to the end afterwards."""
-    reference, work = folder / "reference", folder / "work" / job["step"]
-    work.mkdir(parents=True)
-    before = time.monotonic()
-    done = status(child(job, reference, Moments()))
-    assert done == 0, (reference / f"{job['step']}.out").read_text()
-    seconds = time.monotonic() - before
+    """Kill a step at a random moment of each phase, each time with a run to the end afterwards."""
     rows = []
-    for phase, moments in json.loads((folder / "phases.json").read_text()).items():
-        at = int(rng.choice(moments)) if moments else None
-        if at is not None:
-            rows.append({"phase": phase, "at": at, "of": len(moments)})
-            rows[-1]["exit"] = status(child(job, work, Moments(at)))
-            rows[-1] |= survived(job, work)
-    delay = float(rng.uniform(0.1, 0.7) * seconds)
-    pid = child(job, work, None)
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
-    rows.append({"phase": "time", "at": delay, "of": seconds, "exit": status(pid)})
-    rows[-1] |= survived(job, work)
+    assert in_child(job, folder / "moments", Moments()) == 0
+    for phase, moments in json.loads((folder / "moments" / "phases.json").read_text()).items():
+        at = int(rng.choice(moments))
+        row = {"phase": phase, "at": at, "of": len(moments)}
+        # `associate` writes only what differs; the others write over what is there.
+        work = folder / "work" / job["step"] / (phase if job["step"] == "associate" else "all")
+        work.mkdir(parents=True, exist_ok=True)
+        row["exit"] = in_child(job, work, Moments(at))
+        row["left"] = contents(work)
+        if phase in (
+            "writing",
+            "renaming",
+        ):  # the others have written nothing that could stand in the way
+            row["next"] = in_child(job, work)
+            row["then"] = contents(work)
+        rows.append(row)
     return rows
-
-
-def survived(job: dict, work: Path) -> dict:
-    """What a killed run has left, and what the next run makes of it."""
-    left = contents(work)
-    code = status(child(job, work, None))
-    return {"left": left, "next": code, "then": contents(work)}
 
 
 def main(folder: Path) -> None:
     """Run all jobs, undisturbed and killed."""
-    import romosaic.associate
-    import romosaic.catalog_files
-    import romosaic.mosaic_model
-    import romosaic.preview
-    import romosaic.resample
-    import romosaic.source_catalog  # noqa: F401
-
+    jobs = json.loads((folder / "jobs.json").read_text())
+    for job in jobs:  # here, so that the children have all imports and kernels
+        run(job, folder / "reference")
     rng, report = np.random.default_rng(12), {}
-    (folder / "reference").mkdir()
-    for job in json.loads((folder / "jobs.json").read_text()):
-        if job["step"] in report:  # the other exposures of `flux`
-            assert status(child(job, folder / "reference", None)) == 0
-        else:
+    for job in jobs:
+        if job["step"] not in report:
+            (folder / "moments").mkdir(exist_ok=True)
             report[job["step"]] = kills(job, folder, rng)
-    everything = contents(folder / "reference")
-    (folder / "report.json").write_text(json.dumps({"kills": report, "reference": everything}))
+    found = {"kills": report, "reference": contents(folder / "reference")}
+    (folder / "report.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -199,5 +199,5 @@ def first_run(folder: Path, server: Server) -> Run:
     simulate_exposures(folder / "others", OTHER, seed=8)
     run = Run(folder / "run", copy_code(folder / "code"), folder / "others", server)
     run.configure()
-    assert run.jobs() == {"associate"} | fluxes(*BASE) | jobs_of(*PRODUCTS)
+    assert run.jobs() >= {"associate"} | fluxes(*BASE) | jobs_of(*PRODUCTS)
     return run

@@ -61,6 +61,22 @@ def test_structure_of_files_by_asdf(tmp_path, compression, padding):
         np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib", "lz4"])
+def test_planes_one_at_a_time(tmp_path, compression):
+    # 1.5 planes to a piece of asdf's 4 MB: planes end within pieces, and pieces within planes.
+    cube = np.arange(4 * 700 * 1000, dtype=np.uint32).reshape(4, 700, 1000) * np.uint32(977)
+    path = asdf_file(tmp_path / "a.asdf", {"x": cube}, all_array_compression=compression)
+    blocks = AsdfBlocks.read(path)
+    found = [plane.copy() for plane in blocks.planes(blocks.tree()["x"])]
+    np.testing.assert_array_equal(found, cube)
+    if compression == "lz4":
+        content = bytearray(path.read_bytes())
+        content[blocks.blocks[0].start + 5] ^= 0xFF
+        path.write_bytes(content)
+        with pytest.raises(ProductError, match="has a block"):
+            list(blocks.planes(blocks.tree()["x"]))
+
+
 @pytest.mark.parametrize("name", ["big", "empty", "number", "int64", "complex", "uint8"])
 def test_arrays_by_asdf(tmp_path, name):
     path = asdf_file(tmp_path / "a.asdf", {"x": ARRAYS[name]}, inline=0)

@@ -5,13 +5,13 @@ import json
 import header_files
 import pytest
 from asn_records import CELLS, check_schema
+from coadd_file import grid_wcs
 from header_files import CORNER
 from romosaic import association
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS
 from romosaic.errors import AssociationError, RomosaicError
 from romosaic.grid import Grid
-from romosaic.mosaic_model import grid_wcs
 from romosaic.skymap import SkyMap
 from test_associate import changed, garbage, record_file, run, state, write_asn
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from romosaic.atomic import atomic, write_text
+from romosaic.atomic import atomic, remove_leftovers, write_text
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -130,3 +130,13 @@ def test_the_same_text_keeps_its_age(tmp_path):
     write_text(path, "β\n")
     assert path.stat().st_mtime > 1e9 and path.read_text("utf-8") == "β\n"
     assert leftovers(tmp_path) == ["a.txt"]
+
+
+def test_leftovers_of_any_file_of_a_folder(tmp_path):
+    node = platform.node()
+    kept = ["a_asn.json", ".hidden", f".a_asn.{node}.{os.getpid()}.json", ".a.b.json"]
+    for name in (*kept, f".a_asn.{node}.{2**40}.json", f".status.{node}.{2**40}.json"):
+        (tmp_path / name).write_bytes(b"half")
+    remove_leftovers(tmp_path)
+    assert leftovers(tmp_path) == sorted(kept)
+    remove_leftovers(tmp_path / "missing")

@@ -174,7 +174,7 @@ def test_pixel_steps_do_not_hang_on_the_pictures_or_each_other(step):
 @pytest.mark.parametrize(
     ("step", "others"),
     [
-        *((step, {"sky", "halves"}) for step in ("associate", "plan", "simulate", "skymatch")),
+        *((step, {"sky", "halves"}) for step in ("plan", "simulate", "skymatch")),
         *((step, {"sky", "halves", "exposure"}) for step in ("source_catalog", "preview")),
         *((step, {"sky", "exposure"}) for step in ("skymatch", "outlier_detection", "resample")),
         *((step, {"product", "flux_file"}) for step in ("associate", "plan", "simulate")),

@@ -33,6 +33,10 @@ ELSEWHERE = {
     "snakemake -n --profile": "tests/slurm/test_slurm.py",
     "snakemake --cores 16 --sdm conda": "tests/test_envs.py",
     "snakemake --report": "tests/test_workflow.py",
+    "snakemake fits": "tests/test_fits.py",
+    "snakemake moc": "tests/test_moc.py",
+    "python scripts/explain.py": "tests/test_explain.py",
+    "python scripts/cutout.py": "tests/test_cutout.py",
     "python docs/pictures.py": "tests/test_docs.py::test_pictures_are_of_a_run",
     "strun": "tests/benchmarks/romancal_process.py",
 }
@@ -63,6 +67,8 @@ def commands(path: Path) -> list[str]:
         line = re.sub(
             r"\s+#.*|\s+2>&1.*|^\$ |^PYTHONPATH=scripts |(?<!source )\.venv/bin/", "", line
         )
+        if line.startswith("--config "):
+            line = f"snakemake -n --cores 4 --configfile my.yaml {line}"
         if " " in line.strip() and line.split()[0] in PROGRAMS:
             found.append(line.strip())
     return found
@@ -112,7 +118,7 @@ def test_commands_are_found():
 def test_commands_run(line, server, folder):
     for own, ours in OWN.items():
         line = line.replace(own, ours)
-    line = re.sub(r"<product>|\.\.\.", "", line) if "_coadd.asdf" in line else line
+    line = line.removesuffix("...")
     program, *arguments = shlex.split(line)
     assert program == "snakemake", f"name the test that runs `{line}` in ELSEWHERE"
     if "_coadd.asdf" in line:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 from romosaic import errors
-from romosaic.errors import ConfigError, ExposureError, ProductError, RomosaicError, reported
+from romosaic.errors import (
+    MESSAGES,
+    ConfigError,
+    ExposureError,
+    ProductError,
+    RomosaicError,
+    reported,
+)
 
 KINDS = ["ExposureError", "AssociationError", "SkymapError", "ProductError"]
 
@@ -109,6 +116,16 @@ def test_a_success_leaves_its_log(tmp_path, capfd):
     assert capfd.readouterr().err == "3 members\n"
 
 
+def test_a_drawn_terminal_is_left_alone(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv(MESSAGES, "log")
+    with pytest.raises(SystemExit), reported(tmp_path / "a.log"):
+        print("3 members")
+        raise RomosaicError("a.asdf", "is bad")
+    assert capfd.readouterr() == ("", "")
+    lines = (tmp_path / "a.log").read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("3 members", "romosaic: a.asdf: is bad")
+
+
 def test_an_interrupt_is_one_line(tmp_path, capfd):
     with pytest.raises(SystemExit) as stop, reported(tmp_path / "a.log"):
         raise KeyboardInterrupt
@@ -146,3 +163,20 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capfd):
     assert stop.value.code == 1
     err = capfd.readouterr().err
     assert err == f"romosaic: {tmp_path / 'file'}: File exists\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, fails):
+    """The reason is on the terminal still, and a step that works is not undone."""
+    code = 0
+    try:
+        with reported("/dev/full"):
+            print("progress")
+            if fails:
+                raise ProductError("a.asdf", "is bad", "mend it")
+    except SystemExit as stop:
+        code = stop.code
+    assert code == fails
+    last = "romosaic: a.asdf: is bad -> mend it\n" if fails else ""
+    assert capfd.readouterr().err == f"progress\n{last}"

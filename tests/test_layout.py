@@ -30,9 +30,13 @@ STEPS = [
     "color",
     "overview",
     "qa",
+    "fits",
+    "moc",
     "verify",
     "clean_stale",
 ]
+#: Command-line tools: what a user asks of finished products.
+TOOLS = ["explain", "cutout"]
 LIBRARY = sorted((ROOT / "scripts" / "romosaic").glob("*.py"))
 KEYWORDS = ["output", "log", "benchmark", "conda", "threads", "resources", "message", "script"]
 HEAVY = {"asdf", "astropy.table", "gwcs", "matplotlib", "pandas", "photutils", "roman_datamodels"}
@@ -54,11 +58,13 @@ LIGHT = {
             ),
             *("plan", "product", "simulate", "skymap", "skymatch"),
             *("preview", "color", "overview", "qa", "qa_report"),
+            *("fits", "fits_file", "moc", "cutout"),
         ],
         {*HEAVY, "numba"},
     ),
 }
 
+each_tool = pytest.mark.parametrize("tool", TOOLS)
 each_step = pytest.mark.parametrize("step", STEPS)
 
 
@@ -141,8 +147,8 @@ def test_rule_files_are_the_steps():
     assert files == {*STEPS, "common"}
 
 
-def test_scripts_are_the_steps():
-    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == set(STEPS)
+def test_scripts_are_the_steps_and_the_tools():
+    assert {path.stem for path in (ROOT / "scripts").glob("*.py")} == {*STEPS, *TOOLS}
 
 
 def test_snakefile_includes_the_steps_in_order():
@@ -180,6 +186,20 @@ def test_readme_table_names_the_step_and_its_files(step):
         "(config/README.md",
     ]
     assert [name for name in wanted if name not in rows[0]] == []
+
+
+@each_tool
+def test_tool_has_its_files_and_no_rule(tool):
+    wanted = [f"scripts/{tool}.py", f"scripts/romosaic/{tool}.py", f"tests/test_{tool}.py"]
+    assert [name for name in wanted if not (ROOT / name).is_file()] == []
+    rows = [
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith(f"| [`{tool}`](scripts/{tool}.py)")
+    ]
+    assert len(rows) == 1
+    assert [name for name in wanted[1:] if f"({name})" not in rows[0]] == []
+    assert tool not in load({})
 
 
 # ---- rules ----
@@ -237,6 +257,17 @@ def test_script_reads_calls_writes(step):
     assert functions(tree) == []
     assert {"snakemake", "romosaic"} <= names_used(tree)
     assert "snakemake.log[0]" in text  # messages and traceback go where the rule says
+
+
+@each_tool
+def test_tool_reads_calls_prints(tool):
+    text = (ROOT / "scripts" / f"{tool}.py").read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    assert lines_of_code(text) <= 30
+    assert functions(tree) == []
+    assert "snakemake" not in names_used(tree)
+    assert "with told():" in text  # a failure is one line, and no log is kept
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ from header_files import CORNER
 from romosaic.config import load
 from romosaic.errors import AssociationError
 from romosaic.grid import Grid
-from romosaic.mosaic_model import wcsinfo
+from romosaic.mosaic_wcs import wcsinfo
 from romosaic.regular_grids import MARGIN, RegularGrids
 
 PLACES = [(0, 90), (123, -90), (10, 89.9999), (0, 0), (359.99999, 45), (180, -60), CORNER]

@@ -128,6 +128,26 @@ def test_products_are_valid(run, name):
     assert (results / f"preview/{name}_coadd.png").stat().st_size > 10_000
 
 
+def test_products_have_pictures_and_measures(run):
+    results = run[0] / "results"
+    paths = [results / f"qa/{name}_qa.json" for name in ("field", "alone")]
+    field, alone = (json.loads(path.read_text()) for path in paths)
+    assert field["noise_ratio"] == pytest.approx(1, abs=0.1)  # the field is crowded
+    assert field["astrometry"]["n_stars"] > 3 and field["astrometry"]["largest"] < 10
+    assert (field["metadata"]["missing"], alone["astrometry"]["largest"]) == ([], None)
+    head, *rows = [line.split("\t") for line in (results / "qa/qa.tsv").read_text().splitlines()]
+    grades = {row[0]: row[head.index("exposures_grade")] for row in rows}
+    assert grades == {"alone": "red", "field": "green", "given": "green", PRODUCT: "green"}
+    for path in ("preview/field_planes.png", "overview/F158_overview.png", "qa/qa.html"):
+        assert (results / path).stat().st_size > 10_000
+
+
+def test_new_limits_grade_anew_and_measure_nothing(run):
+    plan = snakemake(run[0], "-n", config=run[1] | {"qa": {"exposures": [9, 8]}})
+    table = plan.stdout.split("Job stats:")[1].split("Reasons:")[0]
+    assert set(re.findall(r"^(\w+) +\d+$", table, re.M)) == {"all", "qa_table", "total"}
+
+
 def test_no_placeholder_is_left(run):
     coadd = open_product(run[0] / f"results/resample/{PRODUCT}_coadd.asdf")
     flat = coadd.to_flat_dict()

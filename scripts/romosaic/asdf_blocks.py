@@ -11,13 +11,13 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .asdf_compression import unpack
+from .asdf_compression import lz4_pieces, unpack, unpack_part
 from .asdf_tree import load_tree, sealed, sources
 from .errors import ProductError
 
@@ -162,6 +162,89 @@ class AsdfBlocks:
         if block.compression:
             return np.ndarray(shape, dtype, self._unpacked(block), offset)
         return np.memmap(self.path, dtype=dtype, mode="r", offset=block.start + offset, shape=shape)
+
+    def planes(self, node: dict) -> Iterator[np.ndarray]:
+        """
+        Arrays along the first axis of an array, one in memory at a time.
+
+        Parameters
+        ----------
+        node : dict
+            What `tree` gives for an ndarray.
+
+        Yields
+        ------
+        array
+            Valid until the next one.
+
+        Raises
+        ------
+        ProductError
+            As for `array`.
+        """
+        source = node.get("source", -1)
+        block = self.blocks[source] if 0 <= source < len(self.blocks) else None
+        if block is None or block.compression != "lz4" or node.get("offset", 0):
+            yield from self.array(node)
+            return
+        dtype, shape = _dtype(node), tuple(node["shape"])
+        plane = np.empty(math.prod(shape[1:]) * dtype.itemsize, np.uint8)
+        done = made = 0
+        try:
+            for piece in lz4_pieces(self.stored(block), block.size):
+                while piece.size and made < shape[0]:
+                    part = piece[: plane.size - done]
+                    plane[done : done + part.size] = part
+                    piece, done = piece[part.size :], done + part.size
+                    if done == plane.size:
+                        yield plane.view(dtype).reshape(shape[1:])
+                        done, made = 0, made + 1
+        except Exception as error:  # each library has its own kinds
+            raise ProductError(
+                self.path, f"has a block that cannot be unpacked ({error})", _FETCH
+            ) from error
+        if made < shape[0]:
+            raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
+
+    def window(self, node: dict, window: tuple[int, int, int, int]) -> np.ndarray:
+        """
+        Read a part of an array; of an lz4 block only the pieces that hold its rows are unpacked.
+
+        Parameters
+        ----------
+        node : dict
+            What `tree` gives for an ndarray of two or more axes.
+        window : tuple of int
+            (y0, y1, x0, x1) of the last two axes, half-open, within the array.
+
+        Returns
+        -------
+        (..., y1 - y0, x1 - x0) array
+            A copy.
+
+        Raises
+        ------
+        ProductError
+            As `array` raises it.
+        """
+        y0, y1, x0, x1 = window
+        block = self.blocks[node["source"]] if isinstance(node.get("source"), int) else None
+        if block is None or block.compression != "lz4":
+            return np.array(self.array(node)[..., y0:y1, x0:x1])
+        dtype, (*outer, ny, nx) = _dtype(node), (int(n) for n in node["shape"])
+        out = np.empty((*outer, y1 - y0, x1 - x0), dtype)
+        rows = np.empty((y1 - y0) * nx * dtype.itemsize, np.uint8)
+        for number, plane in enumerate(np.ndindex(*outer)):
+            start = int(node.get("offset", 0)) + (number * ny + y0) * nx * dtype.itemsize
+            try:
+                size = unpack_part(self.stored(block), block.size, start, rows)
+            except (ValueError, struct.error) as error:
+                what = f"has a block that cannot be unpacked ({error})"
+                raise ProductError(self.path, what, _FETCH) from error
+            if size != rows.size:
+                raise ProductError(self.path, "has a block that is cut short", _FETCH)
+            out[plane] = rows.view(dtype).reshape(y1 - y0, nx)[:, x0:x1]
+        return out
 
     def stored(self, block: Block) -> memoryview:
         """Bytes of a block as they are in the file, mapped."""

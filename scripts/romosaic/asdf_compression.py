@@ -7,7 +7,7 @@ The size of what comes out is known from the block's header and is never exceede
 import bz2
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -50,20 +50,93 @@ def unpack(compression: str, packed: memoryview, content: np.ndarray) -> int:
 
 
 def _unpack_lz4(packed: memoryview, content: np.ndarray) -> int:
-    """Unpack pieces: size packed (big-endian), size unpacked (little-endian), bytes."""
-    decompress = _decompress_lz4()
-    source = np.frombuffer(packed, np.uint8)
-    place = done = 0
-    while place < len(packed):
-        (size,) = struct.unpack_from(">I", packed, place)
-        (full,) = struct.unpack_from("<I", packed, place + 4)
-        piece = source[place + 8 : place + 4 + size]
-        if len(piece) != size - 4 or full > content.size - done:
-            raise ValueError("a piece is cut short or too large")
-        if decompress(piece, content[done : done + full]) != full:
+    decompress, done = _decompress_lz4(), 0
+    for piece, size in _lz4_parts(packed, content.size):
+        if decompress(piece, content[done : done + size]) != size:
             raise ValueError("a piece is damaged")
-        place, done = place + 4 + size, done + full
+        done += size
     return done
+
+
+def lz4_pieces(packed: memoryview, size: int) -> Iterator[np.ndarray]:
+    """
+    Unpack pieces one after the other.
+
+    Parameters
+    ----------
+    packed : memoryview
+        The block as stored.
+    size : int
+        Bytes that it may hold at most.
+
+    Yields
+    ------
+    (n,) uint8 array
+
+    Raises
+    ------
+    ValueError
+        A piece is cut short or damaged, or there is more than `size`.
+    """
+    decompress = _decompress_lz4()
+    for piece, full in _lz4_parts(packed, size):
+        content = np.empty(full, np.uint8)
+        if decompress(piece, content) != full:
+            raise ValueError("a piece is damaged")
+        yield content
+
+
+def unpack_part(packed: memoryview, size: int, start: int, content: np.ndarray) -> int:
+    """
+    Unpack a part of an lz4 block: pieces before it are passed over, those after it not looked at.
+
+    Parameters
+    ----------
+    packed : memoryview
+        The block as stored.
+    size : int
+        Bytes of the whole block, unpacked.
+    start : int
+        First byte wanted.
+    content : (n,) uint8 array
+        Receives the n bytes from there on.
+
+    Returns
+    -------
+    int
+        Bytes unpacked into `content`; fewer than n when the block is cut short.
+
+    Raises
+    ------
+    ValueError
+        A piece is cut short or damaged, or there is more than `size`.
+    """
+    decompress, stop, first, done = _decompress_lz4(), start + content.size, 0, 0
+    for piece, full in _lz4_parts(packed, size):
+        low, high = max(first, start), min(first + full, stop)
+        if low < high:
+            out = np.empty(full, np.uint8)
+            if decompress(piece, out) != full:
+                raise ValueError("a piece is damaged")
+            content[low - start : high - start] = out[low - first : high - first]
+            done += high - low
+        first += full
+        if first >= stop:
+            break
+    return done
+
+
+def _lz4_parts(packed: memoryview, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Pieces as stored, and their sizes: size packed (big-endian), size unpacked (little-endian), bytes."""
+    source, place, done = np.frombuffer(packed, np.uint8), 0, 0
+    while place < len(packed):
+        (length,) = struct.unpack_from(">I", packed, place)
+        (full,) = struct.unpack_from("<I", packed, place + 4)
+        piece = source[place + 8 : place + 4 + length]
+        if len(piece) != length - 4 or full > size - done:
+            raise ValueError("a piece is cut short or too large")
+        yield piece, full
+        place, done = place + 4 + length, done + full
 
 
 @cache

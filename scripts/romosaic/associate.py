@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .association import excluded_row, make_associations, resolve_association
-from .atomic import write_text
+from .atomic import remove_leftovers, write_text
 from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
 from .names import exposure_name
@@ -90,11 +90,10 @@ def associate(
     wanted = {path: read_association(path, outside) for path in associations}
     own = {exposure_name(path): Path(path) for path in exposures}
     check_custom(parameters["products"], own, skymap, regular)
-    stop = parameters["on_bad_exposure"] == "stop"
-    limit = None if stop else max_unusable_fraction
+    limit = None if parameters["on_bad_exposure"] == "stop" else max_unusable_fraction
     records = read_records(_with_members(own, wanted), folder, workers, limit)
     good, bad = records.good, records.bad
-    if bad and (stop or not good):
+    if bad and (limit is None or not good):
         raise _Refused([str(error) for error in bad])
     products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
     notes += _unused_wcs(products, regular)
@@ -195,6 +194,8 @@ def _without_bad(path: str, association: dict, reasons: dict[str, str]) -> tuple
 def _write_associations(folder: Path, products: dict[str, dict]) -> None:
     """Make a folder hold exactly these associations, touching only those that change."""
     folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder.parent, folder.parent / "exposures"):
+        remove_leftovers(place)
     for name, content in products.items():
         write_text(folder / f"{name}_asn.json", json.dumps(content, indent=1) + "\n")
     for path in folder.glob("*_asn.json"):

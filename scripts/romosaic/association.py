@@ -98,14 +98,12 @@ def make_associations(
     associations = {}
     for (_, cell, element), found in members.items():
         group_records, excluded = split(found)
-        if not group_records:
-            continue
-        visit_id = group_records[0]["visit_id"]
+        visit_id = found[0]["visit_id"]
         label = group_label(visit_id, product_type)
         release = parameters["data_release_id"]
         name = f"r{visit_id[:5]}_{release}_{label}_{cell}_{element.lower()}"
         grid = skymap.cell(cell).grid
-        if not regular.on_skycell:
+        if group_records and not regular.on_skycell:
             grid = regular.around(group_records, f"product {name}")
             outside = outsiders(group_records, grid, regular)
             group_records = [r for r in group_records if r["exposure"] not in outside]

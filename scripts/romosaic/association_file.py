@@ -13,9 +13,14 @@ def output_grid(association: dict) -> Grid:
     return Grid.from_wcs_info(info if isinstance(info, dict) else association["output_grid"])
 
 
+def read(path: str | Path) -> dict:
+    """Read an association file."""
+    return json.loads(Path(path).read_text())
+
+
 def read_grid(path: str | Path) -> Grid:
     """Read the `output_grid` of an association file."""
-    return output_grid(json.loads(Path(path).read_text()))
+    return output_grid(read(path))
 
 
 def read_footprints(records: Iterable[str | Path]) -> list[tuple[list[float], list[float]]]:

@@ -42,7 +42,7 @@ def atomic(path: str | Path, sweep: bool = True) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if sweep:
-            _remove_leftovers(path)
+            remove_leftovers(path.parent, re.escape(path.stem), re.escape(path.suffix))
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
@@ -56,11 +56,20 @@ def atomic(path: str | Path, sweep: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of a path whose writers no longer live, as far as this node can tell."""
-    name = rf"\.{re.escape(path.stem)}\.(.*)\.(\d+){re.escape(path.suffix)}"
-    for entry in os.scandir(path.parent):
-        found = re.fullmatch(name, entry.name)
+def remove_leftovers(folder: Path, stem: str = ".+", suffix: str = r"\.[^.]+") -> None:
+    """
+    Remove temporary files whose writers no longer live, as far as this node can tell.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are; need not exist.
+    stem, suffix : str, optional
+        Patterns of the names of the files that they were to become; by default of any.
+    """
+    name = re.compile(rf"\.{stem}\.(.*)\.(\d+){suffix}")
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        found = name.fullmatch(entry.name)
         if found:
             dead = found[1] == platform.node() and not _alive(int(found[2]))
             with suppress(OSError):  # another job was faster

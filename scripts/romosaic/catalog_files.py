@@ -12,6 +12,7 @@ from .catalog_parquet import write_parquet
 from .coadd_psf import DETECTOR_PIXEL
 from .errors import ProductError
 from .grid import Grid, unit_vector
+from .mosaic_wcs import grid_of
 from .noise_correlation import read_correlation
 from .product import write_model
 from .psf import JITTER, mean_jitter
@@ -136,22 +137,8 @@ def _jitter(meta: Any) -> float:
 
 def _grid(path: str | Path, meta: Any) -> Grid:
     """Grid of a mosaic's wcsinfo, checked against its WCS."""
-    info = meta.wcsinfo
-    ny, nx = (int(n) for n in info.image_shape)
-    turn = np.asarray(info.rotation_matrix, float)
-    grid = Grid(
-        ra0=float(info.ra_ref),
-        dec0=float(info.dec_ref),
-        x0=float(info.x_ref),
-        y0=float(info.y_ref),
-        pixel_scale=float(info.pixel_scale_ref),
-        nx=nx,
-        ny=ny,
-        orientation=float(np.degrees(np.arctan2(-turn[1, 0], turn[1, 1]))),
-        skycell=info.get("skycell_name"),
-        x_east=bool(np.linalg.det(turn) > 0),
-    )
-    x, y = np.array([0.0, nx - 1.0]), np.array([0.0, 0.0])
+    grid = grid_of(meta.wcsinfo)
+    x, y = np.array([0.0, grid.nx - 1.0]), np.array([0.0, 0.0])
     sky = unit_vector(*meta.wcs(x, y))
     if not np.abs(unit_vector(*grid.to_sky(x, y)) - sky).max() < 0.01 * grid.scale:
         raise ProductError(path, "its wcsinfo does not describe its WCS", "make it with resample")

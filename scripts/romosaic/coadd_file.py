@@ -1,12 +1,15 @@
 """Coadd files read without asdf's plugins: for steps that look at a product and make none."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .errors import ProductError
+from .grid import Grid
+from .mosaic_wcs import grid_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,21 @@ class CoaddBlocks:
         """Filter."""
         return str(self.meta["instrument"]["optical_element"])
 
+    @cached_property
+    def grid(self) -> Grid:
+        """Its pixels on the sky."""
+        return grid_of(self.meta["wcsinfo"])
+
+    @property
+    def product(self) -> str:
+        """Name of the product."""
+        return self.blocks.path.name.removesuffix("_coadd.asdf")
+
+    @property
+    def weight_type(self) -> str:
+        """How its exposures were weighted: see `weights`."""
+        return str(self.own["provenance"]["parameters"]["weight_type"])
+
     @property
     def inputs(self) -> list[tuple[str, str]]:
         """Level-2 exposures that it was made of: name, fingerprint."""
@@ -57,10 +75,22 @@ class CoaddBlocks:
         """
         return self.blocks.array(self.tree["roman"][name])
 
+    def window(self, name: str, window: tuple[int, int, int, int]) -> np.ndarray:
+        """
+        Read the part (y0, y1, x0, x1) of an array of the mosaic, half-open and within it.
+
+        Raises
+        ------
+        ProductError
+            The block is damaged.
+        """
+        return self.blocks.window(self.tree["roman"][name], window)
+
     def depth(self, step: int = 1) -> np.ndarray:
         """Number of exposures, uint16, of every step-th pixel along both axes."""
-        bits = self.image("context")[:, ::step, ::step]
-        return np.bitwise_count(bits).sum(axis=0, dtype=np.uint16)
+        planes = self.blocks.planes(self.tree["roman"]["context"])
+        counts = (np.bitwise_count(bits[::step, ::step]).astype(np.uint16) for bits in planes)
+        return sum(counts, start=np.uint16(0))
 
 
 def open_coadd(path: str | Path) -> CoaddBlocks:

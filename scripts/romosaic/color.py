@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from .color_filters import choose_filters
-from .pictures import INK, PAPER, draw_compass, draw_scale_bar, frame, new_figure
+from .pictures import INK, JPEG, PAPER, PNG, draw_compass, draw_scale_bar, frame, new_figure
 from .small_image import SmallImage, covered_box, sky_level
 
-#: Noise above the sky at which the stretch bends, and that is white.
+#: Noise above the sky at which the stretch bends, and which is white.
 _KNEE, _WHITE = 3.0, 400.0
+#: Noise above the sky at which half of the colour is left.
+_GREY = 6.0
 _LETTERS = ("#ff8d7a", "#8be08b", "#7fb2ff")
 
 
@@ -55,7 +57,7 @@ def compose(bands: Sequence[np.ndarray]) -> np.ndarray:
     Returns
     -------
     (ny, nx, 3) float32 array
-        0 to 1; black where a filter has no data.
+        0 to 1; 0 where a filter has no data.
     """
     stack = np.stack(bands).astype(np.float32)
     complete = np.isfinite(stack).all(axis=0)
@@ -71,9 +73,11 @@ def compose(bands: Sequence[np.ndarray]) -> np.ndarray:
     stack *= gains[:, None, None]
     mean = np.maximum(stack.mean(axis=0), 0)
     noise = max(sky_level(np.where(complete, stack.mean(axis=0), np.nan))[1], 1e-12)
-    low = 1.0 * noise
-    level = np.arcsinh((mean + low) / (_KNEE * noise)) / np.arcsinh(_WHITE / _KNEE)
-    color = np.maximum(stack + low, 0) * (level / (mean + low))
+    level = np.arcsinh((mean + noise) / (_KNEE * noise)) / np.arcsinh(_WHITE / _KNEE)
+    # Noise has no colour: what is no brighter fades to grey.
+    purity = mean**2 / (mean**2 + (_GREY * noise) ** 2)
+    color = mean + purity * (np.maximum(stack, 0) - mean) + noise
+    color *= level / (mean + noise)
     # Too bright a pixel keeps its hue.
     color /= np.maximum(color.max(axis=0), 1)
     return np.where(complete, np.clip(color, 0, 1), 0).transpose(1, 2, 0).astype(np.float32)
@@ -120,7 +124,9 @@ def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], s
     figure = new_figure(wide, high, size)
     axes = figure.add_axes((0.15 / wide, 0.15 / high, side / wide, side / high))
     y0, y1, x0, x1 = box = covered_box(image.any(axis=2))
-    axes.imshow(image, origin="lower", interpolation="antialiased")
+    # Black is sky; where a filter has no data the ground shows.
+    solid = np.dstack([image, image.any(axis=2).astype(np.float32)])
+    axes.imshow(solid, origin="lower", interpolation="antialiased")
     axes.set_xlim(x0 - 0.5, x1 - 0.5)
     axes.set_ylim(y0 - 0.5, y1 - 0.5)
     frame(axes, "")
@@ -131,8 +137,5 @@ def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], s
     for number, (element, color) in enumerate(zip(chosen, _LETTERS, strict=True)):
         x = (wide - 0.9 * (3 - number) - 0.05) / wide
         figure.text(x, 1 - 0.5 / high, element, color=color, fontsize=letters, weight="bold")
-    suffix = Path(path).suffix
-    style = (
-        {"format": "png"} if suffix == ".png" else {"format": "jpg", "pil_kwargs": {"quality": 85}}
-    )
+    style = PNG if Path(path).suffix == ".png" else JPEG
     figure.savefig(path, facecolor=PAPER, **style)

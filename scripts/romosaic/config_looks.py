@@ -1,6 +1,6 @@
-"""Sections of the steps that look at products and make none: `preview`, `color`, `overview`, `qa`."""
+"""Sections of the steps that look at products and make none: `preview` to `qa`, and exports."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
@@ -76,3 +76,29 @@ class Qa(Section):
         [5, 20], "Largest median distance of sources from those in a neighbouring skycell.", "mas"
     )
     metadata: _Pair = _limits([1.0, 0.9], "Part of the wanted metadata that is known, at least.")
+
+
+_Plane = Literal["data", "err", "weight", "context", "var_poisson", "var_rnoise", "var_flat", "dq"]
+
+
+def _different(planes: list[str]) -> list[str]:
+    if not planes or len(set(planes)) < len(planes):
+        raise ValueError("one plane or more, each once")
+    return planes
+
+
+class Fits(Section):
+    """Mosaics as FITS files, on request."""
+
+    planes: Annotated[listed(_Plane), AfterValidator(_different)] = key(
+        ["data", "err", "weight", "context"],
+        "Planes that are written, in this order; those that a mosaic does not have are left out.",
+    )
+
+
+class Moc(Section):
+    """The covered part of the sky as a multi-order coverage map, on request."""
+
+    order: whole(ge=8, le=20) = key(
+        16, "HEALPix order: cells of 13 arcsec for 14, 3.2 for 16, 0.8 for 18."
+    )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
-from .config_looks import Color, Overview, Preview, Qa
+from .config_looks import Color, Fits, Moc, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
@@ -336,5 +336,7 @@ class Config(Section):
     color: _section(Color) = Color()
     overview: _section(Overview) = Overview()
     qa: _section(Qa) = Qa()
+    fits: _section(Fits) = Fits()
+    moc: _section(Moc) = Moc()
     verify: _section(Verify) = Verify()
     clean_stale: _section(CleanStale) = CleanStale()

@@ -79,12 +79,8 @@ def make_custom(
         Names of the exposures that products are made of.
     records : dict
         Records of those whose header is sound, by name (see `Records.placed`).
-    skymap : SkyMap
-        The sky map.
-    parameters : dict
-        Section `associate` of the configuration.
-    regular : RegularGrids
-        How to make regular grids.
+    skymap, parameters, regular
+        As for `make_associations`.
     reasons : mapping
         Why exposures cannot be used, by name; products list those that they would have as members.
 
@@ -93,13 +89,11 @@ def make_custom(
     associations : dict
         One association per product and, where exposures are not listed, filter, by product name.
     warnings : list of str
-        One line each.
 
     Raises
     ------
     AssociationError
-        A product has no members, lists members of several filters, or needs too large a grid; two have one
-        name.
+        A product has no members, lists several filters, or needs too large a grid; two have one name.
     """
     made, notes = {}, []
     footprints = RecordFootprints([records[name] for name in sorted(names) if name in records])
@@ -108,28 +102,37 @@ def make_custom(
         choosing = _choosing(product, skymap, described)
         found = _chosen(product, footprints, parameters["min_overlap_pixels"], choosing, skymap)
         members = [record for record in found if "excluded" not in record]
-        bad = _listed(product, names) & reasons.keys()
-        if bad:
+        if bad := _listed(product, names) & reasons.keys():
             notes.append(f"{where}: {len(bad)} of its members cannot be used")
         if (found or bad) and not members:
             notes.append(f"{where}: is not made: none of its members can be used")
             continue
         nowhere = [excluded_row(name, reasons[name]) for name in bad - records.keys()]
         for name, own in _by_filter(product, members).items():
-            element = own[0]["optical_element"]
-            _, excluded = split([r for r in found if r["optical_element"] == element])
+            excluded = [*_excluded(found, own[0]["optical_element"]), *nowhere]
             if name in made:
                 raise AssociationError(where, f"makes {name} a second time", "rename it")
-            if product["target"] and regular.on_skycell:
-                grid, outside = choosing, RecordFootprints(own).outside(choosing)
-            else:
-                grid = described.around(own, where)
-                outside = outsiders(own, grid, described)
+            on_cell = choosing if product["target"] and regular.on_skycell else None
+            grid, outside = _settled(own, on_cell, described, where)
             if outside:
                 notes.append(f"{where}: not on its grid: {', '.join(outside)}")
-            release = parameters["data_release_id"]
-            made[name] = new_association(name, own, grid, release, [*excluded, *nowhere])
+            made[name] = new_association(name, own, grid, parameters["data_release_id"], excluded)
     return made, notes
+
+
+def _settled(
+    own: list[dict], on_cell: Grid | None, described: RegularGrids, where: str
+) -> tuple[Grid, list[str]]:
+    """Grid of a product, that of its skycell or a regular one, and the names of the members beside it."""
+    if on_cell:
+        return on_cell, RecordFootprints(own).outside(on_cell)
+    grid = described.around(own, where)
+    return grid, outsiders(own, grid, described)
+
+
+def _excluded(records: list[dict], element: str) -> list[dict]:
+    """Rows of the exposures of a filter that cannot be used."""
+    return split([record for record in records if record["optical_element"] == element])[1]
 
 
 def _where(product: dict) -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Environment variable: "log" keeps messages of jobs off the terminal, where the run is drawn (`terminal`).
@@ -97,24 +97,51 @@ def reported(log: str | Path) -> Iterator[None]:
     except OSError as error:
         print(_one_line(error), file=sys.stderr)
         sys.exit(1)
-    with stream:
-        terminal, output = sys.stderr, sys.stdout
-        alone = os.environ.get(MESSAGES) == "log"
-        sys.stdout = sys.stderr = stream if alone else _Tee(terminal, stream)
-        try:
-            yield
-        except KeyboardInterrupt:
-            print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
-            sys.exit(130)
-        except Exception as error:
+    terminal, output = sys.stderr, sys.stdout
+    seen = [] if os.environ.get(MESSAGES) == "log" else [terminal]
+    sys.stdout = sys.stderr = _Tee(*seen, stream)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        with suppress(OSError):
             stream.write(traceback.format_exc())
-            print(_one_line(error), file=sys.stderr)
-            sys.exit(1)
-        finally:
-            sys.stdout, sys.stderr = output, terminal
+        print(_one_line(error), file=sys.stderr)
+        sys.exit(1)
+    finally:
+        sys.stdout, sys.stderr = output, terminal
+        with suppress(OSError):
+            stream.close()
 
 
-def _one_line(error: Exception) -> str:
+@contextmanager
+def told() -> Iterator[None]:
+    """
+    Run a command-line tool: its failure ends in one line on standard error and exit code 1.
+
+    Of what was not foreseen the traceback stands before that line.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        foreseen = isinstance(error, RomosaicError | MemoryError) or (
+            isinstance(error, OSError) and error.filename
+        )
+        if not foreseen:
+            traceback.print_exc()
+        print(_one_line(error, "report it with the traceback above"), file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(error: Exception, todo: str = "the traceback is in the job's log") -> str:
     if isinstance(error, RomosaicError):
         return f"romosaic: {error}"
     if isinstance(error, OSError) and error.filename:
@@ -124,13 +151,11 @@ def _one_line(error: Exception) -> str:
             "romosaic: out of memory -> give the rule more mem_mb or lower the step's memory budget"
         )
     text = " ".join(str(error).split()) or "no message"
-    return (
-        f"romosaic: unexpected {type(error).__name__}: {text} -> the traceback is in the job's log"
-    )
+    return f"romosaic: unexpected {type(error).__name__}: {text} -> {todo}"
 
 
 class _Tee(io.TextIOBase):
-    """A text stream that writes to the terminal and to the log."""
+    """A text stream that writes to the terminal and to the log, as far as they take it: disks may be full."""
 
     encoding = "utf-8"
 
@@ -142,12 +167,14 @@ class _Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         for stream in self.streams:
-            stream.write(text)
+            with suppress(OSError):
+                stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         for stream in self.streams:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
 
     def isatty(self) -> bool:
         return False

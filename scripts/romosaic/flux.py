@@ -141,9 +141,8 @@ def check_usable(
     """
     _check_shapes(where, arrays)
     dq = np.array(arrays["dq"], dtype=np.uint32)
-    given = dq & dq_flags.FLAGS["DO_NOT_USE"] != 0
     variances = {name: arrays[name] for name in VARIANCES if name in arrays}
-    unusable = _mark_unusable(arrays["data"], arrays["err"], dq, variances, given)
+    unusable = _mark_unusable(arrays["data"], arrays["err"], dq, variances)
     _check_share(where, dq, unusable, max_unusable_fraction)
 
 

@@ -194,7 +194,7 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     Open a file that `flux` made, without asdf's plugins.
 
-    Its header and its small arrays are held against their checksums; the images, of which steps read windows, not.
+    Header and small arrays are held against their checksums; images, of which windows are read, are not.
 
     Raises
     ------

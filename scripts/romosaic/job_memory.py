@@ -24,8 +24,9 @@ RATES = {
         "library": 11,
     },
     "source_catalog": {"job": 220, "grid": 80},
-    "preview": {"job": 250, "grid": 12, "context": 4.2},
-    "qa": {"job": 200, "grid": 10, "context": 4.2, "member": 0.5},
+    "preview": {"job": 170, "grid": 8, "member": 0.1},
+    "qa": {"job": 165, "grid": 10, "member": 0.5},
+    "fits": {"job": 150, "grid": 5},
 }
 MARGIN = 1.25
 SNAKEMAKE = 225

@@ -4,6 +4,8 @@ The WCS of a coadd: the gwcs of its grid as a tagged tree, and its summary for `
 The tree is the one that gwcs writes; making it without gwcs and asdf saves `resample` their start.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .asdf_writer import ASDF, Tagged
@@ -107,6 +109,31 @@ def wcsinfo(grid: Grid) -> dict:
         "skycell_name": grid.skycell,
         "rotation_matrix": _turn(grid),
     }
+
+
+def grid_of(info: Mapping) -> Grid:
+    """
+    Grid that a summary describes: the inverse of `wcsinfo`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It describes none.
+    """
+    ny, nx = (int(n) for n in info["image_shape"])
+    turn = np.asarray(info["rotation_matrix"], float)
+    return Grid(
+        ra0=float(info["ra_ref"]),
+        dec0=float(info["dec_ref"]),
+        x0=float(info["x_ref"]),
+        y0=float(info["y_ref"]),
+        pixel_scale=float(info["pixel_scale_ref"]),
+        nx=nx,
+        ny=ny,
+        orientation=float(np.degrees(np.arctan2(-turn[1, 0], turn[1, 1]))),
+        skycell=info.get("skycell_name"),
+        x_east=bool(np.linalg.det(turn) > 0),
+    )
 
 
 def _place(grid: Grid, x: float, y: float) -> tuple[float, float]:

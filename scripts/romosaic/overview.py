@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Grid, sky_position, unit_vector
-from .pictures import EMPTY, FAINT, INK, PAPER, SHADES, new_figure, shades
+from .pictures import EMPTY, FAINT, INK, PAPER, PNG, SHADES, new_figure, shades
 from .sky_fields import fields
 from .sky_plane import Plane, draw_graticule
 from .small_image import SmallImage, block_grid, shrink, stretch
 
+#: Images farther apart are fields of their own, degrees: three skycells, more than the gaps between detectors.
+LINK = 0.25
 #: Fields drawn, the ones with most products; a note says how many more there are.
 PANELS = 12
 
@@ -151,7 +153,7 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     """
     grids = [covered_part(SmallImage.read(one)) for one in images]
     centers = np.stack([unit_vector(*grid.center) for grid in grids], axis=1)
-    number = fields(centers)
+    number = fields(centers, LINK)
     count = min(int(number.max()) + 1, PANELS)
     columns = int(np.ceil(np.sqrt(count)))
     side, gap, top = 7.0, 0.25, 0.42
@@ -174,7 +176,7 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     left = int(number.max()) + 1 - count
     note = f" ({left} more field{'s' * (left > 1)} left out)" if left else ""
     figure.text(gap / wide, 1 - 0.36 / high, title + note, color=INK, fontsize=13, weight="bold")
-    figure.savefig(path, facecolor=PAPER, format="png")
+    figure.savefig(path, facecolor=PAPER, **PNG)
 
 
 def _draw_field(axes, canvas: Canvas, grids: Sequence[Grid]) -> None:

@@ -12,6 +12,10 @@ SHADES = ("#03050a", "#1d2740", "#6d80a8", "#d9deea", "#fffaf0")
 DEPTHS = ("#1d2b45", "#24577a", "#2f8f83", "#8cc46a", "#f4e285")
 #: From one outlier to many.
 SPARKS = ("#1a2133", "#5a3b2b", "#b0652a", "#f0b429", "#fff3c9")
+#: How pictures are saved: noise does not get much smaller with more effort.
+PNG = {"format": "png", "pil_kwargs": {"compress_level": 3}}
+#: How thumbnails are saved.
+JPEG = {"format": "jpg", "pil_kwargs": {"quality": 80, "optimize": True}}
 
 
 def new_figure(width: float, height: float, pixels: int):

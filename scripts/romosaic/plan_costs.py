@@ -32,8 +32,12 @@ STEPS = {
         "disk_mb": {"grid": 0.02, "covered": 0.03},
     },
     "preview": {
-        "core_s": {"job": 2, "grid": 0.07, "covered": 0.03},
-        "disk_mb": {"job": 1, "covered": 0.04},
+        "core_s": {"job": 2.4, "grid": 0.025, "covered": 0.015},
+        "disk_mb": {"job": 1, "grid": 0.36, "covered": 0.09},
+    },
+    "qa": {
+        "core_s": {"job": 0.6, "grid": 0.03, "covered": 0.01, "member": 0.08},
+        "disk_mb": {"job": 0.01},
     },
 }
 #: Cost of step `flux`, per exposure: a constant and a rate per million detector pixels.

@@ -18,6 +18,7 @@ from .pictures import (
     INK,
     OWN,
     PAPER,
+    PNG,
     QUIET,
     SHADES,
     draw_compass,
@@ -176,7 +177,7 @@ def draw(
         height = 0.27 - 0.033 * number
         figure.text(0.655, height, name, color=QUIET, fontsize=9.5)
         figure.text(0.725, height, value, color=INK, fontsize=9.5)
-    figure.savefig(path, facecolor=PAPER, format="png")
+    figure.savefig(path, facecolor=PAPER, **PNG)
 
 
 def shown_pixels(covered: np.ndarray, side: int, grid: Grid) -> tuple[int, int, int, int]:

@@ -9,7 +9,9 @@ from .pictures import (
     DEPTHS,
     FAINT,
     INK,
+    JPEG,
     PAPER,
+    PNG,
     QUIET,
     SHADES,
     SPARKS,
@@ -19,11 +21,12 @@ from .pictures import (
     new_figure,
     shades,
 )
-from .small_image import SmallImage, covered_box, stretch
+from .small_image import SmallImage, block_grid, covered_box, shrink, stretch
 
-#: Blocks of the small image on a side of those in which outliers are counted: single ones would not be seen.
-_COARSE = 4
-_JPEG = {"format": "jpg", "pil_kwargs": {"quality": 82, "optimize": True}}
+#: Side of the boxes in which outliers are counted, arcsec: single pixels would not be seen.
+_BOX = 1.65
+#: Blocks of the small image to a dot of the thumbnail.
+_THUMBNAIL = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Planes:
     depth: np.ndarray
     outliers: np.ndarray
     left_out: int = 0
+
+    def coarser(self, side: int) -> "Planes":
+        """Return the same with blocks of side x side of these."""
+        small = self.small
+        data, weight, covered = (
+            shrink(array, side)[0] for array in (small.data, small.weight, small.covered)
+        )
+        grid = block_grid(small.grid, side)
+        small = SmallImage(data, weight, covered, grid, small.optical_element)
+        depth, counts = self.depth[::side, ::side], _join(self.outliers, np.add, side)
+        return Planes(small, depth, counts, self.left_out)
 
 
 def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) -> None:
@@ -78,7 +92,7 @@ def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) 
             bar = figure.add_axes((x / wide, (y - 0.16) / high, side / wide, 0.09 / high))
             _draw_bar(figure, bar, image, whole=number in (1, 3))
     figure.text(0.3 / wide, 1 - 0.3 / high, title, color=INK, fontsize=11, weight="bold")
-    figure.savefig(path, facecolor=PAPER, format="png")
+    figure.savefig(path, facecolor=PAPER, **PNG)
 
 
 def draw_thumbnail(path: str | Path, planes: Planes, title: str) -> None:
@@ -95,6 +109,7 @@ def draw_thumbnail(path: str | Path, planes: Planes, title: str) -> None:
         Name of the product.
     """
     wide, high, side = 12.4, 3.55, 3.0
+    planes = planes.coarser(_THUMBNAIL)
     figure = new_figure(wide, high, 355)
     box = covered_box(planes.small.covered > 0)
     for number, panel in enumerate(_panels(planes)):
@@ -109,7 +124,7 @@ def draw_thumbnail(path: str | Path, planes: Planes, title: str) -> None:
             low, most = image.get_clim()
             axes.set_title(f"{low:.4g} to {most:.4g}", color=QUIET, fontsize=9, loc="right")
     figure.text(0.05 / wide, 1 - 0.2 / high, title, color=INK, fontsize=10, weight="bold")
-    figure.savefig(path, facecolor=PAPER, **_JPEG)
+    figure.savefig(path, facecolor=PAPER, **JPEG)
 
 
 @dataclass(frozen=True)
@@ -128,12 +143,13 @@ def _panels(planes: Planes) -> list[_Panel]:
     small, empty = planes.small, ~(planes.small.covered > 0)
     depth = np.where(planes.depth > 0, planes.depth.astype(np.float32), np.nan)
     weight = np.where(empty, np.nan, small.weight)
-    outliers = _coarse(planes.outliers, np.add)
-    outliers = np.where(_coarse(empty, np.logical_and), np.nan, outliers.astype(np.float32))
+    box = max(round(_BOX / (small.grid.pixel_scale * 3600)), 1)
+    outliers = _join(planes.outliers, np.add, box).astype(np.float32)
+    outliers[_join(empty, np.logical_and, box)] = np.nan
     deepest = float(np.nanmax(depth, initial=1))
     heaviest = float(np.nanpercentile(weight, 99.5)) if not empty.all() else 1.0
     most = float(max(np.nanpercentile(outliers, 99.8), 2)) if not empty.all() else 2.0
-    arcsec = small.grid.pixel_scale * 3600 * _COARSE
+    arcsec = small.grid.pixel_scale * 3600 * box
     note = f", {planes.left_out} members not shown" if planes.left_out else ""
     return [
         _Panel(stretch(small.data), "coadd", SHADES, 0, 1),
@@ -151,7 +167,7 @@ def _panels(planes: Planes) -> list[_Panel]:
             SPARKS,
             0,
             most,
-            _COARSE,
+            box,
         ),
     ]
 
@@ -161,6 +177,8 @@ def _draw_panel(axes, panel: _Panel, box: tuple[int, int, int, int]):
     show = {"origin": "lower", "cmap": shades(panel.colors), "vmin": panel.low, "vmax": panel.high}
     ny, nx = (panel.repeat * n for n in panel.image.shape)
     extent = (-0.5, nx - 0.5, -0.5, ny - 0.5)
+    # Only the coadd has anything that averaging would save.
+    show["interpolation"] = "antialiased" if panel.colors is SHADES else "nearest"
     image = axes.imshow(panel.image, extent=extent, **show)
     axes.set_xlim(x0 - 0.5, x1 - 0.5)
     axes.set_ylim(y0 - 0.5, y1 - 0.5)
@@ -178,8 +196,8 @@ def _draw_bar(figure, axes, image, whole: bool) -> None:
     axes.tick_params(colors=QUIET, labelsize=7.5, length=2, pad=2)
 
 
-def _coarse(blocks: np.ndarray, add: np.ufunc) -> np.ndarray:
-    """Join blocks of the small image."""
+def _join(blocks: np.ndarray, add: np.ufunc, side: int) -> np.ndarray:
+    """Join side x side blocks."""
     for axis, n in enumerate(blocks.shape):
-        blocks = add.reduceat(blocks, np.arange(0, n, _COARSE), axis=axis)
+        blocks = add.reduceat(blocks, np.arange(0, n, side), axis=axis)
     return blocks

@@ -153,7 +153,9 @@ def write_model(path: str | Path, model, provenance: dict, own: dict | None = No
     file = asdf.AsdfFile({"roman": model._instance, "romosaic": own})
     with atomic(path) as temporary:
         try:
-            file.write_to(temporary, all_array_compression="lz4")
+            # To a path, asdf would write a temporary file of its own, which nobody removes after a kill.
+            with open(temporary, "wb") as stream:
+                file.write_to(stream, all_array_compression="lz4")
         except asdf.exceptions.ValidationError as error:
             reason = str(error).strip().splitlines()[0]
             raise ProductError(path, f"would not be valid: {reason}", "report this") from error

@@ -24,7 +24,7 @@ TYPICAL = {
 }
 OTHER = 3.0
 #: What is told of a job that failed without a word.
-NO_REASON = "ended without a reason: killed, or out of memory"
+NO_REASON = "ended without a reason: killed, out of memory, or the disk is full"
 #: Finished jobs and seconds before a time left is told.
 ENOUGH = 3, 5.0
 

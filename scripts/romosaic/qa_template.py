@@ -28,8 +28,8 @@ table { border-collapse: separate; border-spacing: 0; width: 100%;
 th, td { padding: 4px 7px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { position: sticky; top: 0; z-index: 2; background: var(--soft); font-weight: 600;
-  vertical-align: bottom; }
-th small { display: block; font-weight: 400; color: var(--quiet); }
+  vertical-align: bottom; white-space: normal; line-height: 1.2; }
+th small { display: block; font-weight: 400; color: var(--quiet); margin-top: 3px; }
 th[data-sort] { cursor: pointer; user-select: none; }
 th[data-sort]:hover { background: #e9edf5; }
 th.up::after { content: " \\2191"; } th.down::after { content: " \\2193"; }

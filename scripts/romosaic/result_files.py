@@ -22,6 +22,8 @@ PRODUCT = {
     ),
     "qa": ("qa/{}_qa.json",),
 }
+#: By step, files of a product that are made on request.
+EXPORT = {"fits": ("fits/{}_coadd.fits",)}
 #: Steps whose files are what a run is for; those of the others serve to make them.
 FINAL = ("resample", "source_catalog", "preview", "qa")
 #: Steps whose files hold the parameters that they were made with.
@@ -43,7 +45,7 @@ def patterns() -> Iterator[tuple[str, str, bool]]:
         Step that makes the file; path below `output_dir` with ``{}`` for the name; whether the name is that
         of an exposure. Logs and benchmarks are among them.
     """
-    for files, of_exposure in ((EXPOSURE, True), (PRODUCT, False)):
+    for files, of_exposure in ((EXPOSURE, True), (PRODUCT | EXPORT, False)):
         for step, outputs in files.items():
             for pattern in (*outputs, f"logs/{step}/{{}}.log", f"benchmarks/{step}/{{}}.tsv"):
                 yield step, pattern, of_exposure

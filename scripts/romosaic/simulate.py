@@ -227,8 +227,8 @@ def simulate_one(parameters: dict, name: str, path: str | Path) -> None:
     with atomic(truth_path(path)) as temporary:
         np.savez_compressed(temporary, **truth)
     file = asdf.AsdfFile({"roman": model._instance})
-    with atomic(path) as temporary:
-        file.write_to(temporary, all_array_compression="lz4")
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+        file.write_to(stream, all_array_compression="lz4")
 
 
 def truth_path(path: str | Path) -> Path:

@@ -6,17 +6,19 @@ import numpy as np
 LINK = 1.0
 
 
-def fields(vectors: np.ndarray) -> np.ndarray:
+def fields(vectors: np.ndarray, link: float = LINK) -> np.ndarray:
     """
     Number of the field of each position, fields in the order of their size.
 
-    Positions nearer to each other than `LINK` share a field, directly or through others between; beyond twice
+    Positions nearer to each other than `link` share a field, directly or through others between; beyond twice
     that they do not, without others between.
 
     Parameters
     ----------
     vectors : (3, n) float64
         Unit vectors.
+    link : float, optional
+        Degrees.
 
     Returns
     -------
@@ -28,7 +30,7 @@ def fields(vectors: np.ndarray) -> np.ndarray:
     from scipy.spatial import cKDTree
 
     # Cubes in place of positions: there are few of them, however many positions a survey has.
-    cubes = np.floor(vectors.T / np.radians(LINK)).astype(int)
+    cubes = np.floor(vectors.T / np.radians(link)).astype(int)
     cubes, which = np.unique(cubes, axis=0, return_inverse=True)
     near = cKDTree(cubes).query_pairs(1.5, p=np.inf, output_type="ndarray")
     graph = coo_matrix((np.ones(len(near)), near.T), shape=(len(cubes), len(cubes)))

@@ -90,7 +90,7 @@ def fits_header(grid: Grid) -> dict[str, float | int | str]:
         "CDELT2": grid.pixel_scale,
         "PC1_1": float(np.cos(turn)),
         "PC1_2": float(np.sin(turn)),
-        "PC2_1": float(-np.sin(turn)),
+        "PC2_1": 0.0 - float(np.sin(turn)),
         "PC2_2": float(np.cos(turn)),
         "LONPOLE": 180.0,
         "LATPOLE": grid.dec0,

@@ -129,7 +129,7 @@ def make_catalog(
     ValueError
         Arrays of different shapes, or PSF fits without a PSF.
     """
-    planes = data, err, weight
+    planes = tuple(_read_only(plane) for plane in (data, err, weight))
     _check(planes, grid, parameters, psf, forcing)
     scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
     options = {"psf": psf if parameters.fit_psf else None, "energy": _fractions(psf, energy)}
@@ -139,6 +139,13 @@ def make_catalog(
         columns["filter"] = np.full(len(columns["label"]), optical_element)
     meta = _meta(parameters, psf, options["energy"], scale, forcing) | depths
     return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
+
+
+def _read_only(plane: np.ndarray) -> np.ndarray:
+    """View that cannot be written to: mapped files cannot, and kernels are compiled anew for those that can."""
+    plane = plane.view()
+    plane.flags.writeable = False
+    return plane
 
 
 def _sources(
@@ -155,7 +162,8 @@ def _sources(
     window = covered_window(bad)
     if window is None:
         return {}, segmentation, {}
-    planes = tuple(np.ascontiguousarray(plane[window]) for plane in (*planes, bad))
+    cut = (np.ascontiguousarray(plane[window]) for plane in planes)
+    planes = *map(_read_only, cut), np.ascontiguousarray(bad[window])
     options = options | {"grid": _cut(grid, window)}
     columns, segmentation[window], depths = _measure(planes, window, parameters, options, forcing)
     _place(columns, window, grid, cell)

@@ -5,8 +5,9 @@ from pathlib import Path
 import catalog_scene as scene
 import numpy as np
 from benchmark_data import FILTER, SKYCELLS
+from coadd_file import grid_wcs
 from romosaic import skymap
-from romosaic.mosaic_model import grid_wcs, wcsinfo
+from romosaic.mosaic_wcs import wcsinfo
 from romosaic.product import provenance, write_model
 
 #: Scale lengths of the galaxies' discs, coadd pixels; 0 is a star. In equal numbers.

@@ -37,8 +37,8 @@ for the disk.
 - **romosaic** runs as its users run it: a job is a process of its own, started by Snakemake. What a job
   costs is the system's accounting of that process from start to end (a program in the place of `bash` asks
   for it), its own start and imports included. The kernels are compiled: a small run comes before.
-  `Snakemake` is all else: planning, starting jobs, watching them. `preview` is left out; romancal makes no
-  pictures.
+  `Snakemake` is all else: planning, starting jobs, watching them. `preview`, `qa` and `catalog` are left out:
+  romancal makes no pictures, no report and no merged catalog.
 - **romancal** runs as `strun roman_mos` does: a process per association, its steps one after the other in
   memory. Steps are measured within the process, `start` is what comes before them (imports), `read and
   write` what is in none of them. Its inputs are opened there and read by its first step; its coadd and its

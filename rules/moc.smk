@@ -1,0 +1,46 @@
+rule moc:
+    input:
+        filters=mocs,
+    output:
+        f"{OUT}/moc/moc.fits",
+    log:
+        f"{OUT}/logs/moc/moc.log",
+    benchmark:
+        f"{OUT}/benchmarks/moc/moc.tsv"
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(20),
+    params:
+        code=code_digest("moc"),
+    message:
+        "moc of all filters"
+    script:
+        "../scripts/moc.py"
+
+
+rule moc_filter:
+    input:
+        coadds=coadds_of_filter,
+    output:
+        f"{OUT}/moc/{{filter}}_moc.fits",
+    log:
+        f"{OUT}/logs/moc/{{filter}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/moc/{{filter}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=filter_memory("fits"),
+        runtime=by_attempt(60),
+    params:
+        parameters=CONFIG["moc"],
+        code=code_digest("moc"),
+    message:
+        "moc {wildcards.filter}"
+    script:
+        "../scripts/moc.py"

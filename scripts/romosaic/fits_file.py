@@ -1,0 +1,122 @@
+"""
+FITS files of mosaics, written row by row: the first image is the file's first, the others are extensions.
+
+FITS Standard 4.0 (fits.gsfc.nasa.gov; Pence et al. 2010, A&A 524, A42). Unsigned integers are stored with
+BZERO 2^31.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .atomic import atomic
+from .grid import Grid
+from .skycell import fits_header
+
+#: Bytes of a record, to a multiple of which headers and data are filled up.
+_RECORD = 2880
+#: Rows that are turned into FITS's byte order at a time.
+_BAND = 256
+_BITPIX = {"float32": -32, "uint32": 32, "uint8": 8}
+#: Extension, unit and meaning of the planes of a coadd; the unit of weights depends on their type.
+PLANES = {
+    "data": ("DATA", "MJy sr-1", "surface brightness"),
+    "err": ("ERR", "MJy sr-1", "its error, for sums over many pixels"),
+    "weight": ("WEIGHT", "", "sum of the weights of the exposures"),
+    "context": ("CONTEXT", "", "exposures as bits, see table MEMBERS"),
+    "var_poisson": ("VAR_POISSON", "MJy2 sr-2", "variance of the photons"),
+    "var_rnoise": ("VAR_RNOISE", "MJy2 sr-2", "variance of the read noise"),
+    "var_flat": ("VAR_FLAT", "MJy2 sr-2", "variance of the flat field"),
+    "dq": ("DQ", "", "flags of all pixels that contribute"),
+}
+
+#: What a card holds, or that and a comment.
+Card = object | tuple[object, str]
+
+
+def plane_cards(name: str, weight_type: str = "", number: int = 1) -> dict[str, Card]:
+    """Cards of a plane of a coadd (see `PLANES`); `number` counts the planes of a context."""
+    extension, unit, meaning = PLANES[name]
+    if name == "weight":
+        unit = {"exptime": "s", "none": ""}.get(weight_type, "MJy-2 sr2")
+    cards = {"EXTNAME": (extension, meaning)}
+    if name == "context":
+        cards["EXTVER"] = (number, "of bits 32 (EXTVER - 1) and following")
+    return cards | ({"BUNIT": unit} if unit else {})
+
+
+def write_fits(
+    path: str | Path,
+    grid: Grid,
+    cards: Mapping[str, Card],
+    images: Iterable[tuple[Mapping[str, Card], np.ndarray]],
+    tables: Mapping[str, Mapping[str, list]],
+) -> None:
+    """
+    Write images of one grid and tables.
+
+    Parameters
+    ----------
+    path : str or path
+        File to make.
+    grid : Grid
+        Pixels of all images.
+    cards : mapping
+        Of the first header besides those of the grid.
+    images : iterable of (cards, array)
+        (ny, nx) float32, uint32 or uint8 arrays; each may go when the next is asked for.
+    tables : mapping
+        Columns by name, by name of the table.
+
+    Raises
+    ------
+    ProductError
+        The file cannot be written.
+    """
+    from astropy.io import fits
+
+    with atomic(path) as temporary:
+        with open(temporary, "wb") as stream:
+            for number, (own, image) in enumerate(images):
+                first = {"SIMPLE": True} if number == 0 else {"XTENSION": "IMAGE"}
+                given = {**own, **(cards if number == 0 else {})}
+                header = _header(first, image, {**given, **fits_header(grid)})
+                stream.write(header.tostring(padding=True).encode("ascii"))
+                _write_rows(stream, image)
+        for name, columns in tables.items():
+            made = [
+                fits.Column(key, _format(values), array=values) for key, values in columns.items()
+            ]
+            table = fits.BinTableHDU.from_columns(made, name=name)
+            fits.append(str(temporary), table.data, table.header)
+
+
+def _header(first: dict, image: np.ndarray, cards: Mapping[str, Card]):
+    from astropy.io.fits import Header
+
+    ny, nx = image.shape
+    form = {**first, "BITPIX": _BITPIX[image.dtype.name], "NAXIS": 2, "NAXIS1": nx, "NAXIS2": ny}
+    form |= {"EXTEND": True} if "SIMPLE" in first else {"PCOUNT": 0, "GCOUNT": 1}
+    if image.dtype == np.uint32:
+        form |= {"BZERO": 1 << 31, "BSCALE": 1}
+    return Header([(key, *_pair(value)) for key, value in {**form, **cards}.items()])
+
+
+def _pair(value: Card) -> tuple[object, str]:
+    return value if isinstance(value, tuple) else (value, "")
+
+
+def _write_rows(stream, image: np.ndarray) -> None:
+    for start in range(0, len(image), _BAND):
+        rows = image[start : start + _BAND]
+        if rows.dtype == np.uint32:  # minus 2^31 is the same as turning the first bit
+            rows = rows ^ np.uint32(1 << 31)
+        stream.write(np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")))
+    stream.write(bytes(-image.nbytes % _RECORD))
+
+
+def _format(values: list) -> str:
+    if all(isinstance(value, str) for value in values):
+        return f"{max(map(len, values), default=1)}A"
+    return "K" if all(isinstance(value, int) for value in values) else "D"
