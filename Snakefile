@@ -62,4 +62,8 @@ rule all:
 
 
 onsuccess:
-    print(summary(OUT))
+    say(summary(OUT, PROGRESS))
+
+
+onerror:
+    say(failures(OUT, PROGRESS))

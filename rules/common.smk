@@ -6,6 +6,7 @@ import time
 from functools import cache
 
 from snakemake import jobs
+from snakemake.logging import logger
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -18,10 +19,12 @@ from romosaic.errors import RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
+from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files
 from romosaic.run_records import lost_records, run_at_work
 from romosaic.sky_levels import read_levels
-from romosaic.summary import summary
+from romosaic.summary import failures, summary
+from romosaic.terminal import attach
 
 shipped = Path(workflow.basedir) / "config" / "config.yaml"
 given = [str(path) for path in workflow.configfiles if Path(path) != shipped]
@@ -45,6 +48,29 @@ jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process:
     for line in filter(None, (run_at_work(), lost_records(OUT))):
         print(f"romosaic: warning: {line}", file=sys.stderr)
+
+
+def jobs_left():
+    """Number, rule and product of the jobs that are still to be done, but for `all`."""
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "all":
+            continue
+        product = job.wildcards_dict.get("product", "")
+        yield workflow.dag.jobid(job), job.rule.name, product
+
+
+PROGRESS = Progress(jobs_left)
+DRAWING = None
+if workflow.is_main_process:
+    DRAWING = attach(logger, PROGRESS, workflow.output_settings)
+
+
+def say(text):
+    """Last words of a run."""
+    if DRAWING:
+        DRAWING.close()
+    if text:
+        print(text)
 
 
 wildcard_constraints:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 from romosaic import errors
-from romosaic.errors import ConfigError, ExposureError, ProductError, RomosaicError, reported, told
+from romosaic.errors import (
+    MESSAGES,
+    ConfigError,
+    ExposureError,
+    ProductError,
+    RomosaicError,
+    reported,
+    told,
+)
 
 ROOT = Path(__file__).parent.parent
 KINDS = ["ExposureError", "AssociationError", "SkymapError", "ProductError"]
@@ -109,6 +117,16 @@ def test_a_success_leaves_its_log(tmp_path, capfd):
         print("3 members")
     assert (tmp_path / "new" / "a.log").read_text() == "3 members\n"
     assert capfd.readouterr().err == "3 members\n"
+
+
+def test_a_drawn_terminal_is_left_alone(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv(MESSAGES, "log")
+    with pytest.raises(SystemExit), reported(tmp_path / "a.log"):
+        print("3 members")
+        raise RomosaicError("a.asdf", "is bad")
+    assert capfd.readouterr() == ("", "")
+    lines = (tmp_path / "a.log").read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("3 members", "romosaic: a.asdf: is bad")
 
 
 def test_an_interrupt_is_one_line(tmp_path, capfd):

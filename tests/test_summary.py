@@ -1,7 +1,8 @@
 """What is said when a run has ended."""
 
 import pytest
-from romosaic.summary import summary
+from romosaic.summary import failures, summary
+from test_progress import Run, finished, message, started
 
 NAMES = ["r00001_p_full_a", "r00001_p_full_b", "r00001_p_full_c"]
 
@@ -57,3 +58,39 @@ def test_quarantine_is_mentioned(results, bad, said):
     assert ("left out" in last) == bool(said)
     if said:
         assert f"{said} see {path}" in last
+
+
+def run_of(log, rule="flux", **values):
+    """A run whose only job has ended."""
+    run = Run()
+    run.log(started(1, rule, str(log), **values))
+    return run
+
+
+def test_costs_and_warnings_of_the_run_are_told(results, tmp_path):
+    touch(results / f"resample/{NAMES[0]}_coadd.asdf")
+    log, benchmark = tmp_path / "x.log", tmp_path / "x.tsv"
+    log.write_text("resample: warning: a hole\n")
+    benchmark.write_text("s\tmax_rss\tcpu_time\n70\t1900.0\t65.2\n")
+    run = run_of(log, "resample", benchmark=benchmark, product="a")
+    run.clock.now = 80
+    run.log(finished(1))
+    lines = summary(results, run.progress).splitlines()[-4:]
+    assert lines[0].strip() == "time      1:20 for 1 job; CPU 1:05: resample 1:05"
+    assert lines[1].startswith("  memory    at most 1.9 GB (resample a)")
+    assert lines[2].startswith("  warnings  1, in") and lines[3].strip() == "resample a: a hole"
+
+
+def test_failures_say_which_why_and_what_to_do(results, tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("Traceback ...\nromosaic: x_cal.asdf: cut off -> fetch it again\n")
+    run = run_of(log, exposure="x")
+    run.log(message("job_error", jobid=1, rule_name="flux", log=[str(log)]))
+    text = failures(results, run.progress)
+    assert (
+        text.splitlines()[0] == f"romosaic: 1 job failed; 0 of 3 products in {results}/ are whole"
+    )
+    for part in ("flux x", "x_cal.asdf: cut off -> fetch it again", str(log), "on_bad_exposure"):
+        assert part in text
+    stopped = failures(tmp_path / "nothing", Run().progress)
+    assert stopped.startswith("romosaic: stopped\n") and "goes on from here" in stopped

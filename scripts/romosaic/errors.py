@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+#: Environment variable: "log" keeps messages of jobs off the terminal, where the run is drawn (`terminal`).
+MESSAGES = "ROMOSAIC_MESSAGES"
+
 
 class RomosaicError(Exception):
     """
@@ -79,8 +82,9 @@ def reported(log: str | Path) -> Iterator[None]:
     """
     Run a step: its messages go to a log, its failure ends in one line.
 
-    Standard output and error are written to `log` and to the terminal's standard error. A failure ends
-    the process with exit code 1; the reason is the last line of both, the traceback is in the log only.
+    Standard output and error are written to `log` and to the terminal's standard error; to `log` alone where
+    the environment variable `MESSAGES` says so. A failure ends the process with exit code 1; the reason is the
+    last line of both, the traceback is in the log only.
 
     Parameters
     ----------
@@ -94,7 +98,8 @@ def reported(log: str | Path) -> Iterator[None]:
         print(_one_line(error), file=sys.stderr)
         sys.exit(1)
     terminal, output = sys.stderr, sys.stdout
-    sys.stdout = sys.stderr = _Tee(terminal, stream)
+    seen = [] if os.environ.get(MESSAGES) == "log" else [terminal]
+    sys.stdout = sys.stderr = _Tee(*seen, stream)
     try:
         yield
     except KeyboardInterrupt:

@@ -1,16 +1,25 @@
-"""What a run has made, in a few lines for the terminal."""
+"""What a run has made, or why it has not, in a few lines for the terminal."""
 
 from pathlib import Path
 
+from .progress import NO_REASON, Job, Progress, read_costs, read_reason
+from .result_files import final_files
+from .terminal import clock
 
-def summary(folder: str | Path) -> str:
+#: Warnings and failures that are written out.
+SHOWN = 5
+
+
+def summary(folder: str | Path, progress: Progress | None = None) -> str:
     """
-    Say what lies in a folder of results, and what to look at.
+    Say what lies in a folder of results, what to look at, and what the run has cost.
 
     Parameters
     ----------
     folder : str or path
         The run's `output_dir`.
+    progress : Progress, optional
+        The run that has ended; its costs and warnings are told.
 
     Returns
     -------
@@ -18,9 +27,7 @@ def summary(folder: str | Path) -> str:
         Lines without an end of line; empty when there is no mosaic.
     """
     folder = Path(folder)
-    ending = "_asn.json"
-    listed = (folder / "associate/associations").glob(f"*{ending}")
-    names = sorted(path.name.removesuffix(ending) for path in listed)
+    names = _names(folder)
     made = [name for name in names if (folder / f"resample/{name}_coadd.asdf").exists()]
     if not made:
         return ""
@@ -35,11 +42,90 @@ def summary(folder: str | Path) -> str:
     if pictures:
         # The picture with the most in it takes the most bytes.
         lines.append(f"  look at   {max(pictures, key=lambda path: path.stat().st_size)}")
+    if (folder / "qa/qa.html").exists():
+        lines.append(f"  quality   {folder}/qa/qa.html")
+    lines += _costs(progress, folder) if progress else []
+    lines += _left_out(folder)
+    if progress and progress.warnings:
+        lines.append(f"  warnings  {len(progress.warnings)}, in {folder}/logs/")
+        lines += [f"            {text}" for text in progress.warnings[:SHOWN]]
+    return "\n".join(lines)
+
+
+def failures(folder: str | Path, progress: Progress) -> str:
+    """
+    Say which jobs of a run have failed, why, what stands all the same, and what to do.
+
+    Parameters
+    ----------
+    folder : str or path
+        The run's `output_dir`.
+    progress : Progress
+        The run that has ended.
+
+    Returns
+    -------
+    str
+        Lines without an end of line.
+    """
+    folder, failed = Path(folder), list(progress.failed.values())
+    names = _names(folder)
+    whole = [n for n in names if all((folder / path).exists() for path in final_files(n))]
+    state = (
+        f"{len(whole)} of {_count(len(names), 'product')} in {folder}/ are whole" if names else ""
+    )
+    what = f"{_count(len(failed), 'job')} failed" if failed else "stopped"
+    lines = ["; ".join(filter(None, [f"romosaic: {what}", state]))]
+    for job in failed[:SHOWN]:
+        reason = read_reason(job.log) or NO_REASON
+        lines += [f"  failed    {_title(job)}", f"  reason    {reason}", f"  log       {job.log}"]
+    if len(failed) > SHOWN:
+        lines.append(f"  and {len(failed) - SHOWN} more, see {folder}/logs/")
+    lines += _left_out(folder)
+    mend = "mend the cause and give the same command again: it" if failed else "the same command"
+    lines.append(f"  next      {mend} goes on from here")
+    if any(job.rule in ("associate", "flux") for job in failed):
+        lines.append("            associate.on_bad_exposure: exclude does without bad exposures")
+    if failed:
+        lines.append(
+            "            with --keep-going, what does not depend on a failure is made all the same"
+        )
+    return "\n".join(lines)
+
+
+def _names(folder: Path) -> list[str]:
+    ending = "_asn.json"
+    listed = (folder / "associate/associations").glob(f"*{ending}")
+    return sorted(path.name.removesuffix(ending) for path in listed)
+
+
+def _costs(progress: Progress, folder: Path) -> list[str]:
+    """Time and memory of the jobs of a run."""
+    jobs = [job for job in progress.done.values() if job.rule != "all"]
+    costs = read_costs(jobs)
+    if not costs:
+        return []
+    steps: dict[str, float] = {}
+    for job, seconds, _ in costs:
+        steps[job.rule] = steps.get(job.rule, 0.0) + seconds
+    most = sorted(steps.items(), key=lambda item: -item[1])[:3]
+    largest, _, memory = max(costs, key=lambda row: row[2])
+    shares = ", ".join(f"{step} {clock(seconds)}" for step, seconds in most)
+    return [
+        f"  time      {clock(progress.elapsed)} for {_count(len(jobs), 'job')}; CPU "
+        f"{clock(sum(steps.values()))}: {shares}",
+        f"  memory    at most {memory / 1000:.1f} GB ({_title(largest)}); all in {folder}/benchmarks/",
+    ]
+
+
+def _left_out(folder: Path) -> list[str]:
     quarantine = folder / "associate/quarantine.tsv"
     bad = len(quarantine.read_text().splitlines()) - 1 if quarantine.exists() else 0
-    if bad > 0:
-        lines.append(f"  left out  {_count(bad, 'exposure')}, see {quarantine}")
-    return "\n".join(lines)
+    return [f"  left out  {_count(bad, 'exposure')}, see {quarantine}"] if bad > 0 else []
+
+
+def _title(job: Job) -> str:
+    return f"{job.rule} {job.name}".strip()
 
 
 def _count(number: int, thing: str) -> str:

@@ -139,10 +139,8 @@ def _checked(file: Wanted, schemas: bool) -> tuple[Wanted, int, str]:
     except OSError:
         return file, 0, "is missing"
     try:
-        if path.suffix == ".asdf":
-            problem = _check_asdf(file, schemas)
-        else:
-            problem = (_check_png if path.suffix == ".png" else _check_parquet)(path)
+        reader = _READERS.get(path.suffix)
+        problem = reader(path) if reader else _check_asdf(file, schemas)
     except RomosaicError as error:
         problem = error.what
     except Exception as error:  # each reader has its own kinds
@@ -169,7 +167,7 @@ def _check_asdf(file: Wanted, schemas: bool) -> str:
         return (
             "" if named == [entry["name"] for entry in file.inputs] else "does not list its members"
         )
-    return _check_schema(file.path) if schemas else ""
+    return _check_schema(file.path) if schemas and "roman" in tree else ""
 
 
 def _changed(found: object, wanted: dict | None) -> list[str]:
@@ -222,6 +220,19 @@ def _check_png(path: Path) -> str:
     return "" if place == len(content) else "is corrupt: it goes on behind its end"
 
 
+def _check_jpeg(path: Path) -> str:
+    """Look at the ends of a picture: JPEG has no checksums."""
+    content = path.read_bytes()
+    if not content.startswith(b"\xff\xd8"):
+        return "is no JPEG picture"
+    return "" if content.endswith(b"\xff\xd9") else "is cut short"
+
+
+def _check_json(path: Path) -> str:
+    """Read measures, which have no checksums."""
+    return "" if isinstance(json.loads(path.read_text()), dict) else "does not hold measures"
+
+
 def _check_parquet(path: Path) -> str:
     """Hold a table, which has no checksums, against that of the ASDF file beside it."""
     import asdf
@@ -237,6 +248,14 @@ def _check_parquet(path: Path) -> str:
             if not np.array_equal(here, there, equal_nan=there.dtype.kind == "f"):
                 return f"does not hold the table of the .asdf file beside it: {name}"
     return ""
+
+
+_READERS = {
+    ".png": _check_png,
+    ".jpg": _check_jpeg,
+    ".json": _check_json,
+    ".parquet": _check_parquet,
+}
 
 
 def write_table(path: str | Path, table: Iterable[tuple[Wanted, int, str]]) -> None:

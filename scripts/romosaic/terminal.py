@@ -1,0 +1,300 @@
+"""
+A run on a terminal: a few lines that are drawn anew, instead of a message for each thing that happens.
+
+What stays on the screen: warnings, failures, and the answers of jobs that were asked for one. Everything else
+is in the logs, where Snakemake writes as ever. Where standard error is no terminal (files, pipes), and on
+Slurm, nothing changes.
+"""
+
+import ast
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from .errors import MESSAGES
+from .progress import NO_REASON, Job, Progress, read_reason
+
+#: Steps whose messages are what they are run for.
+ANSWERS = ("plan", "verify", "clean_stale")
+#: Running jobs that are shown.
+SHOWN = 12
+#: Seconds between two drawings, at least.
+PAUSE = 0.1
+#: Events after which the run stands otherwise than before.
+_EVENTS = ("job_info", "job_finished", "job_error")
+#: Messages of Snakemake that users of a terminal need.
+_KEPT = ("Nothing to be done", "Terminating processes", "Trying to restart job")
+
+
+def clock(seconds: float) -> str:
+    """Write a time as 5 s, 1:05 or 2:01:05."""
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def clip(line: str, width: int) -> str:
+    """Cut a line that is longer than the terminal is wide."""
+    return line if len(line) < width else line[: max(width - 4, 0)] + "..."
+
+
+def status(progress: Progress, width: int) -> list[str]:
+    """
+    Say in lines how a run stands.
+
+    Parameters
+    ----------
+    progress : Progress
+        The run.
+    width : int
+        Columns of the terminal.
+    """
+    done, all_ = progress.products()
+    parts = [f"{done} of {all_} products"] if all_ else []
+    parts.append(f"{len(progress.done)} of {progress.total} jobs")
+    parts.append(clock(progress.elapsed))
+    left = progress.seconds_left()
+    if left is not None:
+        parts.append(f"about {clock(left)} left")
+    if progress.failed:
+        parts.append(f"{len(progress.failed)} failed")
+    jobs = sorted(progress.running.values(), key=lambda job: job.started)
+    lines = [f"romosaic: {' | '.join(parts)}"]
+    lines += [
+        f"  {job.rule:<18}{job.name or 'run'}  {clock(progress.now(job))}" for job in jobs[:SHOWN]
+    ]
+    if len(jobs) > SHOWN:
+        lines.append(f"  and {len(jobs) - SHOWN} more")
+    return [clip(line, width) for line in lines]
+
+
+class Terminal(logging.Handler):
+    """
+    Draw a run, in the place of Snakemake's own messages.
+
+    Parameters
+    ----------
+    progress : Progress
+        The run; it must see a message before this handler does.
+    plain : logging.Handler
+        Snakemake's own, which has the word again where jobs are sent to other machines.
+    stream : text stream
+        The terminal.
+    """
+
+    def __init__(self, progress: Progress, plain: logging.Handler, stream: TextIO) -> None:
+        super().__init__(logging.INFO)
+        self._progress, self._plain, self._stream = progress, plain, stream
+        self._drawn, self._remote, self._told, self._at = False, False, 0, -1.0
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        os.environ[MESSAGES] = "log"
+        self._ticker.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Draw the run after a message, or say what it says."""
+        if getattr(record, "nodes", None) is not None and not self._remote:
+            self.close()
+            self._remote = True
+        if self._remote:
+            self._plain.handle(record)
+            return
+        event = getattr(record, "event", None)
+        lines = self._answer(record) if event == "job_finished" else []
+        lines += [f"warning: {text}" for text in self._progress.warnings[self._told :]]
+        self._told = len(self._progress.warnings)
+        if event == "job_error":
+            lines += failure(self._progress.failed[record.jobid])
+        elif (event is None and self._matters(record)) or (
+            event == "error" and not self._of_a_job(record)
+        ):
+            lines += str(record.msg).strip().splitlines()
+        if lines or event in _EVENTS:
+            self._show(lines)
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        if not self._over.is_set():
+            self._over.set()
+            os.environ.pop(MESSAGES, None)
+            with self.lock:
+                self._erase()
+                self._stream.flush()
+        super().close()
+
+    def _answer(self, record: logging.LogRecord) -> list[str]:
+        """Return the messages of a job that was run for them."""
+        job = self._progress.done.get(record.job_id)
+        if not job or job.rule not in ANSWERS:
+            return []
+        return Path(job.log).read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def _of_a_job(self, record: logging.LogRecord) -> bool:
+        """Whether an error is that of a job, which is told with its reason."""
+        return bool(self._progress.failed) or getattr(record, "exception", "") == "RuleException"
+
+    def _matters(self, record: logging.LogRecord) -> bool:
+        if self._progress.failed and record.levelno >= logging.WARNING:
+            return False  # the failure itself is told
+        return record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
+
+    def _tick(self) -> None:
+        while not self._over.wait(1.0):
+            if self._progress.running:
+                self._show([])
+
+    def _show(self, lines: list[str]) -> None:
+        """
+        Put lines above the drawing, and draw.
+
+        The cursor waits on an empty line above the drawing: what others write in the meantime stays.
+        """
+        with self.lock:
+            soon = self._drawn and not lines and time.monotonic() < self._at + PAUSE
+            if self._over.is_set() or (soon and self._progress.running):
+                return
+            self._at = time.monotonic()
+            self._erase()
+            self._stream.write("".join(f"{line}\n" for line in lines))
+            size = shutil.get_terminal_size()
+            if self._progress.running:
+                drawn = status(self._progress, size.columns)[: max(size.lines - 2, 1)]
+                self._stream.write("\n" + "\n".join(drawn) + f"\x1b[{len(drawn)}A\r")
+                self._drawn = True
+            self._stream.flush()
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._stream.write("\x1b[J")
+            self._drawn = False
+
+
+class DryRun(logging.Handler):
+    """
+    Write what a run would do: a line for each job, then the number of jobs by step and reason.
+
+    Parameters
+    ----------
+    stream : text stream
+        The terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(logging.INFO)
+        self._stream, self._jobs = stream, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line for a job; the table when all are known."""
+        event = getattr(record, "event", None)
+        lines: list[str] = []
+        if event == "job_info" and record.rule_name != "all":
+            values = dict(record.wildcards or {})
+            name = values.get("product") or next(iter(values.values()), "run")
+            reason = str(record.reason)
+            self._jobs.append((record.rule_name, reason))
+            lines = [f"{record.rule_name:<18}{name}  {short_reason(reason)}"]
+        elif event == "run_info" and self._jobs:
+            lines = plan_table(self._jobs)
+        elif event in (None, "error") and (
+            record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
+        ):
+            lines = str(record.msg).strip().splitlines()
+        width = shutil.get_terminal_size().columns
+        self._stream.write("".join(f"{clip(line, width)}\n" for line in lines))
+
+
+def failure(job: Job) -> list[str]:
+    """Say that a job has failed, and why."""
+    reason = read_reason(job.log) or NO_REASON
+    return [f"failed: {job.rule} {job.name}".rstrip() + f": {reason}"]
+
+
+def short_reason(reason: str) -> str:
+    """Shorten a reason of Snakemake to its kind: files, of which there may be hundreds, are left out."""
+    parts = [part.strip() for part in reason.split("; ")]
+    kinds = [part.split(":")[0] for part in parts if part[:1].isupper()]
+    return ", ".join(dict.fromkeys(kind.lower() for kind in kinds)) or reason
+
+
+def changes(reason: str) -> list[str]:
+    """List the parameters that have changed, by a reason of Snakemake, with their old and new values."""
+    found = re.search(r"before: (.*?) now: (.*?)\s*(?:;|$)", reason)
+    if not found:
+        return []
+    try:
+        before, now = (ast.literal_eval(text) for text in found.groups())
+    except (ValueError, SyntaxError):
+        before, now = found.groups()
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [f"{before} -> {now}"]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]
+
+
+def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
+    """
+    Count jobs by step and reason.
+
+    Parameters
+    ----------
+    jobs : list of (str, str)
+        Rule and reason, in the order of the plan.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for rule, reason in jobs:
+        key = rule, short_reason(reason)
+        counts[key] = counts.get(key, 0) + 1
+    lines = ["", f"{'step':<18}{'jobs':>5}  reason"]
+    lines += [f"{rule:<18}{number:>5}  {reason}" for (rule, reason), number in counts.items()]
+    lines.append(f"{'all':<18}{len(jobs):>5}")
+    lines += dict.fromkeys(f"{rule}: {text}" for rule, why in jobs for text in changes(why))
+    if any(rule == "associate" for rule, _ in jobs):
+        lines.append("the rest depends on associate: run it as a target, then -n again")
+    return lines
+
+
+def attach(
+    logger: logging.Logger,
+    progress: Progress,
+    settings,
+    environment: Mapping[str, str] = os.environ,
+) -> logging.Handler | None:
+    """
+    Follow a run, and draw it where it is watched on a terminal.
+
+    Parameters
+    ----------
+    logger : logging.Logger
+        Snakemake's.
+    progress : Progress
+        Is made to see all messages.
+    settings : object
+        Snakemake's `output_settings`: `quiet`, `verbose`, `printshellcmds`, `debug_dag`, `dryrun`. Who asks for
+        more or less than usual gets Snakemake's own messages, as does who asks for a logger plugin.
+    environment : mapping, optional
+        Environment variables.
+
+    Returns
+    -------
+    logging.Handler or None
+        What draws, if anything does.
+    """
+    own = [h for h in logger.handlers if getattr(h, "name", "") == "DefaultStreamHandler"]
+    if not settings.dryrun:
+        logger.addHandler(progress)
+    wished = settings.verbose or settings.printshellcmds or settings.debug_dag or settings.quiet
+    if not own or wished or not own[0].is_tty or environment.get("TERM", "dumb") == "dumb":
+        return None
+    stream = own[0].stream
+    drawing = DryRun(stream) if settings.dryrun else Terminal(progress, own[0], stream)
+    logger.removeHandler(own[0])
+    logger.addHandler(drawing)
+    return drawing

@@ -1,0 +1,172 @@
+"""Every command in the documents is run, or named with what runs it; snippets of Python and YAML, too."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import yaml
+from romosaic.config import load
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [ROOT / "config/README.md", ROOT / "profiles/README.md"]
+PROGRAMS = ("snakemake", "make", "python", "pre-commit", "source", "git", "strun")
+#: How commands begin that are not run here, and what does run them, or holds what they need to account.
+ELSEWHERE = {
+    "make demo": "tests/test_workflow.py::test_every_config_file_makes_a_plan",
+    "make test": ".ci/run",
+    "make lint": ".ci/run",
+    "make slurm": ".ci/run",
+    "make format": ".ci/run",  # `make lint` is the same programs, which only look
+    "make venv": ".ci/run",
+    "make config": "tests/test_config_docs.py",
+    "make lock": "tests/test_envs.py",
+    "make benchmark": "tests/benchmarks/pixel_steps.py",
+    "pre-commit": "tests/test_envs.py",
+    "source .venv/bin/activate": "tests/test_envs.py",
+    "snakemake --profile": "tests/slurm/test_slurm.py",
+    "snakemake associate --profile": "tests/slurm/test_slurm.py",
+    "snakemake plan --profile": "tests/slurm/test_slurm.py",
+    "snakemake -n --profile": "tests/slurm/test_slurm.py",
+    "snakemake --cores 16 --sdm conda": "tests/test_envs.py",
+    "snakemake --report": "tests/test_workflow.py",
+    "snakemake fits": "tests/test_fits.py",
+    "snakemake moc": "tests/test_moc.py",
+    "python scripts/explain.py": "tests/test_explain.py",
+    "python scripts/cutout.py": "tests/test_cutout.py",
+    "python docs/pictures.py": "tests/test_docs.py::test_pictures_are_of_a_run",
+    "strun": "tests/benchmarks/romancal_process.py",
+}
+#: What stands for the reader's own files, and what the survey of this test has in its place.
+OWN = {
+    "/data/roman/**/*_cal.asdf": "raw/*_cal.asdf",
+    "associations=asn.json": "associations=raw/asn.json",
+    "--cores 16": "--cores 2",
+    "--cores 4": "--cores 2",
+    "config/demo.yaml": "my.yaml",
+}
+
+
+def blocks(path: Path, *languages: str) -> list[str]:
+    """Fenced blocks of a document in some languages."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", path.read_text(), re.M | re.S)
+    return [dedent(text) for _, language, text in found if language in languages]
+
+
+def commands(path: Path) -> list[str]:
+    """Commands of a document: in blocks of shell, indented, and between backticks."""
+    text = path.read_text()
+    lines = "\n".join(blocks(path, "bash", "sh")).replace("\\\n", " ").splitlines()
+    lines += re.findall(r"^ {4,}(\.venv/bin/.*)$", text, re.M)
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.M | re.S))
+    found = []
+    for line in lines:
+        line = re.sub(
+            r"\s+#.*|\s+2>&1.*|^\$ |^PYTHONPATH=scripts |(?<!source )\.venv/bin/", "", line
+        )
+        if line.startswith("--config "):
+            line = f"snakemake -n --cores 4 --configfile my.yaml {line}"
+        if " " in line.strip() and line.split()[0] in PROGRAMS:
+            found.append(line.strip())
+    return found
+
+
+ALL = list(dict.fromkeys(line for path in DOCUMENTS for line in commands(path)))
+HERE = [line for line in ALL if not line.startswith(tuple(ELSEWHERE))]
+
+
+@pytest.fixture(scope="module")
+def folder(server, survey, tmp_path_factory):
+    """A survey after its run, with the files that the documents name."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "raw").mkdir()
+    for path in survey.paths.values():
+        shutil.copy2(path, folder / "raw")
+    (folder / "results/simulate").mkdir(parents=True)
+    shutil.copy2(survey.scene_path, folder / "results/simulate")  # as a demo has it
+    config = {
+        "exposures": ["raw"],
+        "associate": {"skycells": ["000p86x51y59"]},
+        "source_catalog": {"fit_psf": False},
+    }
+    (folder / "my.yaml").write_text(yaml.safe_dump(config))
+    run(server, folder, "--cores", "2", "--configfile", "my.yaml")
+    (found,) = (folder / "results/associate/associations").iterdir()
+    shutil.copy(found, folder / "raw/asn.json")
+    levels = "".join(f"{name}\t0\n" for name in survey.names)
+    (folder / "zeros.tsv").write_text("exposure\tlevel\n" + levels)
+    return folder
+
+
+def run(server, folder: Path, *arguments: str) -> None:
+    """Run Snakemake, which must succeed."""
+    done = server.run(folder, *arguments, "-s", ROOT / "Snakefile")
+    assert done.returncode == 0, done.output[-2000:]
+
+
+def test_commands_are_found():
+    """The search itself: what the README must have."""
+    wanted = {"make demo", "snakemake --cores 16 --configfile my.yaml"}
+    assert wanted <= set(ALL)
+    assert len(HERE) > 10
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_commands_run(line, server, folder):
+    for own, ours in OWN.items():
+        line = line.replace(own, ours)
+    line = line.removesuffix("...")
+    program, *arguments = shlex.split(line)
+    assert program == "snakemake", f"name the test that runs `{line}` in ELSEWHERE"
+    if "_coadd.asdf" in line:
+        found = next((folder / "results/resample").glob("*_coadd.asdf"))
+        arguments = ["-n", f"results/resample/{found.name}"]
+    if "--configfile" not in arguments and "--config" not in arguments:
+        arguments += ["--configfile", "my.yaml"]
+    if "--cores" not in arguments:
+        arguments = ["--cores", "2", *arguments]
+    # what changes a parameter would run for long: planned, which checks it as a whole
+    if "--config" in arguments and arguments[0] not in ("clean_stale", "verify"):
+        arguments = ["-n", *arguments]
+    run(server, folder, *arguments)
+
+
+@pytest.mark.parametrize("line", [line for line in ALL if line not in HERE])
+def test_others_are_run_elsewhere(line):
+    where = next(ELSEWHERE[start] for start in ELSEWHERE if line.startswith(start))
+    file, _, name = where.partition("::")
+    text = (ROOT / file).read_text()
+    assert f"def {name}(" in text if name else text
+    if line.startswith("make ") and re.match(r"make [a-z]+", line):
+        assert f"\n{line.split()[1]}:" in (ROOT / "Makefile").read_text()
+    if line.startswith("python "):
+        assert "<" in line or (ROOT / line.split()[1]).is_file()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_snippets_of_python_run(path, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (coadd,) = Path("results/resample").glob("*_coadd.asdf")
+    product, namespace = coadd.name.removesuffix("_coadd.asdf"), {}
+    for text in blocks(path, "python"):
+        text = text.replace("results/demo", "results").replace("<product>", product)
+        exec(compile(text, str(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS[:-1], ids=lambda path: str(path.relative_to(ROOT)))
+def test_snippets_of_yaml_are_valid(path):
+    for text in blocks(path, "yaml"):
+        load(yaml.safe_load(text), str(path))
+
+
+def test_pictures_are_of_a_run(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import pictures
+
+    monkeypatch.setattr(pictures, "DOCS", tmp_path)
+    given = pictures.read(folder / "results")
+    pictures.draw_seams(*given, load({})["resample"])
+    assert (tmp_path / "skymatch.png").stat().st_size > 5000

@@ -1,0 +1,136 @@
+"""What is known of a run from the messages that Snakemake logs."""
+
+import logging
+
+import pytest
+from romosaic.progress import Progress, read_costs, read_reason, read_warnings
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def message(event=None, level=logging.INFO, msg="", **values) -> logging.LogRecord:
+    """Message as Snakemake logs it."""
+    record = logging.LogRecord("snakemake", level, "", 0, msg, (), None)
+    record.__dict__.update(event=event, **values)
+    return record
+
+
+def started(number, rule, log="", benchmark=None, **wildcards) -> logging.LogRecord:
+    """Message that a job starts."""
+    values = {"jobid": number, "rule_name": rule, "wildcards": wildcards, "reason": "Missing"}
+    return message("job_info", log=[log] if log else [], benchmark=benchmark, **values)
+
+
+def finished(number) -> logging.LogRecord:
+    """Message that a job has finished."""
+    return message("job_finished", job_id=number)
+
+
+class Run:
+    """A run of two products, whose jobs `associate` makes known."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.left = [(0, "associate", "")]
+        self.progress = Progress(lambda: list(self.left), self.clock)
+        self.log(message("run_info"))
+
+    def log(self, *records) -> None:
+        for record in records:
+            self.progress.handle(record)
+
+    def associate(self) -> None:
+        """Run the checkpoint."""
+        self.log(started(0, "associate"))
+        self.clock.now += 2
+        self.left = [(1, "flux", ""), (2, "flux", "")]
+        self.left += [(3, "resample", "a"), (4, "resample", "b"), (5, "preview", "a")]
+        self.log(finished(0), message("progress", done=1, total=2), message("job_started"))
+
+    def job(self, number, rule, seconds, **wildcards) -> None:
+        """Run a job to its end."""
+        self.log(started(number, rule, **wildcards))
+        self.clock.now += seconds
+        self.left = [job for job in self.left if job[0] != number]
+        self.log(finished(number))
+
+
+@pytest.fixture
+def run():
+    return Run()
+
+
+def test_the_checkpoint_makes_the_jobs_known(run):
+    assert (run.progress.total, run.progress.products()) == (1, (0, 0))
+    run.associate()
+    assert (run.progress.total, len(run.progress.done)) == (6, 1)
+    assert run.progress.products() == (0, 2)
+
+
+def test_a_product_is_done_with_its_last_job(run):
+    run.associate()
+    for number, rule, product in ((3, "resample", "a"), (4, "resample", "b")):
+        run.job(number, rule, 1, product=product)
+    assert run.progress.products() == (1, 2)  # b has no preview to wait for
+    run.job(5, "preview", 1, product="a")
+    assert run.progress.products() == (2, 2)
+
+
+def test_time_left_follows_the_pace_of_the_run(run):
+    run.associate()
+    assert run.progress.seconds_left() is None
+    run.job(1, "flux", 10, exposure="x")
+    run.job(2, "flux", 10, exposure="y")
+    # one at a time; usual: flux 5 s, associate 3 s, resample 9 s, preview 5 s; 22 s in place of 13
+    assert run.progress.seconds_left() == pytest.approx(22 / 13 * (9 + 9 + 5))
+    run.job(3, "resample", 4, product="a")
+    assert run.progress.seconds_left() == pytest.approx(4 + 26 / 22 * 5)
+    run.log(started(4, "resample", product="b"))
+    run.clock.now += 3
+    assert run.progress.seconds_left() == pytest.approx(1 + 26 / 22 * 5)
+    run.clock.now += 97
+    # it has taken far longer than expected: the end is not told to be near
+    assert run.progress.seconds_left() == pytest.approx(0.1 * 100 + 26 / 22 * 5)
+
+
+def test_a_failure_is_kept_until_the_job_succeeds(run, tmp_path):
+    run.associate()
+    log = tmp_path / "resample.log"
+    log.write_text("Traceback\nromosaic: x.asdf: cut off -> fetch it again\n")
+    assert read_reason(str(log)) == "x.asdf: cut off -> fetch it again"
+    assert read_reason(str(tmp_path / "none.log")) == ""
+    run.log(started(3, "resample", str(log), product="a"))
+    run.log(message("job_error", jobid=3, rule_name="resample", log=[str(log)]))
+    assert run.progress.failed[3].name == "a" and not run.progress.running
+    run.job(3, "resample", 1, product="a")
+    assert run.progress.failed == {} and 3 in run.progress.done
+
+
+def test_warnings_are_those_of_the_logs_once_each(run, tmp_path):
+    run.associate()
+    log = tmp_path / "skymatch.log"
+    log.write_text(
+        "skymatch: a 0.1 MJy/sr\nskymatch: warning: 2 groups\nskymatch: warning: 2 groups\n"
+    )
+    assert read_warnings(str(log)) == ["2 groups", "2 groups"]
+    run.log(started(3, "resample", str(log), product="a"), finished(3))
+    assert run.progress.warnings == ["resample a: 2 groups"]
+
+
+def test_costs_are_read_from_benchmarks(run, tmp_path):
+    run.associate()
+    path = tmp_path / "flux.tsv"
+    path.write_text("s\tmax_rss\tcpu_time\n3.0\t128.2\t2.99\n")
+    short = tmp_path / "short.tsv"
+    short.write_text("s\tmax_rss\tcpu_time\n0.1\tNA\tNA\n")
+    run.log(started(1, "flux", benchmark=path, exposure="x"), finished(1))
+    run.log(started(2, "flux", benchmark=short, exposure="y"), finished(2))
+    ((job, seconds, memory),) = read_costs(run.progress.done.values())
+    assert (job.name, seconds, memory) == ("x", 2.99, 128.2)
