@@ -67,7 +67,7 @@ def merged(products, tmp_path_factory):
 def test_each_primary_source_is_kept_once_in_its_partition(products, merged):
     folder, count = merged
     parts = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
-    regions = ["1234", "7", catalog.NO_REGION]
+    regions = [catalog.NO_REGION, "1234", "7"]
     assert parts == [f"region={region}/part.parquet" for region in regions]
     whole = ds.dataset(folder, partitioning="hive").to_table()
     assert len(whole) == count == 600 + 400 + 200 + 30
@@ -79,7 +79,7 @@ def test_each_primary_source_is_kept_once_in_its_partition(products, merged):
     named = {
         (row["product"], row["region"]) for row in whole.select(["product", "region"]).to_pylist()
     }
-    assert named == {("b", 7), ("a_with_a_longer_name", 7), ("c", 1234), ("given", None)}
+    assert named == {("b", 7), ("a_with_a_longer_name", 7), ("c", 1234), ("given", -1)}
 
 
 def test_rows_of_a_group_are_bounded_and_in_order(merged):
@@ -105,6 +105,14 @@ def test_without_sources_the_columns_are_there(products, tmp_path):
     (part,) = (tmp_path / "f158").rglob("*.parquet")
     table = Table.read(part)
     assert len(table) == 0 and table.colnames == [*Table.read(products[0]).colnames, "product"]
+
+
+def test_pandas_reads_a_run_of_regular_grids_alone(products, tmp_path):
+    import pandas
+
+    own = [path for path in products if path.name == "given_cat.parquet"]
+    assert catalog.merge(own, tmp_path / "f158", 100) == 30
+    assert set(pandas.read_parquet(tmp_path / "f158")["region"]) == {-1}
 
 
 def test_it_appears_whole_or_not_at_all(products, merged, tmp_path):

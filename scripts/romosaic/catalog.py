@@ -7,8 +7,8 @@ products of the filter (one per visit, say), each has its rows, and `product` te
 
 The files are those of a Hive-partitioned data set, ``region=<projection region>/part.parquet``, that
 pyarrow, pandas, DuckDB and the importers of HATS catalogs read. Products on grids of their own belong to
-no region and have no core: all their sources are kept, in the partition that Hive gives to the missing
-value.
+no region and have no core: all their sources are kept, in region -1. (Hive's name for a missing value is
+not read where all of a catalog is there.)
 
 Products are read one after the other; a row group's rows are all that is held at a time. They are in the
 order of `_healpix_29`, so that a reader of a piece of sky skips row groups by their statistics.
@@ -26,7 +26,7 @@ from .catalog_parquet import arrow_table
 from .errors import ProductError
 
 #: Partition of the products that lie on no skycell.
-NO_REGION = "__HIVE_DEFAULT_PARTITION__"
+NO_REGION = "-1"
 _ENDING = "_cat.parquet"
 _OUTSIDE_CORE = 1 << 59
 # Metadata of a product's table that holds for all products of a run.
