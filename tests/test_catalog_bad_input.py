@@ -38,13 +38,15 @@ def check(planes, **options):
     table, segmentation = catalog(planes, **options)
     for plane, copy in zip(planes, copies, strict=True):
         np.testing.assert_array_equal(plane, copy)
-    np.testing.assert_array_equal(table["label"], np.arange(1, len(table) + 1))
-    np.testing.assert_array_equal(np.unique(segmentation[segmentation > 0]), table["label"])
+    np.testing.assert_array_equal(np.sort(table["label"]), np.arange(1, len(table) + 1))
+    np.testing.assert_array_equal(np.unique(segmentation[segmentation > 0]), np.sort(table["label"]))
     data, err, weight = planes
     unusable = ~(np.isfinite(data) & np.isfinite(err) & (err > 0) & (weight > 0))
     assert not segmentation[unusable].any()
     for name in table.colnames:
         values = np.asarray(table[name])
+        if values.dtype.kind == "U":
+            continue
         if name.endswith("_err"):
             # An error, or the misfit, may be too large for float32.
             assert not (values < 0).any(), name
