@@ -39,7 +39,9 @@ def check(planes, **options):
     for plane, copy in zip(planes, copies, strict=True):
         np.testing.assert_array_equal(plane, copy)
     np.testing.assert_array_equal(np.sort(table["label"]), np.arange(1, len(table) + 1))
-    np.testing.assert_array_equal(np.unique(segmentation[segmentation > 0]), np.sort(table["label"]))
+    np.testing.assert_array_equal(
+        np.unique(segmentation[segmentation > 0]), np.sort(table["label"])
+    )
     data, err, weight = planes
     unusable = ~(np.isfinite(data) & np.isfinite(err) & (err > 0) & (weight > 0))
     assert not segmentation[unusable].any()
