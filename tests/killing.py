@@ -83,6 +83,7 @@ def snakemake_object(job: dict, folder: Path):
         input=InputFiles(fromdict=job["input"]),
         output=output,
         params=Params(fromdict=job["params"]),
+        wildcards=SimpleNamespace(product="p"),
         resources=SimpleNamespace(mem_mb=4000),
         log=[str(folder / f"{job['step']}.log")],
         threads=1,
@@ -121,12 +122,14 @@ class Moments:
         start = self.seen.index(("atomic", "atomic"))
         phases = {"reading": [], "computing": [], "writing": [], "renaming": []}
         for number, (module, name) in enumerate(self.seen):
-            if module in READERS:
-                phases["reading"].append(number)
-            elif (module, name) == ("", "replace"):
+            if (module, name) == ("", "replace"):
                 phases["renaming"].append(number)
-            elif number > start and module in WRITERS:
-                phases["writing"].append(number)
+            elif number > start:
+                # what is read and computed between two files is part of neither phase
+                if module in WRITERS:
+                    phases["writing"].append(number)
+            elif module in READERS:
+                phases["reading"].append(number)
             elif module not in WRITERS | {"errors"}:
                 phases["computing"].append(number)
         return phases

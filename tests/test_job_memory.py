@@ -14,7 +14,8 @@ def asked(step, members, pixels=CELL, **changed):
 
 
 def test_every_step_of_a_product_has_rates():
-    assert set(RATES) == set(STEPS)
+    # made on request and not planned: fits
+    assert set(RATES) == {*STEPS, "fits"}
 
 
 # Largest resident sizes, MB, of tests/benchmarks/many_members.py with full-size exposures.

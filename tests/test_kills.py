@@ -75,13 +75,15 @@ def jobs(folder: Path, raws: list[Path]) -> list[dict]:
     coadd = {"coadd": f"{reference}/resample/p_coadd.asdf"}
     files = {"catalog": "p_cat.asdf", "parquet": "p_cat.parquet", "segmentation": "p_segm.asdf"}
     outputs = {key: f"source_catalog/{name}" for key, name in files.items()}
-    section = config["source_catalog"]
-    found.append(job("source_catalog", coadd, outputs, parameters=section, reference_file=None))
+    given = {"parameters": config["source_catalog"], "reference_file": None, "forced_by": None}
+    found.append(job("source_catalog", coadd | {"epsf": [], "forcing": []}, outputs, **given))
     inputs = {"association": association, "records": records, **coadd}
+    inputs |= {"outliers": f"{reference}/outlier_detection/p_outliers.asdf"}
     inputs["catalog"] = f"{reference}/source_catalog/p_cat.parquet"
-    section = config["preview"]
-    target = "preview/p_coadd.png"
-    found.append(job("preview", inputs, target, parameters=section, reference_file=None))
+    files = {"coadd": "coadd.png", "planes": "planes.png", "thumbnail": "thumbnail.jpg"}
+    outputs = {key: f"preview/p_{name}" for key, name in (files | {"small": "small.asdf"}).items()}
+    given = {"parameters": config["preview"], "reference_file": None}
+    found.append(job("preview", inputs, outputs, **given))
     return found
 
 
