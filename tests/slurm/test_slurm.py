@@ -101,7 +101,7 @@ class Run:
 def short_of_memory(survey, tmp_path_factory):
     """A run whose flux jobs get too little memory at first; it goes on while other tests run."""
     run = Run(tmp_path_factory.mktemp("memory"), survey.folder)
-    run.start("--set-resources", "flux:mem_mb=150*attempt")
+    run.start("--set-resources", "flux:mem_mb=80*attempt")
     yield run
     run.process.kill()
 
