@@ -170,3 +170,19 @@ def test_pictures_are_of_a_run(folder, tmp_path, monkeypatch):
     given = pictures.read(folder / "results")
     pictures.draw_seams(*given, load({})["resample"])
     assert (tmp_path / "skymatch.png").stat().st_size > 5000
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in headings}
+
+
+def test_links_lead_to_headings():
+    dead = []
+    for path in DOCUMENTS:
+        for file, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", path.read_text()):
+            target = path.parent / file if file else path
+            if target.suffix == ".md" and anchor not in anchors(target):
+                dead.append(f"{path.name}: {file}#{anchor}")
+    assert dead == []
