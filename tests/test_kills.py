@@ -24,6 +24,12 @@ STEPS = (
 PHASES = ("reading", "computing", "writing", "renaming")
 
 
+def job(step, inputs, outputs, **params) -> dict:
+    """Job as `killing.py` takes it."""
+    output = {"file": outputs} if isinstance(outputs, str) else outputs
+    return {"step": step, "input": inputs, "output": output, "params": params}
+
+
 def jobs(folder: Path, raws: list[Path]) -> list[dict]:
     """Jobs of one small product, as the rules make them; each reads what undisturbed ones before it wrote."""
     grid = {"pixel_scale": 0.11}
@@ -38,10 +44,6 @@ def jobs(folder: Path, raws: list[Path]) -> list[dict]:
     outliers = {k: v for k, v in config["outlier_detection"].items() if k != "memory_mb"}
     resample = {k: v for k, v in config["resample"].items() if k not in GRID_KEYS}
     for_flux = {k: v for k, v in sky.items() if k not in ("skymethod", "subtract")}
-
-    def job(step, inputs, outputs, **params):
-        output = {"file": outputs} if isinstance(outputs, str) else outputs
-        return {"step": step, "input": inputs, "output": output, "params": params}
 
     found = [
         job(
