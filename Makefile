@@ -30,7 +30,7 @@ demo: venv ## simulate Roman exposures and mosaic them (CORES=2); results in res
 test: venv ## run the tests (ARGS="-k flux -x")
 	@$(RUN) pytest $(ARGS)
 
-slurm: venv ## run on a real Slurm of one node, made for it (root on Debian or Ubuntu; 8 minutes)
+slurm: venv ## run on a real Slurm of one node, made for it (root on Debian or Ubuntu; 4 minutes)
 	@$(RUN) pytest tests/slurm $(ARGS)
 
 benchmark: venv ## costs and quality beside romancal (ARGS="--only cell", BENCHMARK=source_catalog); writes docs/

@@ -62,10 +62,8 @@ def lost_records(folder: str) -> str:
     """
     for name in ("associate", "verify/verify.tsv", "clean_stale/clean_stale.tsv"):
         for file in unrecorded([f"{folder}/{name}"]):
-            for path in (
-                file,
-                f"{file}/.snakemake_timestamp",
-            ):  # the age of a folder is in this file
+            # the age of a folder is in a file of its own
+            for path in (file, f"{file}/.snakemake_timestamp"):
                 with suppress(OSError):
                     os.utime(path, (0, 0))
     made = []
