@@ -122,7 +122,7 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
         job = {
             "input": files,
             "output": [str(output)],
-            "params": {"parameters": config[step]},
+            "params": {"parameters": config[step], "levels": None},
             "resources": {"mem_mb": asked},
             "threads": threads,
             "log": [str(folder / f"{step}.log")],
