@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drizzle_scene import detector, exact_sums, grid, skycell
-from romosaic import drizzling
+from romosaic import threads
 from romosaic.drizzle_tiles import PITCH, TILE, place_tiles, tile_edges
 from romosaic.drizzling import KERNELS, Drizzle, choose_engine
 from romosaic.exposure import wcs_function
@@ -315,5 +315,21 @@ def test_engine_follows_kernel_and_pixfrac():
             choose_engine(*bad)
 
 
-def test_threads_keep_the_order():
-    assert drizzling.in_threads(lambda n: n * n, range(20), 3) == [n * n for n in range(20)]
+@pytest.mark.parametrize("number", [1, 3])
+def test_threads_keep_the_order(number):
+    squares = [n * n for n in range(20)]
+    assert threads.in_threads(lambda n: n * n, range(20), number) == squares
+    assert list(threads.in_order(lambda n: n * n, range(20), number)) == squares
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_what_is_ahead_is_bounded(number):
+    taken = []
+
+    def items():
+        for n in range(20):
+            taken.append(n)
+            yield n
+
+    for n in threads.in_order(lambda n: n, items(), number):
+        assert len(taken) - n <= number + 1

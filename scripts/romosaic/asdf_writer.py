@@ -8,9 +8,7 @@ of its source, takes blocks over as they are stored, and changes the named value
 import hashlib
 import struct
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, AsdfBlocks, Block
 from .asdf_compression import pack
 from .asdf_tree import load_nodes, seal, without_seal
 from .errors import ProductError
+from .threads import in_order
 
 ASDF = "tag:stsci.edu:asdf/"
 _HEAD = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n"
@@ -211,7 +210,7 @@ def _write(
     )
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
-        for stored, pieces in _in_order(partial(_stored, packed), blocks, threads):
+        for stored, pieces in in_order(partial(_stored, packed), blocks, threads):
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size))
             packing = stored.compression.encode("latin1").ljust(4, b"\0")
             sizes = (stored.used, stored.used, stored.size)
@@ -234,18 +233,3 @@ def _stored(packed: bool, block) -> tuple[Block, list]:
         checksum.update(piece)
     used = sum(len(piece) for piece in pieces)
     return Block(0, used, content.nbytes, compression, checksum.digest()), pieces
-
-
-def _in_order(function: Callable, items: Iterable, threads: int) -> Iterator:
-    """Yield ``map(function, items)``, worked out by threads that are ahead by no more than their number."""
-    if threads <= 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

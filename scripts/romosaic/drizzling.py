@@ -6,8 +6,6 @@ Two engines add the same sums. `tiled` walks pixel edges over tiles of the outpu
 runs on a padded grid, because it leaves out or misweights pixels near a border that the input crosses.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -18,6 +16,7 @@ from .drizzle_library import RIM, add_image, padding, positions
 from .drizzle_tiles import Tile, place_tiles, window_of
 from .grid import Grid
 from .pixmap import GridMap, PixelMap
+from .threads import in_threads
 
 KERNELS = ("square", "point", "turbo", "gaussian", "lanczos2", "lanczos3")
 #: Output pixels with less weight than this part of a fully covered one count as not covered.
@@ -71,14 +70,6 @@ def choose_engine(engine: str, kernel: str, pixfrac: float) -> str:
     if engine == "tiled" and not simple:
         raise ValueError("engine tiled does kernel square with pixfrac 1 only")
     return engine
-
-
-def in_threads(function: Callable, items: Iterable, threads: int) -> list:
-    """Return ``[function(item) for item in items]``, worked out by up to `threads` threads."""
-    if threads <= 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
 
 
 class Drizzle:

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .drizzling import in_threads
+from .threads import in_threads
 
 #: Rows that are looked at in one go.
 BAND = 256

@@ -14,18 +14,20 @@ single pixels is smaller: `pixel_noise` says by how much.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from .dq import bad_mask
 from .drizzle_dq import DqSum
-from .drizzling import Drizzle, in_threads
+from .drizzling import Drizzle
 from .errors import ExposureError
 from .grid import Grid
 from .halves import from_half
 from .image_statistics import image_statistics
 from .pixel_noise import noise_factors
 from .resample_kernels import exposure_times, fill_planes, finish_rows
+from .threads import in_order, in_threads
 from .weights import exposure_weights, pixel_weights
 
 #: Rows that are prepared or finished in one go.
@@ -161,24 +163,24 @@ def resample(
         A parameter out of range, or lists of different length.
     """
     weights = exposure_weights(members, parameters["weight_type"])
-    counts = len(members), len(levels), len(flagged)
-    if len(set(counts)) > 1:
+    if len(set(counts := (len(members), len(levels), len(flagged)))) > 1:
         raise ValueError("{} exposures, {} levels, {} flag lists".format(*counts))
     # A power of two: scaling keeps every digit, so that cells with other members get the same bits.
     unit = 2.0 ** np.round(np.median(np.log2(weights))) if len(weights) else 1.0
     names = ["var_rnoise", "var_poisson"] + ["var_flat"] * bool(parameters["include_var_flat"])
     kernel = {key: parameters[key] for key in ("kernel", "pixfrac")}
-    drizzle = Drizzle(
-        grid, 2 + len(names), len(members), threads=threads, engine=parameters["engine"], **kernel
-    )
+    engine = {"engine": parameters["engine"], "threads": threads}
+    drizzle = Drizzle(grid, 2 + len(names), len(members), **kernel, **engine)
     dq = DqSum(grid, **kernel) if parameters["propagate_dq"] else None
     reader = _Reader(names, parameters, unit, threads)
-    given = enumerate(zip(members, weights, levels, flagged, strict=True))
+    # Placing is Python's work, adding is not: one exposure is added while the next are placed.
+    places = in_order(drizzle.place, (member.pixmap for member in members), threads)
+    given = enumerate(zip(places, members, weights, levels, flagged, strict=True))
     uses = [_add(drizzle, dq, reader, number, *member) for number, member in given]
     del reader  # and its planes, before the arrays of the result are made
-    coadd = _finish(drizzle, unit, parameters["fillval"], members, uses, threads)
-    coadd.noise = noise_factors(members, weights, coadd.context, grid, parameters)
-    coadd.dq = None if dq is None else dq.dq
+    finish = partial(_finish, drizzle, dq, unit, parameters["fillval"], members, uses, threads)
+    noise = partial(noise_factors, members, weights, drizzle.context, grid, parameters)
+    coadd, coadd.noise = in_threads(lambda work: work(), (finish, noise), threads)
     return coadd
 
 
@@ -277,10 +279,11 @@ def _outliers(member, flags, window) -> tuple[np.ndarray, np.ndarray]:
     return y[inside], x[inside]
 
 
-def _add(drizzle: Drizzle, dq: DqSum | None, reader, number: int, member, weight, level, flags):
+def _add(
+    drizzle: Drizzle, dq: DqSum | None, reader, number: int, placement, member, weight, level, flags
+):
     """Add one exposure; return its `MemberUse`."""
     use = {"exposure": member.name, "level": float(level), "weight": float(weight)}
-    placement = drizzle.place(member.pixmap)
     if placement is None:
         return MemberUse(status="OUTSIDE", **use)
     y0, y1, x0, x1 = window = placement.window
@@ -302,8 +305,8 @@ def _add(drizzle: Drizzle, dq: DqSum | None, reader, number: int, member, weight
     )
 
 
-def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int) -> Coadd:
-    """Turn the sums into means, variances and weights, in place."""
+def _finish(drizzle: Drizzle, dq: DqSum | None, unit: float, fillval, members, uses, threads: int):
+    """Turn the sums into means, variances and weights, in place: the coadd, but for its noise."""
     data, weight, *variances = drizzle.sums
     err = np.empty_like(data)
     fill = np.float32(fillval)
@@ -328,6 +331,7 @@ def _finish(drizzle: Drizzle, unit: float, fillval, members, uses, threads: int)
         weight,
         drizzle.context,
         *variances,
+        dq=None if dq is None else dq.dq,
         exposure_time=float(total / n_covered) if n_covered else 0.0,
         max_exposure_time=max(t for _, t in counts),
         members=uses,
