@@ -18,7 +18,7 @@ from .skycell import fits_header
 _RECORD = 2880
 #: Rows that are turned into FITS's byte order at a time.
 _BAND = 256
-_BITPIX = {"float32": -32, "uint32": 32, "uint8": 8}
+_BITPIX = {"float32": -32, "uint32": 32}
 #: Extension, unit and meaning of the planes of a coadd; the unit of weights depends on their type.
 PLANES = {
     "data": ("DATA", "MJy sr-1", "surface brightness"),
@@ -65,7 +65,7 @@ def write_fits(
     cards : mapping
         Of the first header besides those of the grid.
     images : iterable of (cards, array)
-        (ny, nx) float32, uint32 or uint8 arrays; each may go when the next is asked for.
+        (ny, nx) float32 or uint32 arrays; each may go when the next is asked for.
     tables : mapping
         Columns by name, by name of the table.
 
