@@ -64,6 +64,11 @@ class CoaddBlocks:
         return str(self.own["provenance"]["parameters"]["weight_type"])
 
     @property
+    def weight_unit(self) -> str:
+        """Unit of its weights; empty where they are numbers."""
+        return {"exptime": "s", "none": ""}.get(self.weight_type, "(MJy/sr)^-2")
+
+    @property
     def inputs(self) -> list[tuple[str, str]]:
         """Level-2 exposures that it was made of: name, fingerprint."""
         given = self.own["provenance"]["inputs"]
@@ -90,7 +95,9 @@ class CoaddBlocks:
             The block is damaged.
         """
         node = self._proven(name)
-        yield from self.blocks.planes(node) if len(node["shape"]) == 3 else [self.blocks.array(node)]
+        yield from (
+            self.blocks.planes(node) if len(node["shape"]) == 3 else [self.blocks.array(node)]
+        )
 
     def _proven(self, name: str) -> dict:
         """Node of an array of the mosaic, its bytes those that were written."""
