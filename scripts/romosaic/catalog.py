@@ -22,7 +22,7 @@ from typing import Any
 
 from .atomic import atomic_folder
 from .catalog_parquet import arrow_table
-from .errors import ProductError
+from .errors import ProductError, first_line
 
 #: Partition of the products that lie on no skycell.
 NO_REGION = "-1"
@@ -146,7 +146,6 @@ def _readable(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ProductError(
-            path, f"cannot be read as a catalog ({reason[0]})", "delete it and run again"
+            path, f"cannot be read as a catalog ({first_line(error)})", "delete it and run again"
         ) from error

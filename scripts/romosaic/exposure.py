@@ -18,7 +18,7 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .asdf_plugins import load_plugins, schema_error
-from .errors import ExposureError, ProductError, RomosaicError
+from .errors import ExposureError, ProductError, RomosaicError, first_line
 from .names import FILTERS, exposure_name
 from .pixmap import TOLERANCE, PixelMap
 
@@ -270,8 +270,7 @@ def _opened(path: Path):
 
 
 def _invalid(path: Path, error: Exception) -> ExposureError:
-    reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-    return ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH)
+    return ExposureError(path, f"is not a valid Level-2 file: {first_line(error)}", _FETCH)
 
 
 @dataclass(frozen=True)
