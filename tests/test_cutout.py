@@ -109,7 +109,9 @@ def test_the_deeper_of_two_on_a_cell_is_seen_first(folder):
 
 def test_of_more_products_than_a_byte_counts(folder):
     """A skycell of many visits: the one that a pixel comes from has a number of its own."""
-    one, other = (open_coadd(folder / f"resample/{n}_f158_coadd.asdf") for n in ("cell00", "cell10"))
+    one, other = (
+        open_coadd(folder / f"resample/{n}_f158_coadd.asdf") for n in ("cell00", "cell10")
+    )
     cut = cutout.paste(replace(CELLS[0, 0], nx=220), [one] * 299 + [other])
     assert sorted(set(cut.source.ravel().tolist())) == [1, 300]
     np.testing.assert_array_equal(cut.planes["data"], truth(cut.grid))
