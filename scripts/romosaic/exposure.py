@@ -280,8 +280,6 @@ class Exposure:
 
     Attributes
     ----------
-    path : Path
-        The file.
     blocks : AsdfBlocks
         Its structure.
     conversion : float
@@ -290,7 +288,6 @@ class Exposure:
         data, err, dq and the variances that it has: read-only maps, or unpacked.
     """
 
-    path: Path
     blocks: AsdfBlocks
     conversion: float
     arrays: dict[str, np.ndarray]
@@ -322,7 +319,7 @@ def read_exposure(path: str | Path, known: str | None = None) -> Exposure:
         roman = _image_tree(path, blocks)
         conversion = _conversion(path, roman["meta"])
         blocks.verify()
-        return Exposure(path, blocks, conversion, _arrays(path, blocks, roman))
+        return Exposure(blocks, conversion, _arrays(path, blocks, roman))
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
     except MemoryError as error:  # a damaged size of a compressed block asks for the impossible
