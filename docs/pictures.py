@@ -6,14 +6,13 @@ docs/outlier_detection.png.
 """
 
 import argparse
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from romosaic.association_file import output_grid
+from romosaic.association_file import read_grid
 from romosaic.config import load
 from romosaic.flux_file import open_flux
 from romosaic.grid import Grid
@@ -32,8 +31,8 @@ def read(results: Path) -> tuple:
     sky = read_step(results / f"skymatch/{product}_skymatch.asdf")["members"]
     members = [open_flux(results / f"flux/{row['exposure']}_flux.asdf") for row in sky]
     association = results / f"associate/associations/{product}_asn.json"
-    grid = output_grid(json.loads(association.read_text()))
-    return members, [r["level"] for r in sky], [r["flagged"] for r in outliers[path]], grid
+    levels, flagged = [r["level"] for r in sky], [r["flagged"] for r in outliers[path]]
+    return members, levels, flagged, read_grid(association)
 
 
 def part(grid: Grid, x: int, y: int, size: int) -> Grid:

@@ -23,7 +23,7 @@ with told():
     if asked.label is not None:
         row, columns, flags = explain_text.read_source(explain.catalog_of(coadd), asked.label)
         print(*explain_text.source_lines(row, columns, flags), "", sep="\n")
-        x, y = round(row["x_centroid"]), round(row["y_centroid"])
+        x, y = row["x_centroid"], row["y_centroid"]
     elif x is None:
         x, y = explain.find_pixel(coadd.grid, asked.ra, asked.dec)
     found = explain.explain(

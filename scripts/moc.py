@@ -12,10 +12,10 @@ with reported(snakemake.log[0]):
 
     made = snakemake.output[0]
     if snakemake.rule == "moc":
-        cells, order = moc.join([moc.read(path) for path in snakemake.input.filters])
+        ranges, order = moc.join([moc.read(path) for path in snakemake.input.filters])
     else:
         order = snakemake.params.parameters["order"]
         coadds = (coadd_file.open_coadd(path) for path in snakemake.input.coadds)
-        cells = moc.union(moc.covered(c.image("weight"), c.grid, order) for c in coadds)
-    moc.write(made, cells, order)
-    print(f"moc: {moc.square_degrees(cells, order):.6f} square degrees in {made}")
+        ranges = moc.union(moc.covered(c.image("weight"), c.grid, order) for c in coadds)
+    moc.write(made, ranges, order)
+    print(f"moc: {moc.square_degrees(ranges, order):.6f} square degrees in {made}")

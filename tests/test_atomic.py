@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from romosaic.atomic import atomic, remove_leftovers, write_text
+from romosaic.atomic import atomic, atomic_folder, remove_leftovers, write_text
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -40,6 +40,12 @@ def test_a_failure_leaves_nothing(tmp_path, error):
         temporary.write_bytes(b"half")
         raise error
     assert path.read_bytes() == b"old" and leftovers(tmp_path) == ["a.asdf"]
+
+
+def test_what_cannot_be_read_meanwhile_is_called_by_its_own_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"), atomic(tmp_path / "a") as temporary:
+        temporary.write_bytes((tmp_path / "missing").read_bytes())
+    assert leftovers(tmp_path) == []
 
 
 def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
@@ -140,3 +146,20 @@ def test_leftovers_of_any_file_of_a_folder(tmp_path):
     remove_leftovers(tmp_path)
     assert leftovers(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / "missing")
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    path, node = tmp_path / "f158", platform.node()
+    for left in (f".f158.{node}.{2**40}", f".f129.{node}.{2**40}"):  # of killed writers
+        (tmp_path / left / "region=1").mkdir(parents=True)
+        (tmp_path / left / "region=1" / "part.parquet").write_bytes(b"half")
+    for content in (b"old", b"new"):
+        with atomic_folder(path) as temporary:
+            (temporary / content.decode()).write_bytes(content)
+            assert path.exists() == (content == b"new")
+    assert [p.name for p in path.iterdir()] == ["new"]
+    with pytest.raises(ZeroDivisionError), atomic_folder(path) as temporary:
+        (temporary / "newer").write_bytes(b"half")
+        raise ZeroDivisionError
+    assert [p.name for p in path.iterdir()] == ["new"]
+    assert leftovers(tmp_path) == [f".f129.{node}.{2**40}", "f158"]

@@ -94,6 +94,13 @@ def test_other_files_are_left_alone(tmp_path, name):
     assert found(folder).files == []
 
 
+def test_a_product_may_be_called_as_a_step(tmp_path):
+    """Its files are its own; its logs may be those of a rule, and stay."""
+    fill(tmp_path, "qa/qa_field_qa.json", "logs/qa/qa_field.log", "resample/resample_coadd.asdf")
+    wanted = ["qa/qa_field_qa.json", "resample/resample_coadd.asdf"]
+    assert names(found(tmp_path), tmp_path) == wanted
+
+
 def test_inputs_are_left_alone_whatever_they_are_called(results):
     """Also by another path, and when the folder holds only another name of them."""
     outside = results.parent / "raw.asdf"

@@ -107,6 +107,21 @@ def test_the_deeper_of_two_on_a_cell_is_seen_first(folder):
     assert list(cutout.choose(twice, ra, dec, 1.0)[1]) == ["b", "a"]
 
 
+def test_of_more_products_than_a_byte_counts(folder):
+    """A skycell of many visits: the one that a pixel comes from has a number of its own."""
+    one, other = (
+        open_coadd(folder / f"resample/{n}_f158_coadd.asdf") for n in ("cell00", "cell10")
+    )
+    cut = cutout.paste(replace(CELLS[0, 0], nx=220), [one] * 299 + [other])
+    assert sorted(set(cut.source.ravel().tolist())) == [1, 300]
+    np.testing.assert_array_equal(cut.planes["data"], truth(cut.grid))
+
+
+def test_of_two_on_a_cell_the_first_has_all_that_it_covers(folder):
+    one = open_coadd(folder / "resample/cell00_f158_coadd.asdf")
+    assert set(cutout.paste(CELLS[0, 0], [one, one]).source.ravel().tolist()) == {1}
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_windows_of_packed_planes(tmp_path, packed):
     """Planes that lz4 shrinks are unpacked piece by piece, others are mapped."""

@@ -12,6 +12,8 @@ from romosaic import explain, explain_text
 from romosaic.catalog_table import read_columns
 from romosaic.coadd_file import open_coadd
 from romosaic.dq import FLAGS
+from romosaic.errors import ProductError
+from romosaic.grid import Grid
 
 TOOL = Path(__file__).parent.parent / "scripts" / "explain.py"
 
@@ -159,6 +161,14 @@ def test_questions_without_an_answer(opened, monkeypatch, capsys, arguments, sai
     code, out, error = tool(monkeypatch, capsys, opened[0].blocks.path, *arguments)
     assert (code, out) == (1, "")
     assert said in error and error.startswith("romosaic: ") and error.count("\n") == 1
+
+
+def test_places_between_pixels_and_nowhere():
+    grid = Grid(10.0, 20.0, 4.5, 4.5, 1e-5, 10, 10)
+    assert explain.check_pixel(grid, 3.4, 8.6) == (3, 9)
+    for x in (float("nan"), -0.6, 9.5):  # the first of a source whose centroid is not known
+        with pytest.raises(ProductError, match="has 10 x 10 pixels, and no pixel"):
+            explain.check_pixel(grid, x, 2.0)
 
 
 def test_files_that_are_gone_are_named(run, monkeypatch, capsys):

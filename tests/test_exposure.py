@@ -76,7 +76,7 @@ def test_record(survey):
 
 
 def test_footprint_is_the_outline_of_the_wcs(survey, simulated):
-    record = exposure.read_record(survey.paths[survey.names[0]], vertices_per_edge=4)
+    record = exposure.read_record(survey.paths[survey.names[0]])
     ra, dec = (np.array(record["footprint"][key]) for key in ("ra", "dec"))
     assert ra.shape == dec.shape == (20,)
     corner = simulated[0].meta.wcs(-0.5, -0.5, with_bounding_box=False)

@@ -10,6 +10,7 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from coadd_file import grid_wcs
 from romosaic import fits, moc
+from romosaic.errors import ProductError
 from romosaic.fits_file import write_fits
 from romosaic.grid import Grid
 from romosaic.skymap import SkyMap
@@ -75,6 +76,19 @@ def test_planes_come_back_bit_by_bit(tmp_path):
         jansky = 1e6 * (0.055 / 206264.806) ** 2
         assert header["ABZP"] == pytest.approx(-2.5 * np.log10(jansky / 3631), abs=1e-4)
     assert path.stat().st_size % 2880 == 0
+
+
+@pytest.mark.parametrize("plane", ["data", "weight"])
+def test_a_damaged_coadd_makes_no_file(tmp_path, plane):
+    """One byte of an image that is stored as it is, and of one that is packed."""
+    coadd = write_coadd(tmp_path / "a_coadd.asdf", SMALL)
+    block = coadd.blocks.blocks[coadd.tree["roman"][plane]["source"]]
+    content = bytearray((tmp_path / "a_coadd.asdf").read_bytes())
+    content[block.start + block.used // 2] ^= 1
+    (tmp_path / "a_coadd.asdf").write_bytes(content)
+    with pytest.raises(ProductError, match="does not match its checksum"):
+        written(tmp_path / "a.fits", coadd, ["data", "weight"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a_coadd.asdf"]
 
 
 @pytest.mark.skipif(not shutil.which("SWarp"), reason="SWarp is not installed")

@@ -12,11 +12,11 @@ from romosaic import exposure, flux, flux_file, product
 from romosaic import mosaic_model as mosaic
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.config import load
+from romosaic.fits_file import fits_header
 from romosaic.grid import Grid, unit_vector
 from romosaic.image_statistics import image_statistics
 from romosaic.mosaic_wcs import wcsinfo
 from romosaic.resample import Coadd
-from romosaic.skycell import fits_header
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 
 SKY = SkyMap()

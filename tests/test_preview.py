@@ -8,6 +8,7 @@ from romosaic import association, pictures, preview, preview_planes
 from romosaic.grid import Grid
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 from romosaic.small_image import SmallImage, block_side, shrink
+from small_coadds import write_coadd
 
 SKY = SkyMap()
 RNG = np.random.default_rng(11)
@@ -220,6 +221,19 @@ def test_planes_of_nothing(tmp_path):
     planes = preview_planes.Planes(small, nothing.astype(np.uint16), nothing.astype(int))
     preview_planes.draw_planes(tmp_path / "a.png", planes, "", 100)
     assert imread(tmp_path / "a.png").shape[0] == 100
+
+
+@pytest.mark.parametrize(
+    ("weight_type", "label"),
+    [("ivm-block", "weight, (MJy/sr)⁻²"), ("exptime", "weight, s"), ("none", "weight")],
+)
+def test_weights_have_the_unit_of_their_type(tmp_path, weight_type, label):
+    grid = Grid(10.0, 20.0, 10.0, 10.0, PIXEL_SCALE, 20, 20)
+    coadd = write_coadd(tmp_path / "a_coadd.asdf", grid)
+    coadd.own["provenance"]["parameters"]["weight_type"] = weight_type
+    small = preview.small_image(coadd, coadd.image("data"), grid)
+    planes = preview.planes(coadd, small, {"members": []}, [])
+    assert preview_planes._panels(planes)[2].label == label
 
 
 def test_outliers_are_counted_where_they_fall(tmp_path):

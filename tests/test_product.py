@@ -11,6 +11,7 @@ import pytest
 from romosaic import product
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.asdf_tree import without_seal
+from romosaic.asdf_writer import Tagged
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -152,10 +153,11 @@ def test_products_open_and_are_valid(tmp_path, mosaic):
         np.testing.assert_array_equal(file["roman"]["data"], mosaic.data)
 
 
-def test_products_keep_what_the_workflow_says_of_them(tmp_path, mosaic):
+def test_products_keep_what_the_workflow_says_of_them(tmp_path):
     path, made_of = tmp_path / "a_coadd.asdf", product.provenance({}, [("a", "b")])
     members = [{"exposure": "a", "n_used": 3, "window": [0, 4, 1, 5]}, {"window": None}]
-    product.write_model(path, mosaic, made_of, {"members": members, "provenance": "no"})
+    model = Tagged("tag:stsci.edu:asdf/any-1.0.0", {"meta": {}})
+    product.write_mosaic(path, model, made_of, {"members": members, "provenance": "no"})
     assert AsdfBlocks.read(path).tree()["romosaic"] == {"members": members, "provenance": made_of}
 
 

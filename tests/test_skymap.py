@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from romosaic.errors import SkymapError
+from romosaic.fits_file import fits_header
 from romosaic.grid import Grid
-from romosaic.skycell import fits_header
 from romosaic.skymap import PIXEL_SCALE, SkyMap
 from skymap_vectors import same_angle
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from romosaic.errors import SkymapError
 from romosaic.skymap import PIXEL_SCALE, SkyMap
-from romosaic.skymap_file import CELL_DTYPE, REGION_DTYPE, reference_tables
+from romosaic.skymap_file import CELL_DTYPE, REGION_DTYPE
+from skymap_tables import reference_tables
 from skymap_vectors import same_angle
 
 REAL_PIECE = Path(__file__).parents[2] / "shared" / "data" / "skymap_region0.asdf"

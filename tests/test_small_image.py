@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from romosaic import small_image
+from romosaic.errors import ProductError
 from romosaic.grid import Grid
+from romosaic.product import write_step
 from romosaic.skymap import SkyMap
 from romosaic.small_image import SmallImage
 
@@ -124,3 +126,17 @@ def test_file(tmp_path):
     assert abs(found.covered[3, 5] - 0.4) <= 0.5 / 255
     assert (found.grid, found.optical_element) == (grid, "F106")
     assert found.sky == pytest.approx(0.2, abs=0.002)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path, grid = tmp_path / "a_small.asdf", SkyMap().cell("000p86x52y60").grid
+    ones = np.ones((64, 64), np.float32)
+    SmallImage(ones, ones, ones, grid, "F106").write(path, {"inputs": []})
+    content = bytearray(path.read_bytes())
+    content[content.index(ones.tobytes()) + 7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ProductError, match="does not match its checksum"):
+        SmallImage.read(path)
+    write_step(path, {"members": []})
+    with pytest.raises(ProductError, match="is no small image"):
+        SmallImage.read(path)

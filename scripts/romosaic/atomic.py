@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,27 +39,99 @@ def atomic(path: str | Path, sweep: bool = True) -> Iterator[Path]:
         The disk is full or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}{path.suffix}")
-    try:
+    temporary = _temporary(path)
+    with _blamed(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         if sweep:
-            remove_leftovers(path.parent, re.escape(path.stem), re.escape(path.suffix))
+            _sweep(path)
         yield temporary
-        with open(temporary, "rb+") as stream:
-            os.fsync(stream.fileno())
+        _flush(temporary)
         os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """
+    Fill a folder under a temporary name, and give it its own, in place of what is there, when it is complete.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder to make. What killed writers of it have left is removed first.
+
+    Yields
+    ------
+    Path
+        Empty folder beside it. On success its files are flushed to disk and it is renamed, on failure removed.
+
+    Raises
+    ------
+    ProductError
+        The disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    with _blamed(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        shutil.rmtree(temporary, ignore_errors=True)  # of an earlier block of this process
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}{path.suffix}")
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _sweep(path: Path) -> None:
+    remove_leftovers(path.parent, re.escape(path.stem), re.escape(path.suffix))
+
+
+@contextmanager
+def _blamed(path: Path, temporary: Path) -> Iterator[None]:
+    """Tell what fails in writing by the file's own name, and leave nothing under the temporary one."""
+    try:
+        yield
     except OSError as error:
+        if not _concerns(error, path, temporary):
+            raise  # what was read to write it
         raise ProductError(
             path, f"cannot be written ({error.strerror or error})", "check space and permissions"
         ) from error
     finally:
         with suppress(OSError):  # what went wrong before matters more
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
+
+
+def _concerns(error: OSError, path: Path, temporary: Path) -> bool:
+    """Whether an error is about a file, what is written of it, or a folder that it is to lie in."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return True
+    place = Path(error.filename)
+    return place in (path, *path.parents) or temporary in (place, *place.parents)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, stem: str = ".+", suffix: str = r"\.[^.]+") -> None:
     """
-    Remove temporary files whose writers no longer live, as far as this node can tell.
+    Remove temporary files and folders whose writers no longer live, as far as this node can tell.
 
     Parameters
     ----------
@@ -74,7 +147,7 @@ def remove_leftovers(folder: Path, stem: str = ".+", suffix: str = r"\.[^.]+") -
             dead = found[1] == platform.node() and not _alive(int(found[2]))
             with suppress(OSError):  # another job was faster
                 if dead or time.time() - entry.stat().st_mtime > _ABANDONED:
-                    os.unlink(entry.path)
+                    _remove(Path(entry.path))
 
 
 def _alive(pid: int) -> bool:

@@ -14,16 +14,15 @@ Products are read one after the other; a row group's rows are all that is held a
 order of `_healpix_29`, so that a reader of a piece of sky skips row groups by their statistics.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .atomic import atomic_folder
 from .catalog_parquet import arrow_table
-from .errors import ProductError
+from .errors import ProductError, first_line
 
 #: Partition of the products that lie on no skycell.
 NO_REGION = "-1"
@@ -62,7 +61,7 @@ def merge(catalogs: Sequence[str | Path], folder: str | Path, row_group_size: in
     regions = {path: _region(path) for path in paths}
     form = _form(paths)
     written = 0
-    with _whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         order = sorted((path for path in paths if regions[path] is not None), key=regions.get)
         parts = [(region, list(group)) for region, group in groupby(order, key=regions.get)]
         # Without any source there is still a file, that says which columns there are.
@@ -147,26 +146,6 @@ def _readable(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ProductError(
-            path, f"cannot be read as a catalog ({reason[0]})", "delete it and run again"
+            path, f"cannot be read as a catalog ({first_line(error)})", "delete it and run again"
         ) from error
-
-
-@contextmanager
-def _whole(folder: str | Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name, and give it its own when it is complete."""
-    folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise ProductError(
-            folder, f"cannot be written ({error.strerror or error})", "check space and permissions"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -10,13 +10,12 @@ import numpy as np
 from .catalog_files import CoaddFile
 from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, profile_psf, reference_psf
 from .epsf import drizzling
-from .errors import ConfigError
+from .errors import ConfigError, first_line
 from .product import read_step
-from .psf import JITTER, mean_jitter
+from .psf import DETECTOR_PIXEL, JITTER, mean_jitter
 
-# Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels of 0.11".
+# Half of a point source's light lies within 0.2" in every filter: larger radii are in detector pixels.
 _LARGEST_HALF_LIGHT = 0.3
-_DETECTOR_PIXEL = 0.11
 _SPECTRUM = "G2V"
 
 Energy = tuple[np.ndarray, np.ndarray]
@@ -237,7 +236,7 @@ def read_apcorr(path: str | Path, optical_element: str) -> Energy | None:
         if radius.shape != fraction.shape or radius.size < 2 or (np.diff(fraction) <= 0).any():
             raise ValueError("encircled energies that do not increase")
         if np.interp(0.5, fraction, radius) > _LARGEST_HALF_LIGHT:
-            radius = radius * _DETECTOR_PIXEL
+            radius = radius * DETECTOR_PIXEL
         return np.concatenate([[0.0], radius]), np.concatenate([[0.0], fraction])
 
     return _read(path, "apcorr_file", extract)
@@ -252,8 +251,7 @@ def _read(path: str | Path, key: str, extract: Callable[[Any], Any]) -> Any:
         with rdm.open(path, validate_checksums=True) as model:
             return extract(model)
     except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        problem = f"source_catalog.{key}: {path} cannot be used ({reason[0]})"
+        problem = f"source_catalog.{key}: {path} cannot be used ({first_line(error)})"
         raise ConfigError("config", [problem]) from error
     except ValidationError as error:
         raise ConfigError("config", [f"source_catalog.{key}: {path} is not valid"]) from error

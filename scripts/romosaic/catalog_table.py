@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ProductError
+from .errors import ProductError, first_line
 
 
 def read_columns(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -36,9 +36,8 @@ def read_columns(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray
         table = pq.ParquetFile(path).read(columns=list(names))
         return {name: _numbers(table[name]) for name in names}
     except (OSError, pa.ArrowException, KeyError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ProductError(
-            path, f"cannot be read as a catalog ({reason[0]})", "delete it and run again"
+            path, f"cannot be read as a catalog ({first_line(error)})", "delete it and run again"
         ) from error
 
 

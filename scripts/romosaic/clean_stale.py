@@ -80,7 +80,8 @@ def stale_files(
             name = entry.name.removeprefix(prefix).removesuffix(suffix)
             ours = entry.name == f"{prefix}{name}{suffix}" and not name.startswith(".")
             # Rules that are not of one product have logs, too: theirs are named as the rule.
-            if name == step or name.startswith(f"{step}_"):
+            of_rule = name == step or name.startswith(f"{step}_")
+            if of_rule and pattern.startswith(("logs/", "benchmarks/")):
                 continue
             if not ours or not name or name in wanted or entry.is_dir(follow_symlinks=False):
                 continue

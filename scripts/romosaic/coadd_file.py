@@ -1,5 +1,10 @@
-"""Coadd files read without asdf's plugins: for steps that look at a product and make none."""
+"""
+Coadds and segmentation maps read without asdf's plugins: for steps that look at a product and make none.
 
+Whole arrays are held against their checksums; windows, of which a tool reads a few, are not.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +64,11 @@ class CoaddBlocks:
         return str(self.own["provenance"]["parameters"]["weight_type"])
 
     @property
+    def weight_unit(self) -> str:
+        """Unit of its weights; empty where they are numbers."""
+        return {"exptime": "s", "none": ""}.get(self.weight_type, "(MJy/sr)^-2")
+
+    @property
     def inputs(self) -> list[tuple[str, str]]:
         """Level-2 exposures that it was made of: name, fingerprint."""
         given = self.own["provenance"]["inputs"]
@@ -73,7 +83,27 @@ class CoaddBlocks:
         ProductError
             The block is damaged.
         """
-        return self.blocks.array(self.tree["roman"][name])
+        return self.blocks.array(self._proven(name))
+
+    def planes(self, name: str) -> Iterator[np.ndarray]:
+        """
+        Planes of an array of the mosaic, one in memory at a time: of an image, itself.
+
+        Raises
+        ------
+        ProductError
+            The block is damaged.
+        """
+        node = self._proven(name)
+        yield from (
+            self.blocks.planes(node) if len(node["shape"]) == 3 else [self.blocks.array(node)]
+        )
+
+    def _proven(self, name: str) -> dict:
+        """Node of an array of the mosaic, its bytes those that were written."""
+        node = self.tree["roman"][name]
+        _verify(self.blocks, node)
+        return node
 
     def window(self, name: str, window: tuple[int, int, int, int]) -> np.ndarray:
         """
@@ -88,7 +118,7 @@ class CoaddBlocks:
 
     def depth(self, step: int = 1) -> np.ndarray:
         """Number of exposures, uint16, of every step-th pixel along both axes."""
-        planes = self.blocks.planes(self.tree["roman"]["context"])
+        planes = self.planes("context")
         counts = (np.bitwise_count(bits[::step, ::step]).astype(np.uint16) for bits in planes)
         return sum(counts, start=np.uint16(0))
 
@@ -123,4 +153,11 @@ def read_segmentation(path: str | Path) -> np.ndarray:
         node = blocks.tree()["roman"]["data"]
     except (KeyError, TypeError) as error:
         raise ProductError(path, "is no segmentation map", "delete it and run again") from error
+    _verify(blocks, node)
     return blocks.array(node)
+
+
+def _verify(blocks: AsdfBlocks, node: dict | list) -> None:
+    """Hold the block of an array against its checksum, if it has one of its own."""
+    if isinstance(node, dict) and "source" in node:
+        blocks.verify([node["source"]])

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .psf import JITTER
-
-DETECTOR_PIXEL = 0.11
-"""Side of a detector pixel, arcsec."""
+from .psf import DETECTOR_PIXEL, JITTER, encircled_energy, psf_image
 
 _SQUARE_DROPS = ("square", "turbo")
 _STAMP_REACH = 20  # coadd pixels on each side of the centre of an analytic stamp
@@ -112,8 +109,6 @@ def analytic_psf(
     KeyError
         Unknown filter.
     """
-    from .psf import encircled_energy, psf_image
-
     oversample = 4
     responses = (DETECTOR_PIXEL, *_boxes(pixel_scale, pixfrac, kernel))
     image = psf_image(
@@ -252,8 +247,6 @@ def drizzled_energy(
     -------
     radius, fraction : (k,) float64
     """
-    from .psf import encircled_energy
-
     radius = energy[0]
     blurred = (DETECTOR_PIXEL, *_boxes(pixel_scale, pixfrac, kernel), pixel_scale)
     with np.errstate(invalid="ignore"):

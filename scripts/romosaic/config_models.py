@@ -6,7 +6,7 @@ these classes by `romosaic.config_docs`. Names and defaults are romancal's where
 """
 
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -18,6 +18,7 @@ from .config_skymatch import Skymatch
 from .config_source_catalog import SourceCatalog
 from .config_types import (
     BITS,
+    EXACT_MAPS,
     Bits,
     Detector,
     Fill,
@@ -218,7 +219,13 @@ class Flux(Section):
 
 
 class Resample(RegularGrids):
-    """The mosaic: data, weights, variances and context. Pixel maps are exact: no pixmap_stepsize, no _order."""
+    """The mosaic: data, weights, variances and context."""
+
+    absent: ClassVar[dict[str, str]] = {
+        "in_memory": "members are read one by one, and nothing is spilled to disk",
+        "pixmap_stepsize": EXACT_MAPS,
+        "pixmap_order": EXACT_MAPS,
+    }
 
     kernel: Literal["square", "point", "turbo", "gaussian", "lanczos2", "lanczos3"] = key(
         "square",

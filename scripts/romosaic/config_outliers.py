@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from .config_types import BITS, Bits, Falling, Real, Section, key, real, whole
+from .config_types import BITS, EXACT_MAPS, Bits, Falling, Real, Section, key, real, whole
 
 _TWO = "two positive numbers, the second not above the first"
 
@@ -19,8 +19,8 @@ class OutlierDetection(Section):
         "resample_on_skycell": "the grid is the product's: see associate.products",
         "in_memory": "memory follows outlier_detection.memory_mb, and nothing is spilled to disk",
         "save_intermediate_results": "there are none; flagged pixels and reasons are always written",
-        "pixmap_stepsize": "pixel maps are exact: there is nothing to set",
-        "pixmap_order": "pixel maps are exact: there is nothing to set",
+        "pixmap_stepsize": EXACT_MAPS,
+        "pixmap_order": EXACT_MAPS,
     }
 
     noise: Literal["model", "err"] = key(

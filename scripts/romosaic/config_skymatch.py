@@ -1,12 +1,16 @@
 """Section `skymatch` of the configuration."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from .config_types import BITS, Bits, Flag, Positive, Real, Section, Text, key, optional, whole
 
 
 class Skymatch(Section):
     """Sky levels of the members of a product."""
+
+    absent: ClassVar[dict[str, str]] = {
+        "stepsize": "overlaps are found by blocks of pixels: there is nothing to set"
+    }
 
     skymethod: Literal["match", "local", "global", "global+match", "user"] = key(
         "match",

@@ -39,7 +39,8 @@ class SourceCatalog(Section):
     """Sources of a mosaic: positions, fluxes, shapes and segmentation map."""
 
     absent: ClassVar[dict[str, str]] = {
-        "forced_segmentation": "`forced` names the filter, the run finds its product"
+        "forced_segmentation": "`forced` names the filter, the run finds its product",
+        "suffix": "files are named as the archive names them",
     }
 
     bkg_boxsize: whole(ge=8) = key(1000, "Side of the boxes of the background map.", unit="pixel")

@@ -26,6 +26,8 @@ from pydantic import (
 
 from .names import FILTERS
 
+#: Why there is no key for something that romancal interpolates.
+EXACT_MAPS = "pixel maps are exact: there is nothing to set"
 BITS = "DQ flag names or bit values joined by '+', a leading '~' negates; null: ignore dq"
 DETECTORS = tuple(f"WFI{number:02d}" for number in range(1, 19))
 

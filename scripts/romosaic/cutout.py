@@ -39,7 +39,7 @@ class Cutout:
         Its pixels.
     planes : dict of (ny, nx) float32 arrays
         By name, of `PLANES`; NaN (weight 0) where no coadd has data.
-    source : (ny, nx) uint8 array
+    source : (ny, nx) uint32 array
         Which of `products` a pixel comes from, counted from 1; 0 for none.
     products : list of str
         Coadds that were looked at.
@@ -241,11 +241,11 @@ def paste(cut: Grid, coadds: Sequence[CoaddBlocks]) -> Cutout:
     cut : Grid
         Pixels of the cut-out.
     coadds : sequence of CoaddBlocks
-        One or more of one filter on this pixel grid, 255 at most.
+        One or more of one filter on this pixel grid.
     """
     planes = {name: np.full(cut.shape, np.nan, np.float32) for name in PLANES}
     planes["weight"][:] = 0
-    source, nearest = np.zeros(cut.shape, np.uint8), np.full(cut.shape, np.inf, np.float32)
+    source, nearest = np.zeros(cut.shape, np.uint32), np.full(cut.shape, np.inf)
     for number, coadd in enumerate(coadds, 1):
         part = _part(cut, coadd.grid)
         if part is None:

@@ -19,6 +19,8 @@ from .pixmap import GridMap, PixelMap
 from .threads import in_threads
 
 KERNELS = ("square", "point", "turbo", "gaussian", "lanczos2", "lanczos3")
+#: Which of the planes is the weight.
+WEIGHT = 1
 #: Output pixels with less weight than this part of a fully covered one count as not covered.
 SLIVER = 1e-6
 
@@ -92,8 +94,6 @@ class Drizzle:
         `auto` takes `tiled` for kernel square with pixfrac 1.
     threads : int
         Threads of the tiled engine; results do not depend on it.
-    weight_plane : int
-        Which plane is the weight.
 
     Attributes
     ----------
@@ -119,11 +119,10 @@ class Drizzle:
         pixfrac: float = 1.0,
         engine: str = "auto",
         threads: int = 1,
-        weight_plane: int = 1,
     ) -> None:
         self.engine = choose_engine(engine, kernel, pixfrac)
         self.grid, self.kernel, self.pixfrac = grid, kernel, float(pixfrac)
-        self.threads, self.weight_plane = max(int(threads), 1), weight_plane
+        self.threads = max(int(threads), 1)
         self.sums = np.zeros((n_planes, grid.ny, grid.nx), np.float32)
         self.context = np.zeros((max(-(-n_members // 32), 1), grid.ny, grid.nx), np.uint32)
         self._buffers: SimpleQueue = SimpleQueue()
@@ -156,8 +155,8 @@ class Drizzle:
         placement : Placement
             From `place`.
         planes : (rows, columns, n_planes) float32 array
-            Its planes in ``placement.window``: multiplied by the weights they are to have, finite, and zero
-            in bad pixels.
+            Its planes in ``placement.window``, one of them the weight (`WEIGHT`), the others multiplied by the
+            weights they are to have; finite, and zero in bad pixels.
         weight : float
             Weight of an ordinary pixel; sums below `SLIVER` of it count as not covered.
 
@@ -203,11 +202,11 @@ class Drizzle:
             tile.hi,
             x1 - x0,
             tuple(float(edge) for edge in tile.crop),
-            self.weight_plane,
+            WEIGHT,
         )
         place = tile.corner, tile.crop
         n_covered = accumulate(
-            *(buffer, self.sums, context, bit, *place, self.weight_plane, threshold),
+            *(buffer, self.sums, context, bit, *place, WEIGHT, threshold),
             each=(0,) * n_planes,
         )
         self._buffers.put(scratch)
@@ -220,7 +219,7 @@ class Drizzle:
         spans = np.arange(x0 - rim, x1 + rim), np.arange(y0 - rim, y1 + rim)
         pixmap = positions(placement.gridmap, *spans, self.kernel, self.pixfrac)
         x, y = pixmap[..., 0], pixmap[..., 1]
-        weights = np.pad(planes[..., self.weight_plane], rim)
+        weights = np.pad(planes[..., WEIGHT], rim)
         inside = (x >= pad - 0.5) & (x < pad + self.grid.nx - 0.5)
         inside &= (y >= pad - 0.5) & (y < pad + self.grid.ny - 0.5)
         n_used = int(np.count_nonzero(inside & (weights > 0)))
@@ -236,7 +235,7 @@ class Drizzle:
         output = np.s_[ty0 + gy0 - pad : ty1 + gy0 - pad, tx0 + gx0 - pad : tx1 + gx0 - pad]
         covered = None
         for p in range(len(self.sums)):
-            if p == self.weight_plane and covered is not None:
+            if p == WEIGHT:  # any other one tells it
                 continue
             library = add_image(
                 _ratio(np.pad(planes[..., p], rim), weights),
@@ -250,11 +249,10 @@ class Drizzle:
             total = library.out_wht[ty0:ty1, tx0:tx1]
             if covered is None:
                 covered = total > threshold
-                self.sums[self.weight_plane][output][covered] += total[covered]
+                self.sums[WEIGHT][output][covered] += total[covered]
                 context[output][covered] |= bit
-            if p != self.weight_plane:
-                mean = library.out_img[ty0:ty1, tx0:tx1]
-                self.sums[p][output][covered] += mean[covered] * total[covered]
+            mean = library.out_img[ty0:ty1, tx0:tx1]
+            self.sums[p][output][covered] += mean[covered] * total[covered]
         return n_used, int(np.count_nonzero(covered))
 
 

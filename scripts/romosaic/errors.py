@@ -77,6 +77,11 @@ class ProductError(RomosaicError):
     """An intermediate file or a product cannot be read or written."""
 
 
+def first_line(error: Exception) -> str:
+    """Say in a line, and not a long one, what another library's error says; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 @contextmanager
 def reported(log: str | Path) -> Iterator[None]:
     """

@@ -186,18 +186,18 @@ def find_pixel(grid: Grid, ra: float, dec: float) -> tuple[int, int]:
     return round(x), round(y)
 
 
-def check_pixel(grid: Grid, x: int, y: int) -> tuple[int, int]:
+def check_pixel(grid: Grid, x: float, y: float) -> tuple[int, int]:
     """
-    Return a pixel of the grid.
+    Return the pixel of the grid that a place lies in.
 
     Raises
     ------
     ProductError
         There is none.
     """
-    if not (0 <= x < grid.nx and 0 <= y < grid.ny):
+    if not (-0.5 <= x < grid.nx - 0.5 and -0.5 <= y < grid.ny - 0.5):  # NaN neither
         raise _off(grid, f"has {grid.nx} x {grid.ny} pixels, and no pixel {x}, {y}")
-    return x, y
+    return round(x), round(y)
 
 
 def _off(grid: Grid, what: str) -> ProductError:

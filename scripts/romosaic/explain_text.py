@@ -8,11 +8,8 @@ import yaml
 
 from .coadd_file import CoaddBlocks
 from .dq import FLAGS, bad_mask
-from .errors import ProductError
+from .errors import ProductError, first_line
 from .explain import DetectorPixel, Explanation, MemberPixel
-
-#: Units of weights by their type; those that are not here are inverse variances.
-_WEIGHTS = {"exptime": " s", "none": ""}
 
 
 def pixel_lines(coadd: CoaddBlocks, found: Explanation) -> list[str]:
@@ -27,13 +24,13 @@ def pixel_lines(coadd: CoaddBlocks, found: Explanation) -> list[str]:
         Of `explain.explain`.
     """
     values, given = found.values, [m for m in found.members if m.on_it]
+    weight = f"{values['weight']:.6g} {coadd.weight_unit}".rstrip()
     contributing = sum(m.in_context for m in found.members)
-    unit = _WEIGHTS.get(coadd.weight_type, " (MJy/sr)^-2")
     place = f"skycell {coadd.grid.skycell}" if coadd.grid.skycell else "regular grid"
     lines = [
         f"{coadd.product}: {coadd.optical_element}, {place}",
         f"pixel x {found.x}, y {found.y} (0-based), RA {found.ra:.7f}, Dec {found.dec:+.7f} degrees",
-        f"data {values['data']:.6g}, err {values['err']:.3g} MJy/sr; weight {values['weight']:.6g}{unit}; "
+        f"data {values['data']:.6g}, err {values['err']:.3g} MJy/sr; weight {weight}; "
         f"{contributing} of {len(found.members)} exposures contribute",
         "",
     ]
@@ -140,9 +137,10 @@ def read_source(path: str | Path, label: int) -> tuple[dict, dict, dict]:
     try:
         table = pq.read_table(path, filters=[("label", "==", label)])
     except (OSError, pa.ArrowException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         todo = "make it with source_catalog"
-        raise ProductError(path, f"cannot be read as a catalog ({reason})", todo) from error
+        raise ProductError(
+            path, f"cannot be read as a catalog ({first_line(error)})", todo
+        ) from error
     if not table.num_rows:
         raise ProductError(path, f"has no source {label}", "labels are in its column `label`")
     notes = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}

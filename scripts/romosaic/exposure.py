@@ -18,7 +18,7 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .asdf_plugins import load_plugins, schema_error
-from .errors import ExposureError, ProductError, RomosaicError
+from .errors import ExposureError, ProductError, RomosaicError, first_line
 from .names import FILTERS, exposure_name
 from .pixmap import TOLERANCE, PixelMap
 
@@ -27,6 +27,8 @@ _FETCH = "fetch the file again"
 _LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
 #: Images that the workflow uses; the variances may be missing, but for var_poisson.
 IMAGES = ("data", "err", "dq", "var_poisson", "var_rnoise", "var_flat")
+#: Vertices of a footprint between the corners of the detector, on each edge: distortion bends it.
+_VERTICES = 4
 #: Keys of meta.observation that make the visit's number, with their widths.
 _VISIT = {
     "program": 5,
@@ -46,7 +48,7 @@ def fingerprint(path: str | Path) -> str:
         raise ExposureError(error.where, error.what, error.todo) from error
 
 
-def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
+def read_record(path: str | Path) -> dict:
     """
     Read what the workflow needs to know of an exposure before it touches a pixel.
 
@@ -54,8 +56,6 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     ----------
     path : str or path
         Level-2 file.
-    vertices_per_edge : int
-        Vertices of the footprint along each edge of the detector, which distortion curves.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def read_record(path: str | Path, vertices_per_edge: int = 4) -> dict:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ExposureError(path, f"has no usable header ({error!r})", _LEAVE_OUT) from error
     with _opened(path) as wcs:
-        record |= _on_sky(path, wcs, record["shape"], vertices_per_edge)
+        record |= _on_sky(path, wcs, record["shape"])
         record["pixmap"] = _series(path, wcs, record["shape"])
     return record
 
@@ -164,13 +164,13 @@ def _conversion(path: Path, meta: dict) -> float:
     return float(value)
 
 
-def _on_sky(path: Path, wcs, shape: list[int], vertices_per_edge: int) -> dict:
+def _on_sky(path: Path, wcs, shape: list[int]) -> dict:
     """Sky positions along the detector's outline, and the side of its middle pixel, from the exact WCS."""
     from .footprint import detector_outline
     from .grid import unit_vector
 
     middle_x, middle_y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
-    x, y = detector_outline(shape[1], shape[0], vertices_per_edge)
+    x, y = detector_outline(shape[1], shape[0], _VERTICES)
     x = np.append(x, middle_x + np.array([0.0, 1.0, 0.0]))
     y = np.append(y, middle_y + np.array([0.0, 0.0, 1.0]))
     try:
@@ -270,8 +270,7 @@ def _opened(path: Path):
 
 
 def _invalid(path: Path, error: Exception) -> ExposureError:
-    reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-    return ExposureError(path, f"is not a valid Level-2 file: {reason}", _FETCH)
+    return ExposureError(path, f"is not a valid Level-2 file: {first_line(error)}", _FETCH)
 
 
 @dataclass(frozen=True)
@@ -281,8 +280,6 @@ class Exposure:
 
     Attributes
     ----------
-    path : Path
-        The file.
     blocks : AsdfBlocks
         Its structure.
     conversion : float
@@ -291,7 +288,6 @@ class Exposure:
         data, err, dq and the variances that it has: read-only maps, or unpacked.
     """
 
-    path: Path
     blocks: AsdfBlocks
     conversion: float
     arrays: dict[str, np.ndarray]
@@ -323,7 +319,7 @@ def read_exposure(path: str | Path, known: str | None = None) -> Exposure:
         roman = _image_tree(path, blocks)
         conversion = _conversion(path, roman["meta"])
         blocks.verify()
-        return Exposure(path, blocks, conversion, _arrays(path, blocks, roman))
+        return Exposure(blocks, conversion, _arrays(path, blocks, roman))
     except ProductError as error:
         raise ExposureError(error.where, error.what, error.todo) from error
     except MemoryError as error:  # a damaged size of a compressed block asks for the impossible

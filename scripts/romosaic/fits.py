@@ -75,9 +75,7 @@ def images(coadd: CoaddBlocks, planes: Iterable[str]) -> Iterator[tuple[dict, np
     for name in planes:
         if coadd.tree["roman"].get(name) is None:
             continue
-        node = coadd.tree["roman"][name]
-        parts = coadd.blocks.planes(node) if len(node["shape"]) == 3 else [coadd.image(name)]
-        for number, part in enumerate(parts, 1):
+        for number, part in enumerate(coadd.planes(name), 1):
             yield plane_cards(name, coadd.weight_type, number), part
 
 

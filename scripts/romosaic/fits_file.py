@@ -12,13 +12,12 @@ import numpy as np
 
 from .atomic import atomic
 from .grid import Grid
-from .skycell import fits_header
 
 #: Bytes of a record, to a multiple of which headers and data are filled up.
 _RECORD = 2880
 #: Rows that are turned into FITS's byte order at a time.
 _BAND = 256
-_BITPIX = {"float32": -32, "uint32": 32, "uint8": 8}
+_BITPIX = {"float32": -32, "uint32": 32}
 #: Extension, unit and meaning of the planes of a coadd; the unit of weights depends on their type.
 PLANES = {
     "data": ("DATA", "MJy sr-1", "surface brightness"),
@@ -33,6 +32,35 @@ PLANES = {
 
 #: What a card holds, or that and a comment.
 Card = object | tuple[object, str]
+
+
+def fits_header(grid: Grid) -> dict[str, float | int | str]:
+    """
+    FITS WCS keywords of a grid (Greisen & Calabretta 2002, A&A 395, 1061).
+
+    LONPOLE is written because its default changes to 0 for a tangent point at the north pole.
+    """
+    turn = np.radians(grid.orientation)
+    return {
+        "WCSAXES": 2,
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CUNIT1": "deg",
+        "CUNIT2": "deg",
+        "CRPIX1": grid.x0 + 1,
+        "CRPIX2": grid.y0 + 1,
+        "CRVAL1": grid.ra0,
+        "CRVAL2": grid.dec0,
+        "CDELT1": grid.pixel_scale if grid.x_east else -grid.pixel_scale,
+        "CDELT2": grid.pixel_scale,
+        "PC1_1": float(np.cos(turn)),
+        "PC1_2": float(np.sin(turn)),
+        "PC2_1": 0.0 - float(np.sin(turn)),
+        "PC2_2": float(np.cos(turn)),
+        "LONPOLE": 180.0,
+        "LATPOLE": grid.dec0,
+        "RADESYS": "ICRS",
+    }
 
 
 def plane_cards(name: str, weight_type: str = "", number: int = 1) -> dict[str, Card]:
@@ -65,7 +93,7 @@ def write_fits(
     cards : mapping
         Of the first header besides those of the grid.
     images : iterable of (cards, array)
-        (ny, nx) float32, uint32 or uint8 arrays; each may go when the next is asked for.
+        (ny, nx) float32 or uint32 arrays; each may go when the next is asked for.
     tables : mapping
         Columns by name, by name of the table.
 

@@ -13,14 +13,14 @@ _CHUNK = 1 << 18
 
 def detector_outline(nx: int, ny: int, per_edge: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """
-    Outline of a detector in its own pixels, counter-clockwise from its first corner.
+    Outline of a detector, or of a grid, in its own pixels, counter-clockwise from its first corner.
 
     Parameters
     ----------
     nx, ny : int
-        Size of the detector, pixels.
+        Size, pixels.
     per_edge : int, optional
-        Vertices on each edge between its corners, evenly spaced: distortion bends the edges on the sky.
+        Vertices on each edge between its corners, evenly spaced: distortion, or another plane, bends the edges.
 
     Returns
     -------

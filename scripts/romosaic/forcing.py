@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from .catalog_columns import BASE_COLUMNS, FORCED_LIGHT
+from .catalog_table import read_columns
+from .coadd_file import read_segmentation
 from .errors import ProductError
 
-_AGAIN = "delete it and run again"
 #: Columns of the forcing catalog that a forced one repeats, and all that it reads of it.
 REPEATED = tuple(name for name in BASE_COLUMNS if name not in (*FORCED_LIGHT, "image_flags"))
 READ = (*REPEATED, "image_flags")
@@ -63,22 +64,10 @@ def read_forcing(optical_element: str, files: Sequence[str | Path]) -> Forcing:
     """
     if not files:
         return Forcing(optical_element)
-    import asdf
-    import pyarrow.parquet as pq
-
     catalog, segmentation = (Path(path) for path in files)
-    path = catalog
-    try:
-        columns = pq.read_table(catalog, columns=list(READ))
-        path = segmentation
-        with asdf.open(segmentation, validate_checksums=True, memmap=False) as file:
-            segments = np.array(file.tree["roman"]["data"], np.uint32)
-    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+    columns, segments = read_columns(catalog, READ), read_segmentation(segmentation)
+    if np.setdiff1d(segments, columns["label"]).max(initial=0) > 0:
         raise ProductError(
-            path, f"cannot be read as part of a catalog ({reason[0]})", _AGAIN
-        ) from error
-    arrays = {name: columns[name].to_numpy() for name in columns.column_names}
-    if np.setdiff1d(segments, arrays["label"]).max(initial=0) > 0:
-        raise ProductError(segmentation, f"has labels that {catalog.name} has not", _AGAIN)
-    return Forcing(optical_element, catalog.name.removesuffix("_cat.parquet"), segments, arrays)
+            segmentation, f"has labels that {catalog.name} has not", "delete it and run again"
+        )
+    return Forcing(optical_element, catalog.name.removesuffix("_cat.parquet"), segments, columns)

@@ -3,6 +3,9 @@ Step `moc`, on request: the part of the sky that coadds cover, as a multi-order 
 
 IVOA Recommendation MOC 2.0 (Fernique et al. 2022), section 4.3: HEALPix cells, written as their NUNIQ numbers,
 4^(order + 1) + index. Aladin, TOPCAT and mocpy read it.
+
+Cells are held as ranges of nested indices, (n, 2) int64 [first, last), sorted and apart: a survey covers
+thousands of millions of cells, and its ranges are as many as cells lie along its edge.
 """
 
 from collections.abc import Iterable
@@ -22,7 +25,7 @@ _BASE = 58.6
 
 def covered(weight: np.ndarray, grid: Grid, order: int) -> np.ndarray:
     """
-    HEALPix cells in which a mosaic has data.
+    Ranges of the HEALPix cells in which a mosaic has data.
 
     Pixels are looked at in blocks of at most a sixth of a cell: the cells of the middles of those that hold a
     covered pixel count, so that the map's edge is true to a twelfth of a cell.
@@ -38,8 +41,8 @@ def covered(weight: np.ndarray, grid: Grid, order: int) -> np.ndarray:
 
     Returns
     -------
-    (n,) int64 array
-        Nested indices, sorted.
+    (n, 2) int64 array
+        Ranges.
     """
     from astropy import units
     from astropy_healpix import lonlat_to_healpix
@@ -56,47 +59,55 @@ def covered(weight: np.ndarray, grid: Grid, order: int) -> np.ndarray:
             ra, dec = grid.to_sky(x, np.full(x.shape, y))
             lon, lat = ra * units.deg, dec * units.deg
             found.append(lonlat_to_healpix(lon, lat, 1 << order, order="nested"))
-    return union(found)
+    cells = np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
+    return union([np.stack([cells, cells + 1], axis=1)])
 
 
 def union(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Cells of one order that are in any of the parts, sorted int64."""
-    return np.unique(np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64))
+    """Ranges of what is in any of the parts, ranges of one order too, in any order and overlapping."""
+    ranges = np.concatenate([np.empty((0, 2), np.int64), *parts])
+    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    # A range that begins behind all ends so far is the first of the next ones.
+    ends = np.maximum.accumulate(ranges[:, 1])
+    apart = ranges[1:, 0] > ends[:-1]
+    first, last = np.r_[True, apart][: len(ranges)], np.r_[apart, True][: len(ranges)]
+    return np.stack([ranges[first, 0], ends[last]], axis=1)
 
 
 def join(parts: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
-    """Cells (indices, order) of all parts, of the finest of their orders."""
+    """Ranges (ranges, order) of all parts, of the finest of their orders."""
     order = max((own for _, own in parts), default=0)
-    return union(_finer(cells, order - own) for cells, own in parts), order
+    return union(ranges << 2 * (order - own) for ranges, own in parts), order
 
 
-def _finer(cells: np.ndarray, steps: int) -> np.ndarray:
-    """Indices of the parts of cells, so many orders further down."""
-    n = 1 << (2 * steps)
-    return (cells[:, None] * n + np.arange(n)).ravel()
+def uniq(ranges: np.ndarray, order: int) -> np.ndarray:
+    """NUNIQ numbers of ranges of an order, int64, sorted: four cells of one parent are the parent."""
+    found, left = [], ranges
+    for level in range(order + 1):
+        shift = 2 * (order - level)
+        first, last = -(-left[:, 0] >> shift), left[:, 1] >> shift
+        whole = first < last
+        first, last, n = first[whole], last[whole], (last - first)[whole]
+        cells = np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())
+        found.append(cells + (4 << 2 * level))
+        before = np.stack([left[whole, 0], first << shift], axis=1)
+        behind = np.stack([last << shift, left[whole, 1]], axis=1)
+        left = np.concatenate([left[~whole], before, behind])
+        left = left[left[:, 0] < left[:, 1]]
+    return np.sort(np.concatenate(found))
 
 
-def uniq(cells: np.ndarray, order: int) -> np.ndarray:
-    """NUNIQ numbers of cells of an order, int64, sorted: four of one parent are written as the parent."""
-    found = []
-    while order > 0:
-        parents, counts = np.unique(cells >> 2, return_counts=True)
-        whole = parents[counts == 4]
-        found.append(cells[~np.isin(cells >> 2, whole)] + (4 << (2 * order)))
-        cells, order = whole, order - 1
-    return np.sort(np.concatenate([*found, cells + 4]))
+def square_degrees(ranges: np.ndarray, order: int) -> float:
+    """Area of ranges of one order."""
+    count = int((ranges[:, 1] - ranges[:, 0]).sum())
+    return float(count * np.degrees(np.degrees(4 * np.pi)) / (12 << (2 * order)))
 
 
-def square_degrees(cells: np.ndarray, order: int) -> float:
-    """Area of cells of one order."""
-    return float(len(cells) * np.degrees(np.degrees(4 * np.pi)) / (12 << (2 * order)))
-
-
-def write(path: str | Path, cells: np.ndarray, order: int) -> None:
-    """Write cells of one order as a MOC."""
+def write(path: str | Path, ranges: np.ndarray, order: int) -> None:
+    """Write ranges of one order as a MOC."""
     from astropy.io import fits
 
-    column = fits.Column("UNIQ", "K", array=uniq(cells, order))
+    column = fits.Column("UNIQ", "K", array=uniq(ranges, order))
     table = fits.BinTableHDU.from_columns([column], name="MOC")
     cards = {
         "MOCVERS": "2.0",
@@ -119,8 +130,8 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
 
     Returns
     -------
-    cells : (n,) int64 array
-        Nested indices, sorted.
+    ranges : (n, 2) int64 array
+        Ranges.
     order : int
         Their order.
 
@@ -137,6 +148,6 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
             order = int(file["MOC"].header["MOCORD_S"])
     except (OSError, KeyError) as error:
         raise ProductError(path, f"is not a MOC ({error})", "delete it and run again") from error
-    own = np.floor(np.log2(numbers / 4) / 2).astype(int)
-    parts = [_finer(numbers[own == k] - (4 << (2 * k)), order - k) for k in np.unique(own)]
-    return union(parts), order
+    level = np.floor(np.log2(numbers / 4) / 2).astype(np.int64)
+    first = numbers - (4 << 2 * level)
+    return union([np.stack([first, first + 1], axis=1) << 2 * (order - level)[:, None]]), order

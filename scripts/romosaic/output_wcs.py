@@ -17,8 +17,8 @@ from .grid import Grid, sky_position, unit_vector
 
 #: Largest difference between a gwcs and its grid, pixels.
 TOLERANCE = 1e-6
-#: Largest side of a grid, pixels, and largest pixel, degrees.
-_LARGEST = 100_000, 1 / 60
+#: Largest side of a grid, pixels: beyond, the members were hardly meant for one image; largest pixel, degrees.
+MAX_SIDE, MAX_PIXEL = 100_000, 1 / 60
 #: Radians at which the tangent point shows to the last digit.
 _WIDE = 0.3
 _MEND = "give a gwcs of a tangent plane (TAN) with square pixels, to ICRS degrees"
@@ -84,8 +84,8 @@ def grid_of_wcs(wcs, shape: Sequence[int] | None = None, where: object = "output
     """
     _check_frame(wcs, where)
     nx, ny = shape or _own_shape(wcs, where)
-    if not (0 < nx <= _LARGEST[0] and 0 < ny <= _LARGEST[0]):
-        raise GridError(where, f"has {nx} x {ny} pixels", f"give 1 to {_LARGEST[0]} on a side")
+    if not (0 < nx <= MAX_SIDE and 0 < ny <= MAX_SIDE):
+        raise GridError(where, f"has {nx} x {ny} pixels", f"give 1 to {MAX_SIDE} on a side")
 
     def sky(x, y):
         return wcs(x, y, with_bounding_box=False)
@@ -99,7 +99,7 @@ def grid_of_wcs(wcs, shape: Sequence[int] | None = None, where: object = "output
     for grid in _candidates(wcs, sky, nx, ny):
         there = grid.to_pixel(ra, dec)
         apart = np.hypot(there[0] - x, there[1] - y).max()
-        if apart <= TOLERANCE and 0 < grid.pixel_scale <= _LARGEST[1]:
+        if apart <= TOLERANCE and 0 < grid.pixel_scale <= MAX_PIXEL:
             return grid
         least = np.fmin(least, apart)
     raise GridError(where, f"its `wcs` is no regular grid (off by {least:.2g} pixels)", _MEND)

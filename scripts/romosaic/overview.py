@@ -17,7 +17,7 @@ import numpy as np
 from .grid import Grid, sky_position, unit_vector
 from .pictures import EMPTY, FAINT, INK, PAPER, PNG, SHADES, new_figure, shades
 from .sky_fields import fields
-from .sky_plane import Plane, draw_graticule
+from .sky_plane import Plane, draw_graticule, outline
 from .small_image import SmallImage, block_grid, shrink, stretch
 
 #: Images farther apart are fields of their own, degrees: three skycells, more than the gaps between detectors.
@@ -51,10 +51,10 @@ class Canvas:
     @classmethod
     def around(cls, grids: Sequence[Grid], size: int) -> "Canvas":
         """Canvas that holds all of some grids with a small margin, its pixels no finer than theirs."""
-        outlines = [np.stack(outline(grid)) for grid in grids]
-        ra, dec = sky_position(unit_vector(*np.concatenate(outlines, axis=1)).sum(axis=1))
+        outlines = np.concatenate([outline(grid) for grid in grids], axis=1)
+        ra, dec = sky_position(unit_vector(*outlines).sum(axis=1))
         plane = Plane(float(ra), float(dec), grids[0].x_east)
-        points = plane.to_plane(*np.concatenate(outlines, axis=1))
+        points = plane.to_plane(*outlines)
         middle = (points.min(axis=1) + points.max(axis=1)) / 2
         half = 0.52 * float(np.ptp(points, axis=1).max())
         finest = min(grid.pixel_scale for grid in grids)
@@ -100,14 +100,6 @@ class Canvas:
         total, weights = self.sums
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(weights > 0, total / weights, np.nan).astype(np.float32)
-
-
-def outline(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Sky positions (ra, dec), degrees, of 16 places around a grid."""
-    part, zero, one = np.arange(4) / 4, np.zeros(4), np.ones(4)
-    x = np.concatenate([part, one, 1 - part, zero]) * grid.nx - 0.5
-    y = np.concatenate([zero, part, one, 1 - part]) * grid.ny - 0.5
-    return grid.to_sky(x, y)
 
 
 def covered_part(image: SmallImage) -> Grid:

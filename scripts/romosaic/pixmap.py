@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .chebyshev import Chebyshev2D, Function
+from .footprint import detector_outline
 from .grid import Grid, sky_position, unit_vector
 from .offset_table import OffsetTable
 
@@ -24,6 +25,8 @@ from .offset_table import OffsetTable
 TOLERANCE = 1e-4
 #: Error of a shorter way to the same positions, in pixels, from which on the longer way is taken.
 SHORT_CUT = 1e-7
+#: Vertices on each edge of an outline, of a detector or of a window, by which the other's part is found.
+VERTICES = 30
 #: Part of the distance from the detector's centre by which a tame inverse may leave its linear part.
 WILD = 0.15
 
@@ -220,7 +223,7 @@ class GridMap:
         """Rows and columns (y0, y1, x0, x1) of the grid within which the detector falls."""
         ny, nx = self.pixmap.shape
         # Not the short cut: near the horizon of the tangent plane it is no longer good.
-        x, y = self._smooth_to_grid(*outline(nx, ny))
+        x, y = self._smooth_to_grid(*detector_outline(nx, ny, VERTICES))
         if not np.all(np.isfinite(x)):
             return None
         rim = 1 + self.shift
@@ -249,7 +252,7 @@ class GridMap:
         if not self._tame:
             return None if self._box is None else (0, ny, 0, nx)
         gy0, gy1, gx0, gx1 = self._box
-        x, y = outline(gx1 - gx0, gy1 - gy0)
+        x, y = detector_outline(gx1 - gx0, gy1 - gy0, VERTICES)
         x, y = self._smooth_to_detector(x + gx0, y + gy0)
         rim = 2 + int(np.ceil(self.pixmap.reach))
         x0, x1 = max(_floor(x.min()) - rim, 0), min(_floor(x.max()) + rim + 2, nx)
@@ -325,15 +328,6 @@ def to_plane(frame: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     w = np.tensordot(frame, v, axes=1)
     front = np.where(w[2] > 0, w[2], np.nan)
     return w[0] / front, w[1] / front
-
-
-def outline(nx: int, ny: int, per_edge: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Points along the outer edges of an nx x ny raster."""
-    x, y = np.linspace(-0.5, nx - 0.5, per_edge), np.linspace(-0.5, ny - 0.5, per_edge)
-    return (
-        np.concatenate([x, x, np.full(per_edge, x[0]), np.full(per_edge, x[-1])]),
-        np.concatenate([np.full(per_edge, y[0]), np.full(per_edge, y[-1]), y, y]),
-    )
 
 
 def _floor(value: float) -> int:

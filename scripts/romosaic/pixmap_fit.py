@@ -11,9 +11,10 @@ import numpy as np
 
 from .chebyshev import Chebyshev2D, Function
 from .errors import ExposureError
+from .footprint import detector_outline
 from .grid import unit_vector
 from .offset_table import QUANTUM, OffsetTable
-from .pixmap import TOLERANCE, PixelMap, outline, to_plane
+from .pixmap import TOLERANCE, VERTICES, PixelMap, to_plane
 
 #: Degrees tried, in order: a whole Roman detector needs 9, cutouts of it fewer.
 DEGREES = (3, 5, 7, 9, 12, 16, 21)
@@ -280,7 +281,7 @@ def _frame(wcs: Function, shape: tuple[int, int]) -> np.ndarray:
 def _invert(forward: Chebyshev2D, degree: int) -> Chebyshev2D:
     """Series of the inverse map, on the bounding rectangle of the forward map's image."""
     x_min, x_max, y_min, y_max = forward.domain
-    x, y = outline(2, 2)
+    x, y = detector_outline(2, 2, VERTICES)
     u, v = forward.points(
         x_min + (x + 0.5) / 2 * (x_max - x_min), y_min + (y + 0.5) / 2 * (y_max - y_min)
     )

@@ -8,10 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from .grid import Grid, sky_position, unit_vector
-from .pictures import DEPTHS, EMPTY, EXPOSURE, FAINT, INK, OWN, PAPER, QUIET
+from .pictures import (
+    DEPTHS,
+    EMPTY,
+    EXPOSURE,
+    FAINT,
+    INK,
+    OWN,
+    PAPER,
+    PNG,
+    QUIET,
+    new_figure,
+    shades,
+)
 from .plan import Planned
+from .plan_text import count
 from .sky_fields import fields
-from .sky_plane import Plane, draw_graticule
+from .sky_plane import Plane, draw_graticule, outline
 
 #: Panels drawn; the all-sky map shows the fields beyond.
 PANELS = 12
@@ -87,22 +100,18 @@ def draw(
     title : str, optional
         Above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-    from matplotlib.figure import Figure
+    from matplotlib.colors import PowerNorm
 
     panels, middles = _panels(_merged(tiles), footprints)
     frames, several = _frames(panels), int(len(middles) > 1)
     shown = sorted(panels)[: PANELS - several]
-    count = len(shown) + several
-    columns = min(count, 4 if count > 6 else 3 if count > 4 else 2)
-    inches = 6.6 if count <= 2 else 5.4 if count <= 4 else 4.6
-    wide, high = max(inches * columns, 7.0), inches * -(-count // columns) + 1.1
-    figure = Figure(figsize=(wide, high), dpi=150, facecolor=PAPER)
-    FigureCanvasAgg(figure)
+    number = len(shown) + several
+    columns = min(number, 4 if number > 6 else 3 if number > 4 else 2)
+    inches = 6.6 if number <= 2 else 5.4 if number <= 4 else 4.6
+    wide, high = max(inches * columns, 7.0), inches * -(-number // columns) + 1.1
+    figure, colors = new_figure(wide, high, round(150 * high)), shades(DEPTHS)
     deepest = max(tile.depth for panel in panels.values() for tile in panel[0])
     norm = PowerNorm(0.6, vmin=0, vmax=max(deepest, 1))
-    shades = LinearSegmentedColormap.from_list("depth", DEPTHS)
 
     def place(number: int) -> tuple[float, float, float, float]:
         side = inches - 1.1
@@ -115,12 +124,12 @@ def draw(
     for number, key in enumerate(shown, several):
         label = f"{key[0] + 1}: {key[1]}" if several else key[1]
         axes = figure.add_axes(place(number))
-        _draw_field(axes, label, panels[key], frames[key[0]], shades, norm)
-    _color_bar(figure, shades, norm, wide, high)
+        _draw_field(axes, label, panels[key], frames[key[0]], colors, norm)
+    _color_bar(figure, colors, norm, high)
     left = len(panels) - len(shown)
-    note = f" ({left} more panel{'s' * (left > 1)} left out)" if left else ""
+    note = f" ({count(left, 'more panel')} left out)" if left else ""
     figure.text(0.25 / wide, 1 - 0.3 / high, title + note, color=INK, fontsize=10, weight="bold")
-    figure.savefig(path, facecolor=PAPER, format="png")
+    figure.savefig(path, facecolor=PAPER, **PNG)
 
 
 def _merged(tiles: Sequence[Tile]) -> list[Tile]:
@@ -141,9 +150,9 @@ def _merged(tiles: Sequence[Tile]) -> list[Tile]:
 
 def _panels(tiles: list[Tile], footprints: Sequence) -> tuple[dict, list[tuple[float, float]]]:
     """Tiles with their outlines and outlines of exposures by (field, filter); the middle of each field."""
-    outlines = [_outline(tile.grid) for tile in tiles]
+    outlines = [outline(tile.grid) for tile in tiles]
     outlines += [np.stack([np.asarray(ra), np.asarray(dec)]) for _, ra, dec in footprints]
-    centers = np.stack([_center(outline) for outline in outlines], axis=1)
+    centers = np.stack([_center(vertices) for vertices in outlines], axis=1)
     number = fields(centers).tolist()
     panels = defaultdict(lambda: ([], [], []))
     for i, tile in enumerate(tiles):
@@ -158,17 +167,8 @@ def _panels(tiles: list[Tile], footprints: Sequence) -> tuple[dict, list[tuple[f
     return dict(panels), [(float(ra), float(dec)) for ra, dec in middles]
 
 
-def _outline(grid: Grid) -> np.ndarray:
-    """Sky positions (2, 16) around a grid: its straight sides bend in the picture."""
-    part = np.arange(4) / 4
-    zero, one = np.zeros(4), np.ones(4)
-    x = np.concatenate([part, one, 1 - part, zero]) * grid.nx - 0.5
-    y = np.concatenate([zero, part, one, 1 - part]) * grid.ny - 0.5
-    return np.stack(grid.to_sky(x, y))
-
-
-def _center(outline: np.ndarray) -> np.ndarray:
-    total = unit_vector(*outline).sum(axis=1)
+def _center(vertices: np.ndarray) -> np.ndarray:
+    total = unit_vector(*vertices).sum(axis=1)
     return total / np.linalg.norm(total)
 
 
@@ -204,7 +204,7 @@ def _frames(panels: dict) -> dict[int, tuple[Plane, np.ndarray, float]]:
         members[field][1].extend(outlines + exposures)
     frames = {}
     for field, (tiles, outlines) in members.items():
-        ra, dec = sky_position(sum(_center(outline) for outline in outlines))
+        ra, dec = sky_position(sum(_center(vertices) for vertices in outlines))
         plane = Plane(float(ra), float(dec), tiles[0].grid.x_east)
         points = plane.to_plane(*np.concatenate(outlines, axis=1))
         middle = (points.min(axis=1) + points.max(axis=1)) / 2
@@ -212,7 +212,7 @@ def _frames(panels: dict) -> dict[int, tuple[Plane, np.ndarray, float]]:
     return frames
 
 
-def _draw_field(axes, label, panel, frame, shades, norm) -> None:
+def _draw_field(axes, label, panel, frame, colors, norm) -> None:
     """Skycells coloured by depth under the outlines of the exposures, in the plane of their field."""
     from matplotlib.collections import PolyCollection
 
@@ -222,7 +222,7 @@ def _draw_field(axes, label, panel, frame, shades, norm) -> None:
     cells = [plane.to_plane(*outlines[i]).T for i in order]
     empty = [tiles[i].nearly_empty for i in order]
     style = {
-        "fc": shades(norm([tiles[i].depth for i in order])),
+        "fc": colors(norm([tiles[i].depth for i in order])),
         "ec": [OWN if flag else PAPER for flag in empty],
         "ls": ["--" if flag else "-" for flag in empty],
     }
@@ -232,17 +232,13 @@ def _draw_field(axes, label, panel, frame, shades, norm) -> None:
     axes.add_collection(PolyCollection(cells, **style))
     draw_graticule(axes, plane, middle, half)
     if exposures:
-        shapes = [plane.to_plane(*outline).T for outline in exposures]
+        shapes = [plane.to_plane(*vertices).T for vertices in exposures]
         alpha, width = np.clip(6 / np.sqrt(len(shapes)), [0.08, 0.2], [0.9, 1.0]).tolist()
         axes.add_collection(PolyCollection(shapes, fc="none", ec=EXPOSURE, lw=width, alpha=alpha))
     _frame(axes, middle, half, plane.x_east)
-    counts = f"{_count(tiles, 'cell')}, {_count(exposures, 'exposure')}"
+    counts = f"{count(len(tiles), 'cell')}, {count(len(exposures), 'exposure')}"
     where = f"0 = RA {plane.ra:.4f}  Dec {round(plane.dec, 4) + 0.0:+.4f}"
     axes.set_title(f"{label}: {counts}\n{where}", color=INK, fontsize=8.5, loc="left")
-
-
-def _count(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _frame(axes, middle: np.ndarray, half: float, x_east: bool) -> None:
@@ -265,12 +261,12 @@ def _frame(axes, middle: np.ndarray, half: float, x_east: bool) -> None:
         spine.set_color(FAINT)
 
 
-def _color_bar(figure, shades, norm, wide: float, high: float) -> None:
+def _color_bar(figure, colors, norm, high: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_axes((0.3, 0.42 / high, 0.4, 0.11 / high))
-    bar = figure.colorbar(ScalarMappable(norm, shades), cax=axes, orientation="horizontal")
+    bar = figure.colorbar(ScalarMappable(norm, colors), cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)
     bar.locator = MaxNLocator(5)
     axes.tick_params(colors=QUIET, labelsize=7, length=2, pad=2)

@@ -90,14 +90,15 @@ def headline(table, exposures: dict[str, dict]) -> str:
     names = " ".join(sorted(set(table["optical_element"])))
     cells = table["skycell"][table["skycell"] != "none"].nunique()
     regular = int((table["skycell"] == "none").sum())
-    where = f"on {_count(cells, 'skycell')}" if cells else ""
+    where = f"on {count(cells, 'skycell')}" if cells else ""
     if regular:
-        where += f"{' and ' if where else 'on '}{_count(regular, 'regular grid')}"
-    exposed = _count(len(exposures), "exposure")
-    return f"{_count(len(table), 'product')} {where} from {exposed}, {names}"
+        where += f"{' and ' if where else 'on '}{count(regular, 'regular grid')}"
+    exposed = count(len(exposures), "exposure")
+    return f"{count(len(table), 'product')} {where} from {exposed}, {names}"
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
+    """Write a number of things: 1 product, 2 products."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
@@ -114,7 +115,7 @@ def _products(table) -> list[str]:
     for title, (column, rising) in kinds.items():
         chosen = table.sort_values([column, "product"], ascending=[rising, True]).head(_EXTREMES)
         lines += [f"- {title}", *(_row(row) for row in chosen.to_dict("records"))]
-    return [*lines, f"- and {_count(len(table), 'product')} in all, see plan.tsv"]
+    return [*lines, f"- and {count(len(table), 'product')} in all, see plan.tsv"]
 
 
 def _row(row: dict) -> str:
@@ -181,7 +182,7 @@ def _nearly_empty(table) -> list[str]:
     if chosen.empty:
         return []
     lines = [
-        f"nearly empty: {_count(len(chosen), 'product')} (a larger associate.min_overlap_pixels makes fewer)"
+        f"nearly empty: {count(len(chosen), 'product')} (a larger associate.min_overlap_pixels makes fewer)"
     ]
     for row in chosen.head(_NAMED).to_dict("records"):
         lines.append(f"  {row['product']}  {100 * row['covered_fraction']:.2g} %")
@@ -193,7 +194,7 @@ def _nearly_empty(table) -> list[str]:
 def _quarantine(bad: list[tuple[str, str]]) -> list[str]:
     if not bad:
         return []
-    lines = [f"quarantined: {_count(len(bad), 'exposure')}"]
+    lines = [f"quarantined: {count(len(bad), 'exposure')}"]
     lines += [f"  {name}: {reason}" for name, reason in bad[:_NAMED]]
     if len(bad) > _NAMED:
         lines.append(f"  and {len(bad) - _NAMED} more, see associate/quarantine.tsv")

@@ -79,7 +79,7 @@ def planes(
     """
     side = round(small.grid.pixel_scale / float(coadd.meta["wcsinfo"]["pixel_scale_ref"]))
     counts, unknown = outlier_counts(outliers["members"], records, small.grid)
-    return Planes(small, coadd.depth(side), counts, unknown)
+    return Planes(small, coadd.depth(side), counts, unknown, coadd.weight_unit)
 
 
 def outlier_counts(

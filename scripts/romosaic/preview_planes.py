@@ -1,6 +1,6 @@
 """The planes of a product side by side: coadd, number of exposures, weight, outliers; large and small."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +44,15 @@ class Planes:
         Flagged detector pixels whose centre lies in the block.
     left_out : int
         Members whose outliers cannot be placed.
+    weight_unit : str
+        Unit of the weights; empty where they are numbers.
     """
 
     small: SmallImage
     depth: np.ndarray
     outliers: np.ndarray
     left_out: int = 0
+    weight_unit: str = ""
 
     def coarser(self, side: int) -> "Planes":
         """Return the same with blocks of side x side of these."""
@@ -60,7 +63,7 @@ class Planes:
         grid = block_grid(small.grid, side)
         small = SmallImage(data, weight, covered, grid, small.optical_element)
         depth, counts = self.depth[::side, ::side], _join(self.outliers, np.add, side)
-        return Planes(small, depth, counts, self.left_out)
+        return replace(self, small=small, depth=depth, outliers=counts)
 
 
 def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) -> None:
@@ -150,13 +153,14 @@ def _panels(planes: Planes) -> list[_Panel]:
     heaviest = float(np.nanpercentile(weight, 99.5)) if not empty.all() else 1.0
     most = float(max(np.nanpercentile(outliers, 99.8), 2)) if not empty.all() else 2.0
     arcsec = small.grid.pixel_scale * 3600 * box
+    unit = planes.weight_unit.replace("^-2", "\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT TWO}")
     note = f", {planes.left_out} members not shown" if planes.left_out else ""
     return [
         _Panel(stretch(small.data), "coadd", SHADES, 0, 1),
         _Panel(depth, "exposures", DEPTHS, 0, deepest),
         _Panel(
             weight,
-            "weight, (MJy/sr)\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT TWO}",
+            f"weight, {unit}" if unit else "weight",
             DEPTHS,
             0,
             max(heaviest, 1e-30),

@@ -12,7 +12,7 @@ from . import __version__
 from .asdf_blocks import AsdfBlocks
 from .asdf_writer import ASDF, Tagged, write_asdf
 from .atomic import atomic
-from .errors import ProductError
+from .errors import ProductError, first_line
 
 #: Packages whose version can change a product.
 _PACKAGES = (
@@ -124,7 +124,7 @@ def write_mosaic(
         write_asdf(temporary, tree, packed=True, threads=threads)
 
 
-def write_model(path: str | Path, model, provenance: dict, own: dict | None = None) -> None:
+def write_model(path: str | Path, model, provenance: dict) -> None:
     """
     Write a product: a data model under ``roman``, its provenance under ``romosaic``, lz4-compressed.
 
@@ -136,8 +136,6 @@ def write_model(path: str | Path, model, provenance: dict, own: dict | None = No
         Valid by its schema; file name and date are set.
     provenance : dict
         See `provenance`.
-    own : dict, optional
-        More that the workflow wants to say of it, plain types: kept beside the provenance.
 
     Raises
     ------
@@ -149,13 +147,13 @@ def write_model(path: str | Path, model, provenance: dict, own: dict | None = No
 
     model.meta.filename = Path(path).name
     model.meta.file_date = Time.now()
-    own = {**(own or {}), "provenance": provenance}
-    file = asdf.AsdfFile({"roman": model._instance, "romosaic": own})
+    file = asdf.AsdfFile({"roman": model._instance, "romosaic": {"provenance": provenance}})
     with atomic(path) as temporary:
         try:
             # To a path, asdf would write a temporary file of its own, which nobody removes after a kill.
             with open(temporary, "wb") as stream:
                 file.write_to(stream, all_array_compression="lz4")
         except asdf.exceptions.ValidationError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ProductError(path, f"would not be valid: {reason}", "report this") from error
+            raise ProductError(
+                path, f"would not be valid: {first_line(error)}", "report this"
+            ) from error

@@ -56,9 +56,10 @@ def read(folder: str | Path) -> dict[str, Product]:
             record = json.loads((folder / f"exposures/{first}.json").read_text())
             elements[first] = record["optical_element"]
         info = content["skycell_wcs_info"]
-        skycell = info["name"] if isinstance(info, dict) else ""
-        grid = json.dumps(info if skycell else content["output_grid"])
-        place = elements[first], skycell, grid
+        grid = info if isinstance(info, dict) else content["output_grid"]
+        # A user's association may give the numbers of a grid that is no skycell.
+        skycell = "" if grid["name"] == "none" else grid["name"]
+        place = elements[first], skycell, json.dumps(grid)
         found[path.name.removesuffix(_ENDING)] = Product(*place, len(members))
     return found
 

@@ -19,7 +19,7 @@ PUPIL_DIAMETER = 2.36
 OBSCURATION = 0.3
 """Diameter of the central obscuration over that of the pupil."""
 
-PIXEL_SCALE = 0.11
+DETECTOR_PIXEL = 0.11
 """Side of a detector pixel, arcsec."""
 
 JITTER = 8.0
@@ -125,7 +125,7 @@ def _common_area(d: np.ndarray, r1: float, r2: float) -> np.ndarray:
 
 def psf_image(
     optical_element: str,
-    pixel_scale: float = PIXEL_SCALE,
+    pixel_scale: float = DETECTOR_PIXEL,
     size: int | tuple[int, int] = 65,
     oversample: int = 1,
     *,
@@ -164,7 +164,7 @@ def psf_image(
         The image is not normalised to the box: the wings outside stay outside.
     """
     ny, nx = (size, size) if np.isscalar(size) else size
-    responses = (PIXEL_SCALE,) if responses is None else responses
+    responses = (DETECTOR_PIXEL,) if responses is None else responses
     step = pixel_scale / oversample
     # A field larger than the stamp, as the transform repeats the image with the field's period.
     period = max(2 * max(ny, nx), int(np.ceil(16.0 / step)))
@@ -240,7 +240,7 @@ def encircled_energy(
     radius: np.ndarray,
     optical_element: str,
     *,
-    responses: Sequence[float] = (PIXEL_SCALE,),
+    responses: Sequence[float] = (DETECTOR_PIXEL,),
     jitter: float = JITTER,
 ) -> np.ndarray:
     """

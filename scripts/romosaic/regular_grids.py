@@ -10,10 +10,8 @@ import numpy as np
 
 from .errors import AssociationError
 from .grid import Grid, sky_position, unit_vector
-from .output_wcs import read_output_wcs
+from .output_wcs import MAX_SIDE, read_output_wcs
 
-#: Largest side of a grid, pixels: beyond, the members were hardly meant for one image.
-MAX_SIDE = 100_000
 #: Pixels around the members' outlines, whose edges distortion bends between the vertices.
 MARGIN = 2
 _APART = "make several products"

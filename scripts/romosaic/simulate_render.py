@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from .psf import PIXEL_SCALE, cutoff_frequency, optical_transfer, wing_brightness
+from .psf import DETECTOR_PIXEL, cutoff_frequency, optical_transfer, wing_brightness
 
 EDGE_SIGNAL = 1e-5
 """Signal (unit of the amplitudes, per pixel) of a source at the edge of its stamp."""
@@ -97,7 +97,7 @@ def _point_sizes(sources, optical_element):
     Of the light, 1.1 % (F158) lies beyond a stamp of 64 pixels and is wrapped into its 49 arcsec2; in the
     larger stamps of bright stars 0.6 % (128 pixels), 0.2 % (384).
     """
-    wings = wing_brightness(optical_element) / PIXEL_SCALE
+    wings = wing_brightness(optical_element) / DETECTOR_PIXEL
     radius = np.cbrt(wings * np.abs(sources["amplitude"]) / EDGE_SIGNAL)
     return _round_up(radius, _POINT_SIZES)
 
@@ -105,7 +105,7 @@ def _point_sizes(sources, optical_element):
 def _galaxy_sizes(sources):
     """Stamps of galaxies: to where the profile falls to ten times `EDGE_SIGNAL`, and a margin for the PSF."""
     n = np.nan_to_num(sources["sersic_n"], nan=1.0)
-    radius = np.nan_to_num(sources["half_light_radius"], nan=1.0) / PIXEL_SCALE
+    radius = np.nan_to_num(sources["half_light_radius"], nan=1.0) / DETECTOR_PIXEL
     ratio = np.nan_to_num(sources["axis_ratio"], nan=1.0)
     b = sersic_b(n)
     # Mean brightness within the half-light ellipse stands for the brightness on its edge.
@@ -193,7 +193,7 @@ def _stamps(size, dx, dy, amplitude, optics, profile, tables, kind, transfer, cu
     import scipy.fft
 
     # Cycles per pixel that the optics pass; the pixel is smaller than nominal nowhere by more than 5 %.
-    folds = int(np.ceil(1.05 * cutoff * PIXEL_SCALE - 0.5))
+    folds = int(np.ceil(1.05 * cutoff * DETECTOR_PIXEL - 0.5))
     spectra = np.zeros((len(dx), size, size // 2 + 1), np.complex128)
     _fill_spectra(
         spectra, folds, dx, dy, amplitude, optics, profile, tables, kind, transfer, cutoff

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .footprint import detector_outline
 from .grid import Grid, sky_position, unit_vector
 from .pictures import INK, PAPER
 
@@ -46,6 +47,11 @@ class Plane:
     @property
     def _frame(self) -> np.ndarray:
         return Grid(self.ra, self.dec, 0, 0, 1, 1, 1, x_east=self.x_east).frame
+
+
+def outline(grid: Grid) -> np.ndarray:
+    """Sky positions (2, 16), degrees, of places around a grid: its straight sides bend in a picture."""
+    return np.stack(grid.to_sky(*detector_outline(grid.nx, grid.ny)))
 
 
 def draw_graticule(axes, plane: Plane, middle: np.ndarray, half: float) -> None:

@@ -1,4 +1,4 @@
-"""One skycell of the sky map, and the FITS keywords of its grid."""
+"""One skycell of the sky map."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,32 +67,3 @@ class Skycell:
         ra, dec = self.grid.to_sky(x[inside], y[inside])
         inside[inside] = self.skymap.tables.regions.find(ra, dec) == self._address[0]
         return inside[()]
-
-
-def fits_header(grid: Grid) -> dict[str, float | int | str]:
-    """
-    FITS WCS keywords of a grid (Greisen & Calabretta 2002, A&A 395, 1061).
-
-    LONPOLE is written because its default changes to 0 for a tangent point at the north pole.
-    """
-    turn = np.radians(grid.orientation)
-    return {
-        "WCSAXES": 2,
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CUNIT1": "deg",
-        "CUNIT2": "deg",
-        "CRPIX1": grid.x0 + 1,
-        "CRPIX2": grid.y0 + 1,
-        "CRVAL1": grid.ra0,
-        "CRVAL2": grid.dec0,
-        "CDELT1": grid.pixel_scale if grid.x_east else -grid.pixel_scale,
-        "CDELT2": grid.pixel_scale,
-        "PC1_1": float(np.cos(turn)),
-        "PC1_2": float(np.sin(turn)),
-        "PC2_1": 0.0 - float(np.sin(turn)),
-        "PC2_2": float(np.cos(turn)),
-        "LONPOLE": 180.0,
-        "LATPOLE": grid.dec0,
-        "RADESYS": "ICRS",
-    }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
+from .errors import ProductError
 from .grid import Grid
 from .product import write_step
 
@@ -62,18 +63,22 @@ class SmallImage:
     @classmethod
     def read(cls, path: str | Path) -> "SmallImage":
         """
-        Read a file of `write`; its arrays are mapped, not read.
+        Read a file of `write`; its arrays are held against their checksums and mapped.
 
         Raises
         ------
         ProductError
-            The file is missing or damaged.
+            The file is missing, damaged, or not one of `write`'s.
         """
         blocks = AsdfBlocks.read(path)
-        own = blocks.tree()["romosaic"]
-        data, weight, covered = (blocks.array(own[k]) for k in ("data", "weight", "covered"))
-        grid = Grid.from_wcs_info(own["grid"])
-        return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])
+        blocks.verify()
+        try:
+            own = blocks.tree()["romosaic"]
+            data, weight, covered = (blocks.array(own[k]) for k in ("data", "weight", "covered"))
+            grid = Grid.from_wcs_info(own["grid"])
+            return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProductError(path, "is no small image", "delete it and run again") from error
 
 
 def block_side(shape: tuple[int, int], size: int) -> int:

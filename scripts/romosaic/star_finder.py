@@ -47,11 +47,11 @@ def add_stars(
     Detection
         Labels 1..m are the segments as they were, m+1..n the stars, brightest first.
     """
-    x, y, peak = find_stars(found, kernel_fwhm, star_threshold)
+    x, y = find_stars(found, kernel_fwhm, star_threshold)
     segments = found.segments if method == "both" else np.zeros_like(found.segments)
     count = int(segments.max(initial=0))
     own = segments[y, x]
-    labels, parents = _label(own, peak, count)
+    labels, parents = _label(own, count)
     radius = max(np.sqrt(npixels / np.pi), 1.5)
     cut = _with_discs(segments, found.bad, x, y, labels, radius)
     blended = np.zeros(labels.max(initial=count) + 1, bool)
@@ -68,7 +68,7 @@ def add_stars(
 
 def find_stars(
     found: Detection, kernel_fwhm: float, star_threshold: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Find the pixels that stars are in.
 
@@ -84,9 +84,7 @@ def find_stars(
     Returns
     -------
     x, y : (k,) int64
-        Usable pixels, each once.
-    peak : (k,) float64
-        Height of the star in units of the detection threshold, falling.
+        Usable pixels, each once, that of the highest star first.
     """
     import warnings
 
@@ -98,25 +96,25 @@ def find_stars(
     noise = _filtered_noise(level, found, finder.kernel)
     empty = np.zeros(0, np.int64)
     if not noise > 0:
-        return empty, empty, np.zeros(0)
+        return empty, empty
     finder = DAOStarFinder(star_threshold * noise, kernel_fwhm, scale_threshold=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = finder(level, mask=found.bad)
     if table is None:
-        return empty, empty, np.zeros(0)
+        return empty, empty
     position = [np.asarray(table[f"{axis}_centroid"], float) for axis in "xy"]
     x, y = (np.rint(p).astype(np.int64) for p in position)
-    peak = np.asarray(table["peak"], float)
-    order = np.argsort(-peak, kind="stable")
-    x, y, peak = x[order], y[order], peak[order]
+    # In units of the threshold there, as `level` is.
+    order = np.argsort(-np.asarray(table["peak"], float), kind="stable")
+    x, y = x[order], y[order]
     ny, nx = level.shape
     inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
     inside[inside] = ~found.bad[y[inside], x[inside]]
-    x, y, peak = x[inside], y[inside], peak[inside]
+    x, y = x[inside], y[inside]
     _, first = np.unique(y * nx + x, return_index=True)
     first.sort()
-    return x[first], y[first], peak[first]
+    return x[first], y[first]
 
 
 def _filtered_noise(level: np.ndarray, found: Detection, kernel) -> float:
@@ -135,8 +133,8 @@ def _filtered_noise(level: np.ndarray, found: Detection, kernel) -> float:
     return float(_MAD_TO_SIGMA * np.median(np.abs(sky - np.median(sky))))
 
 
-def _label(own: np.ndarray, peak: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Label of each star (falling brightness), and which of them are further stars of a segment."""
+def _label(own: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label of each star (given by falling brightness), and which of them are further stars of a segment."""
     first = np.zeros(own.size, bool)
     first[np.unique(own, return_index=True)[1]] = True
     first &= own > 0

@@ -20,7 +20,7 @@ import numpy as np
 
 from .asdf_blocks import AsdfBlocks
 from .atomic import write_text
-from .errors import ProductError, RomosaicError
+from .errors import ProductError, RomosaicError, first_line
 from .names import exposure_name
 from .result_files import EXPOSURE, FINAL, PRODUCT
 
@@ -144,8 +144,7 @@ def _checked(file: Wanted, schemas: bool) -> tuple[Wanted, int, str]:
     except RomosaicError as error:
         problem = error.what
     except Exception as error:  # each reader has its own kinds
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-        problem = f"cannot be read: {reason}"
+        problem = f"cannot be read: {first_line(error)}"
     return file, size, problem
 
 
@@ -195,8 +194,7 @@ def _check_schema(path: str) -> str:
         try:
             model.validate()
         except Exception as error:  # asdf and the data models raise many kinds
-            reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
-            return f"is not valid by its schema: {reason}"
+            return f"is not valid by its schema: {first_line(error)}"
     return ""
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from romosaic import simulate, skymap, skymap_file
+from romosaic import simulate, skymap
 from romosaic.psf import JITTER, encircled_energy, psf_image
+from skymap_tables import reference_tables
 
 ROOT = Path(__file__).parent.parent.parent
 FILTER = "F158"
@@ -216,7 +217,7 @@ def write_references(folder: Path) -> dict[str, Path]:
     paths = {name: folder / f"{name}.asdf" for name in ("skymap", "epsf", "apcorr")}
     model = rdm.datamodels.SkycellsRefModel.create_fake_data()
     sky = skymap.read_skymap()
-    tables = skymap_file.reference_tables(sky, REGIONS)
+    tables = reference_tables(sky, REGIONS)
     model.projection_regions, model.skycells = tables
     model.meta.nxy_skycell, model.meta.skycell_border_pixels = sky.cell_size, sky.border
     model.meta.pixel_scale = sky.pixel_scale * 3600
