@@ -74,6 +74,16 @@ def test_the_checkpoint_makes_the_jobs_known(run):
     assert run.progress.products() == (0, 2)
 
 
+def test_no_time_is_told_before_the_jobs_are_known(run):
+    run.left = [(n, "simulate", "") for n in range(6, 12)] + run.left
+    run.log(message("run_info"))
+    for number in range(6, 10):
+        run.job(number, "simulate", 10)
+    assert not run.progress.known and run.progress.seconds_left() is None
+    run.associate()
+    assert run.progress.known and run.progress.seconds_left() > 0
+
+
 def test_a_product_is_done_with_its_last_job(run):
     run.associate()
     for number, rule, product in ((3, "resample", "a"), (4, "resample", "b")):

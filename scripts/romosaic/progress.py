@@ -121,19 +121,24 @@ class Progress(logging.Handler):
         """Seconds that a job has been at work."""
         return self._clock() - job.started
 
+    @property
+    def known(self) -> bool:
+        """Whether all jobs are known: most follow from what `associate` finds."""
+        return not self._rules["associate"]
+
     def products(self) -> tuple[int, int]:
         """Products done, and products that the run works on."""
         return len(self._products) - len(self._open), len(self._products)
 
     def seconds_left(self) -> float | None:
         """
-        Expected time to the end, None when too little is known.
+        Expected time to the end, None when too little is known: before `associate`, which finds the products.
 
         Jobs of a rule take what those that have finished took, on average; of other rules, their usual time
         (`TYPICAL`) times the run's pace. As many work side by side as did so far.
         """
         finished = sum(count for count, _ in self._spent.values())
-        if self._stale or finished < ENOUGH[0] or self.elapsed < ENOUGH[1]:
+        if self._stale or not self.known or finished < ENOUGH[0] or self.elapsed < ENOUGH[1]:
             return None
         spent = sum(seconds for _, seconds in self._spent.values())
         usual = sum(n * TYPICAL.get(rule, OTHER) for rule, (n, _) in self._spent.items())

@@ -59,7 +59,8 @@ def status(progress: Progress, width: int) -> list[str]:
     """
     done, all_ = progress.products()
     parts = [f"{done} of {all_} products"] if all_ else []
-    parts.append(f"{len(progress.done)} of {progress.total} jobs")
+    count = f"{len(progress.done)} of {progress.total} jobs"
+    parts.append(count if progress.known else f"{count} before the products")
     parts.append(clock(progress.elapsed))
     left = progress.seconds_left()
     if left is not None:
