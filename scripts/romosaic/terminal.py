@@ -29,7 +29,7 @@ PAUSE = 0.1
 #: Events after which the run stands otherwise than before.
 _EVENTS = ("job_info", "job_finished", "job_error")
 #: Messages of Snakemake that users of a terminal need.
-_KEPT = ("Nothing to be done", "Terminating processes", "Trying to restart job")
+_KEPT = ("Nothing to be done", "Terminating processes", "Will exit after", "Trying to restart job")
 
 
 def clock(seconds: float) -> str:
