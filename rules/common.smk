@@ -59,18 +59,18 @@ def jobs_left():
         yield workflow.dag.jobid(job), job.rule.name, product
 
 
-PROGRESS = Progress(jobs_left)
-DRAWING = None
+PROGRESS = Progress(jobs_left, lambda: workflow.execution_settings.retries)
+SHOWN = None
 if workflow.is_main_process:
-    DRAWING = attach(logger, PROGRESS, workflow.output_settings)
+    SHOWN = attach(logger, PROGRESS, workflow.output_settings)
 
 
 def say(text):
     """Last words of a run."""
-    if DRAWING:
-        DRAWING.close()
+    if SHOWN:
+        SHOWN.close()
     if text:
-        print(text)
+        print(text, flush=True)
 
 
 wildcard_constraints:
