@@ -45,8 +45,10 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
-if workflow.is_main_process:
-    for line in filter(None, (run_at_work(), lost_records(OUT))):
+if workflow.is_main_process and "--unlock" not in sys.argv:
+    # what another run is making has no record yet
+    line = run_at_work() or lost_records(OUT)
+    if line:
         print(f"romosaic: warning: {line}", file=sys.stderr)
 
 

@@ -135,6 +135,12 @@ def test_of_a_group_the_job_at_work_last_has_failed(run, tmp_path):
     assert set(run.progress.failed) == {4} and not run.progress.running
 
 
+def test_a_list_of_problems_is_a_reason(tmp_path):
+    log = tmp_path / "verify.log"
+    log.write_text("Traceback\n  - x\nromosaic: 2 of 9 files\n  - a: bad\n  - b: bad\nend\n")
+    assert why_failed(Job("verify", log=str(log))) == "2 of 9 files\n  - a: bad\n  - b: bad"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 #: Wall seconds of a job on full-size data, two cores. Only their ratios count: a run finds its own pace.
@@ -258,14 +259,20 @@ def read_warnings(log: str) -> list[str]:
 
 
 def why_failed(job: Job) -> str:
-    """Why a job failed: the last line in its log that says so, else what the cluster says."""
+    """
+    Say why a job failed: what its log says last, else what the cluster says.
+
+    A list of problems takes a line each, after the first.
+    """
     try:
         lines = _text(job.log).splitlines()
     except OSError:
         lines = []
-    found = [line for line in lines if line.startswith("romosaic: ")]
+    found = [number for number, line in enumerate(lines) if line.startswith("romosaic: ")]
     if found:
-        return found[-1].removeprefix("romosaic: ")
+        last = found[-1]
+        problems = takewhile(lambda line: line.startswith("  - "), lines[last + 1 :])
+        return "\n".join([lines[last].removeprefix("romosaic: "), *problems])
     try:
         text = _text(job.cluster_log)
     except OSError:

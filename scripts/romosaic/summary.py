@@ -79,8 +79,9 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
     what = f"{_count(len(failed), 'job')} failed" if failed else "stopped"
     lines = ["; ".join(filter(None, [f"romosaic: {what}", state]))]
     for job in failed[:SHOWN]:
+        reason, *_ = why_failed(job).splitlines()
         logs = " and ".join(filter(None, [job.log, job.cluster_log]))
-        lines += [f"  failed    {_title(job)}", f"  reason    {why_failed(job)}", f"  log       {logs}"]
+        lines += [f"  failed    {_title(job)}", f"  reason    {reason}", f"  log       {logs}"]
     if len(failed) > SHOWN:
         lines.append(f"  and {len(failed) - SHOWN} more, see {folder}/logs/")
     lines += _left_out(folder)
