@@ -1,6 +1,7 @@
 """Configuration, input functions and the digest of a step's code; nothing else."""
 
 import json
+import os
 import sys
 import time
 from functools import cache
@@ -15,7 +16,7 @@ from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
-from romosaic.errors import RomosaicError
+from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
@@ -65,6 +66,8 @@ PROGRESS = Progress(jobs_left, lambda: workflow.execution_settings.retries)
 SHOWN = None
 if workflow.is_main_process:
     SHOWN = attach(logger, PROGRESS, workflow.output_settings)
+else:  # within a Slurm job, whose log shows what its steps say
+    os.environ.pop(MESSAGES, None)
 
 
 def say(text):

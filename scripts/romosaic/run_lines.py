@@ -158,15 +158,14 @@ class Lines(News):
     ) -> None:
         super().__init__(progress, stream)
         self._time, self._changed, self._at = clock_time, False, -SILENCE
-        self._send(elsewhere)
+        self._elsewhere = elsewhere
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say what a message gives reason for."""
         if self._over.is_set():
             return
         event = getattr(record, "event", None)
-        if getattr(record, "nodes", None) is not None:
-            self._send(True)
+        self._elsewhere |= getattr(record, "nodes", None) is not None
         self._changed |= event in EVENTS
         self._write(self.news(record))
 
@@ -181,11 +180,6 @@ class Lines(News):
         if elapsed >= self._at + pause:
             self._at, self._changed = elapsed, False
             self._write([self.stamp(f"{state(self._progress)} | {self._work()}")])
-
-    def _send(self, elsewhere: bool) -> None:
-        self._elsewhere = elsewhere
-        if elsewhere:  # what jobs say belongs into the cluster's logs of them
-            os.environ.pop(MESSAGES, None)
 
     def _write(self, lines: list[str]) -> None:
         self._stream.write("".join(f"{line}\n" for line in lines))

@@ -20,6 +20,8 @@ from .run_lines import EVENTS, Lines, News, clock, matters, state
 
 #: Running jobs that are shown.
 SHOWN = 12
+#: Jobs of a dry run that are listed one by one.
+LISTED = 100
 #: Seconds between two drawings, at least.
 PAUSE = 0.1
 
@@ -111,7 +113,7 @@ class Terminal(News):
 
 class DryRun(logging.Handler):
     """
-    Write what a run would do: a line for each job, then the number of jobs by step and reason.
+    Write what a run would do: a line for each job, if they are few, then the number of jobs by step and reason.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ class DryRun(logging.Handler):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
-        self._stream, self._jobs = stream, []
+        self._stream, self._jobs, self._lines = stream, [], []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line for a job; the table when all are known."""
@@ -132,9 +134,13 @@ class DryRun(logging.Handler):
             name = values.get("product") or next(iter(values.values()), "run")
             reason = str(record.reason)
             self._jobs.append((record.rule_name, reason))
-            lines = [f"{record.rule_name:<18}{name}  {short_reason(reason)}"]
+            self._lines.append(f"{record.rule_name:<18}{name}  {short_reason(reason)}")
         elif event == "run_info" and self._jobs:
-            lines = plan_table(self._jobs)
+            few = len(self._jobs) <= LISTED
+            lines = [*self._lines, ""] if few else []
+            lines += plan_table(self._jobs)
+            if not few:
+                lines.append("each job with its files: the same command with | less")
         elif event in (None, "error") and matters(record):
             lines = str(record.msg).strip().splitlines()
         width = shutil.get_terminal_size().columns
@@ -145,6 +151,8 @@ def short_reason(reason: str) -> str:
     """Shorten a reason of Snakemake to its kind: files, of which there may be hundreds, are left out."""
     parts = [part.strip() for part in reason.split("; ")]
     kinds = [part.split(":")[0] for part in parts if part[:1].isupper()]
+    if kinds[:1] == ["Missing output files"]:  # whatever else there is
+        kinds = kinds[:1]
     return ", ".join(dict.fromkeys(kind.lower() for kind in kinds)) or reason
 
 
@@ -176,7 +184,7 @@ def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
     for rule, reason in jobs:
         key = rule, short_reason(reason)
         counts[key] = counts.get(key, 0) + 1
-    lines = ["", f"{'step':<18}{'jobs':>5}  reason"]
+    lines = [f"{'step':<18}{'jobs':>5}  reason"]
     lines += [f"{rule:<18}{number:>5}  {reason}" for (rule, reason), number in counts.items()]
     lines.append(f"{'all':<18}{len(jobs):>5}")
     lines += dict.fromkeys(f"{rule}: {text}" for rule, why in jobs for text in changes(why))
