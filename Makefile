@@ -17,7 +17,7 @@ RUN = $(VENV)/bin/python -m
 
 help: ## list the commands
 	@echo "usage: make COMMAND [CORES=2] [PYTHON=python3] [ARGS=...]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
 
 venv: ## make .venv from envs/requirements.txt if it does not follow it yet
 	@command -v $(PYTHON) >/dev/null || \

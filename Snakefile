@@ -66,4 +66,4 @@ onsuccess:
 
 
 onerror:
-    say(failures(OUT, PROGRESS))
+    say(failures(OUT, PROGRESS, workflow.execution_settings.keep_going))

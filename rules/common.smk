@@ -1,6 +1,7 @@
 """Configuration, input functions and the digest of a step's code; nothing else."""
 
 import json
+import os
 import sys
 import time
 from functools import cache
@@ -15,7 +16,7 @@ from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
-from romosaic.errors import RomosaicError
+from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
@@ -45,8 +46,10 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
-if workflow.is_main_process:
-    for line in filter(None, (run_at_work(), lost_records(OUT))):
+if workflow.is_main_process and "--unlock" not in sys.argv:
+    # what another run is making has no record yet
+    line = run_at_work() or lost_records(OUT)
+    if line:
         print(f"romosaic: warning: {line}", file=sys.stderr)
 
 
@@ -59,18 +62,20 @@ def jobs_left():
         yield workflow.dag.jobid(job), job.rule.name, product
 
 
-PROGRESS = Progress(jobs_left)
-DRAWING = None
+PROGRESS = Progress(jobs_left, lambda: workflow.execution_settings.retries)
+SHOWN = None
 if workflow.is_main_process:
-    DRAWING = attach(logger, PROGRESS, workflow.output_settings)
+    SHOWN = attach(logger, PROGRESS, workflow.output_settings)
+else:  # within a Slurm job, whose log shows what its steps say
+    os.environ.pop(MESSAGES, None)
 
 
 def say(text):
     """Last words of a run."""
-    if DRAWING:
-        DRAWING.close()
+    if SHOWN:
+        SHOWN.close()
     if text:
-        print(text)
+        print(text, flush=True)
 
 
 wildcard_constraints:

@@ -126,7 +126,11 @@ class Run:
         """Jobs that a run does, or plans to do with -n: step and wildcard."""
         done = self.snakemake(*arguments)
         assert done.returncode == 0, done.output[-3000:]
-        found = re.findall(r"^Job \d+: (\w+)(?: (\S+)$)?", done.output, re.M)
+        text = done.output
+        if "-n" not in arguments:
+            logs = (self.folder / ".snakemake" / "log").glob("*.log")
+            text = max(logs, key=lambda path: path.stat().st_mtime_ns).read_text()
+        found = re.findall(r"^Job \d+: (\w+)(?: (\S+)$)?", text, re.M)
         jobs = {f"{step} {name}" if step != "associate" else step for step, name in found}
         return {job for job in jobs if not re.fullmatch(FOLLOWERS, job)}
 

@@ -170,8 +170,10 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capfd):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
 @pytest.mark.parametrize("fails", [True, False])
-def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, fails):
+@pytest.mark.parametrize("messages", ["", "log"])
+def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, monkeypatch, fails, messages):
     """The reason is on the terminal still, and a step that works is not undone."""
+    monkeypatch.setenv(MESSAGES, messages)
     code = 0
     try:
         with reported("/dev/full"):
@@ -182,7 +184,7 @@ def test_a_log_on_a_full_disk_is_no_failure_of_the_step(capfd, fails):
         code = stop.code
     assert code == fails
     last = "romosaic: a.asdf: is bad -> mend it\n" if fails else ""
-    assert capfd.readouterr().err == f"progress\n{last}"
+    assert capfd.readouterr().err == ("" if messages else "progress\n") + last
 
 
 # ---- command-line tools ----

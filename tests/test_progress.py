@@ -1,9 +1,10 @@
 """What is known of a run from the messages that Snakemake logs."""
 
 import logging
+import os
 
 import pytest
-from romosaic.progress import Progress, read_costs, read_reason, read_warnings
+from romosaic.progress import NO_REASON, Job, Progress, read_costs, read_warnings, why_failed
 
 
 class Clock:
@@ -36,10 +37,10 @@ def finished(number) -> logging.LogRecord:
 class Run:
     """A run of two products, whose jobs `associate` makes known."""
 
-    def __init__(self) -> None:
+    def __init__(self, retries: int = 0) -> None:
         self.clock = Clock()
         self.left = [(0, "associate", "")]
-        self.progress = Progress(lambda: list(self.left), self.clock)
+        self.progress = Progress(lambda: list(self.left), lambda: retries, self.clock)
         self.log(message("run_info"))
 
     def log(self, *records) -> None:
@@ -74,6 +75,16 @@ def test_the_checkpoint_makes_the_jobs_known(run):
     assert run.progress.products() == (0, 2)
 
 
+def test_no_time_is_told_before_the_jobs_are_known(run):
+    run.left = [(n, "simulate", "") for n in range(6, 12)] + run.left
+    run.log(message("run_info"))
+    for number in range(6, 10):
+        run.job(number, "simulate", 10)
+    assert not run.progress.known and run.progress.seconds_left() is None
+    run.associate()
+    assert run.progress.known and run.progress.seconds_left() > 0
+
+
 def test_a_product_is_done_with_its_last_job(run):
     run.associate()
     for number, rule, product in ((3, "resample", "a"), (4, "resample", "b")):
@@ -100,17 +111,61 @@ def test_time_left_follows_the_pace_of_the_run(run):
     assert run.progress.seconds_left() == pytest.approx(0.1 * 100 + 26 / 22 * 5)
 
 
-def test_a_failure_is_kept_until_the_job_succeeds(run, tmp_path):
+def test_a_failure_is_kept_unless_it_is_tried_again(tmp_path):
+    run = Run(retries=1)
     run.associate()
     log = tmp_path / "resample.log"
     log.write_text("Traceback\nromosaic: x.asdf: cut off -> fetch it again\n")
-    assert read_reason(str(log)) == "x.asdf: cut off -> fetch it again"
-    assert read_reason(str(tmp_path / "none.log")) == ""
-    run.log(started(3, "resample", str(log), product="a"))
-    run.log(message("job_error", jobid=3, rule_name="resample", log=[str(log)]))
-    assert run.progress.failed[3].name == "a" and not run.progress.running
+    for again in (True, False):
+        run.log(started(3, "resample", str(log), product="a"))
+        run.log(message("job_error", jobid=3, rule_name="resample", log=[str(log)]))
+        assert run.progress.failures[-1].again == again and not run.progress.running
+        assert (3 in run.progress.failed) != again
+    assert why_failed(run.progress.failed[3]) == "x.asdf: cut off -> fetch it again"
     run.job(3, "resample", 1, product="a")
     assert run.progress.failed == {} and 3 in run.progress.done
+
+
+def test_of_a_group_the_job_at_work_last_has_failed(run, tmp_path):
+    run.associate()
+    logs = {number: tmp_path / f"{number}.log" for number in (3, 4, 5)}
+    for number, rule in ((3, "skymatch"), (4, "outlier_detection"), (5, "resample")):
+        run.log(started(number, rule, str(logs[number]), product="a"))
+    logs[5].write_text("romosaic: of another day\n")
+    os.utime(logs[5], (1, 1))
+    logs[3].write_text("")
+    logs[4].write_text("")
+    os.utime(logs[3], (2, 2))
+    jobs = [{"jobid": number} for number in logs]
+    run.log(message("group_error", job_error_info=jobs, aux_logs=["slurm.log"]))
+    for number in logs:  # Snakemake tells each of them, too
+        run.log(message("job_error", jobid=number, rule_name="", log=[], indent=True))
+    (job,) = run.progress.failures
+    assert (job.rule, job.cluster_log) == ("outlier_detection", "slurm.log")
+    assert set(run.progress.failed) == {4} and not run.progress.running
+
+
+def test_a_list_of_problems_is_a_reason(tmp_path):
+    log = tmp_path / "verify.log"
+    log.write_text("Traceback\n  - x\nromosaic: 2 of 9 files\n  - a: bad\n  - b: bad\nend\n")
+    assert why_failed(Job("verify", log=str(log))) == "2 of 9 files\n  - a: bad\n  - b: bad"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("slurmstepd: error: Job 12 exceeded memory limit (90000 > 81920)", "out of memory"),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=12.batch.", "out of memory"),
+        ("error: *** JOB 12 ON n1 CANCELLED AT 2026-11-25T11:00:00 DUE TO TIME LIMIT ***", "out of time"),
+        ("error: *** JOB 12 ON n1 CANCELLED AT 2026-11-25T11:00:00 ***", "cancelled"),
+        ("Building DAG of jobs...", NO_REASON),
+    ],
+)  # fmt: skip
+def test_slurm_says_why_it_ended_a_job(tmp_path, text, why):
+    log = tmp_path / "12.log"
+    log.write_text(f"Select jobs to execute...\n{text}\n")
+    assert why_failed(Job("flux", cluster_log=str(log))).startswith(why)
+    assert why_failed(Job("flux", cluster_log=str(tmp_path / "none"))) == NO_REASON
 
 
 def test_warnings_are_those_of_the_logs_once_each(run, tmp_path):

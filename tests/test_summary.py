@@ -94,3 +94,18 @@ def test_failures_say_which_why_and_what_to_do(results, tmp_path):
         assert part in text
     stopped = failures(tmp_path / "nothing", Run().progress)
     assert stopped.startswith("romosaic: stopped\n") and "goes on from here" in stopped
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_run_that_is_stopped_has_not_failed(results, tmp_path, heard):
+    log = tmp_path / "x.log"
+    log.write_text("" if heard else "romosaic: stopped -> the same command goes on from here\n")
+    run = run_of(log, exposure="x")
+    if heard:
+        run.log(message(msg="Terminating processes on user request, this might take some time."))
+    run.log(message("job_error", jobid=1, rule_name="flux", log=[str(log)]))
+    text = failures(results, run.progress)
+    assert text.splitlines() == [
+        f"romosaic: stopped; 0 of 3 products in {results}/ are whole",
+        "  next      the same command goes on from here",
+    ]

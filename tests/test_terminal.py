@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from romosaic import errors, terminal
+from romosaic import errors, run_lines, terminal
 from test_progress import Run, finished, message, started
 
 PLAIN = {"quiet": set(), "verbose": False, "printshellcmds": False, "debug_dag": False}
@@ -48,7 +48,7 @@ def shown(monkeypatch):
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setattr(terminal, "PAUSE", 0.0)
     run, screen = Run(), Screen()
-    drawing = terminal.Terminal(run.progress, logging.StreamHandler(screen), screen)
+    drawing = terminal.Terminal(run.progress, screen)
     log = run.log
     run.log = lambda *records: [(log(r), drawing.handle(r)) for r in records]
     yield run, screen, drawing
@@ -98,12 +98,16 @@ def test_answers_are_shown(shown, tmp_path):
 
 
 def test_a_run_on_other_machines_is_told_in_plain_lines(shown):
-    run, screen, _ = shown
+    run, screen, drawing = shown
     assert os.environ[errors.MESSAGES] == "log"
     run.log(message("resources_info", nodes=100), started(1, "flux", exposure="x"))
     run.log(message(msg="Select jobs to execute..."))
-    assert "Select jobs to execute..." in screen.getvalue() and "\x1b" not in screen.getvalue()
-    assert errors.MESSAGES not in os.environ
+    drawing.tick()
+    drawing.lines.tick()
+    assert [line[11:] for line in screen.lines()] == [
+        "0 of 1 jobs before the products | 0 s | in Slurm: 1 flux",
+    ]
+    assert "\x1b" not in screen.getvalue()
 
 
 def test_dry_run_counts_jobs_by_step_and_reason(monkeypatch):
@@ -118,9 +122,19 @@ def test_dry_run_counts_jobs_by_step_and_reason(monkeypatch):
     drawing.handle(started(9, "all"))
     drawing.handle(message("run_info", stats={}))
     lines = screen.lines()
-    assert lines[0].split()[:3] == ["resample", "p0", "missing"] and len(lines[0]) < 60
+    assert lines[0].split() == ["resample", "p0", "missing", "output", "files"]
     assert lines[-2].split()[:3] == ["resample", "3", "missing"]
-    assert lines[-1].split() == ["all", "3"]
+    assert lines[-1].split() == ["all", "3"] and len(lines) == 6
+
+
+def test_dry_run_of_many_jobs_is_a_table():
+    screen = Screen()
+    drawing = terminal.DryRun(screen)
+    for number in range(500):
+        drawing.handle(started(number, "flux", exposure=f"x{number}"))
+    drawing.handle(message("run_info", stats={}))
+    lines = screen.lines()
+    assert [line.split()[0] for line in lines] == ["step", "flux", "all", "each"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +154,7 @@ def test_dry_run_tells_changed_parameters(before, now, told):
     assert terminal.changes(reason) == [told]
     assert terminal.changes("Missing output files: a.asdf") == []
     lines = terminal.plan_table([("resample", reason)] * 2)
-    assert lines[-1] == f"resample: {told}" and len(lines) == 5
+    assert lines[-1] == f"resample: {told}" and len(lines) == 4
 
 
 @pytest.mark.parametrize(
@@ -148,7 +162,8 @@ def test_dry_run_tells_changed_parameters(before, now, told):
     [
         ({}, True, terminal.Terminal),
         ({"dryrun": True}, True, terminal.DryRun),
-        ({}, False, None),
+        ({}, False, run_lines.Lines),
+        ({"dryrun": True}, False, None),
         ({"verbose": True}, True, None),
         ({"quiet": {"rules"}}, True, None),
     ],
@@ -169,7 +184,7 @@ def test_only_who_watches_gets_a_drawing(changes, tty, drawn):
     "seconds, text", [(0.6, "1 s"), (65, "1:05"), (59.6, "1:00"), (7265, "2:01:05")]
 )
 def test_times_are_short(seconds, text):
-    assert terminal.clock(seconds) == text
+    assert run_lines.clock(seconds) == text
 
 
 def on_terminal(folder: Path, *arguments: object) -> tuple[int, Screen]:

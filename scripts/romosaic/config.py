@@ -106,6 +106,8 @@ def _given(raw: Any, error: Any) -> Any:
     """Return the bad value as the user wrote it, before any conversion."""
     try:
         for part in error["loc"]:
+            if isinstance(raw, str):  # stands for a list of one
+                break
             raw = raw[part]
     except (KeyError, IndexError, TypeError):
         return error["input"]

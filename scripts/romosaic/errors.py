@@ -113,7 +113,13 @@ def reported(log: str | Path) -> Iterator[None]:
     except Exception as error:
         with suppress(OSError):
             stream.write(traceback.format_exc())
-        print(_one_line(error), file=sys.stderr)
+        line = _one_line(error)
+        print(line, file=sys.stderr)
+        try:
+            stream.flush()
+        except OSError:  # a full disk: who sees the terminal is told all the same
+            if not seen:
+                print(line, file=terminal)
         sys.exit(1)
     finally:
         sys.stdout, sys.stderr = output, terminal

@@ -6,10 +6,12 @@ the same only as an installed package, asked for with ``--logger`` in each comma
 """
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 #: Wall seconds of a job on full-size data, two cores. Only their ratios count: a run finds its own pace.
@@ -25,6 +27,16 @@ TYPICAL = {
 OTHER = 3.0
 #: What is told of a job that failed without a word.
 NO_REASON = "ended without a reason: killed, out of memory, or the disk is full"
+#: What Snakemake says when the user stops the run.
+STOPPING = "Terminating processes"
+#: What Slurm writes of a job that it ends, and what that is called here.
+SLURM = {
+    r"(?i)oom.?kill|exceeded (job |step )?memory limit": "out of memory, ended by Slurm",
+    r"DUE TO TIME LIMIT": "out of time, ended by Slurm",
+    r"DUE TO NODE FAILURE": "its node failed",
+    r"DUE TO PREEMPTION": "made way for another job",
+    r"CANCELLED AT": "cancelled in Slurm",
+}
 #: Finished jobs and seconds before a time left is told.
 ENOUGH = 3, 5.0
 
@@ -48,6 +60,10 @@ class Job:
         Why Snakemake runs it.
     started : float
         When it started, in seconds of a clock of the run.
+    cluster_log : str
+        What a cluster wrote of it, if it failed there.
+    again : bool
+        Whether it failed and is tried again.
     """
 
     rule: str
@@ -57,6 +73,8 @@ class Job:
     benchmark: str = ""
     reason: str = ""
     started: float = 0.0
+    cluster_log: str = ""
+    again: bool = False
 
 
 class Progress(logging.Handler):
@@ -69,13 +87,19 @@ class Progress(logging.Handler):
         Gives (job id, rule, product or empty) of all jobs that have not finished. It is asked again when
         their number is not what has been counted: after `associate`, the graph of jobs is another one.
         Rule `all`, which makes nothing, is not among them.
+    retries : callable, optional
+        Gives how often Snakemake tries a failed job again.
     clock : callable, optional
         Seconds.
 
     Attributes
     ----------
     running, done, failed : dict of Job
-        By job id; a job that failed and then succeeded is in `done` only.
+        By job id; those that failed and are tried again are in none of them until they start anew.
+    failures : list of Job
+        Every failure in its turn; jobs that end because the user stops the run are none.
+    stopped : bool
+        Whether the user has stopped the run.
     total : int
         Jobs of the run as far as known.
     warnings : list of str
@@ -85,14 +109,17 @@ class Progress(logging.Handler):
     def __init__(
         self,
         left: Callable[[], Iterable[tuple[int, str, str]]],
+        retries: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(logging.INFO)
-        self._left, self._clock = left, clock
+        self._left, self._clock, self._retries = left, clock, retries
         self.begun = clock()
         self.running: dict[int, Job] = {}
         self.done: dict[int, Job] = {}
         self.failed: dict[int, Job] = {}
+        self.failures: list[Job] = []
+        self.stopped = False
         self.warnings: list[str] = []
         self.total = 0
         # Counted as they change: a survey has tens of thousands of jobs.
@@ -101,10 +128,12 @@ class Progress(logging.Handler):
         self._rules: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
         self._products: set[str] = set()
+        self._attempts: Counter[int] = Counter()
         self._stale, self._counted = True, 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take notice of a message; those of other kinds change nothing."""
+        self.stopped |= str(record.msg).startswith(STOPPING)
         step = getattr(self, f"_on_{getattr(record, 'event', None)}", None)
         if step:
             try:
@@ -121,19 +150,24 @@ class Progress(logging.Handler):
         """Seconds that a job has been at work."""
         return self._clock() - job.started
 
+    @property
+    def known(self) -> bool:
+        """Whether all jobs are known: most follow from what `associate` finds."""
+        return not self._rules["associate"]
+
     def products(self) -> tuple[int, int]:
         """Products done, and products that the run works on."""
         return len(self._products) - len(self._open), len(self._products)
 
     def seconds_left(self) -> float | None:
         """
-        Expected time to the end, None when too little is known.
+        Expected time to the end, None when too little is known: before `associate`, which finds the products.
 
         Jobs of a rule take what those that have finished took, on average; of other rules, their usual time
         (`TYPICAL`) times the run's pace. As many work side by side as did so far.
         """
         finished = sum(count for count, _ in self._spent.values())
-        if self._stale or finished < ENOUGH[0] or self.elapsed < ENOUGH[1]:
+        if self._stale or not self.known or finished < ENOUGH[0] or self.elapsed < ENOUGH[1]:
             return None
         spent = sum(seconds for _, seconds in self._spent.values())
         usual = sum(n * TYPICAL.get(rule, OTHER) for rule, (n, _) in self._spent.items())
@@ -198,10 +232,29 @@ class Progress(logging.Handler):
                 self.warnings.append(text)
 
     def _on_job_error(self, record) -> None:
-        job = self.running.pop(record.jobid, None)
-        log = record.log[0] if record.log else ""
-        job = job or Job(record.rule_name)
-        self.failed[record.jobid] = replace(job, log=log or job.log)
+        if getattr(record, "indent", False):  # of a group, which has been told
+            return
+        log, cluster_log = [*record.log, "", ""][:2]
+        job = self.running.pop(record.jobid, None) or Job(record.rule_name)
+        self._fail(record.jobid, replace(job, log=log or job.log, cluster_log=cluster_log))
+
+    def _on_group_error(self, record) -> None:
+        """Of the jobs of a group the one at work last has failed; those after it were not begun."""
+        numbers = [info["jobid"] for info in record.job_error_info]
+        jobs = {number: self.running.pop(number) for number in numbers if number in self.running}
+        if jobs:
+            last = max(jobs, key=lambda number: _age(jobs[number].log))
+            self._fail(last, replace(jobs[last], cluster_log=[*record.aux_logs, ""][0]))
+
+    def _fail(self, number: int, job: Job) -> None:
+        # the job may hear of Ctrl-C before Snakemake does
+        if self.stopped or why_failed(job).startswith("stopped"):
+            return
+        self._attempts[number] += 1
+        job = replace(job, again=self._attempts[number] <= self._retries())
+        self.failures.append(job)
+        if not job.again:
+            self.failed[number] = job
 
     def _on_progress(self, record) -> None:
         if record.total != self._counted:
@@ -212,21 +265,45 @@ class Progress(logging.Handler):
 def read_warnings(log: str) -> list[str]:
     """Warnings in a job's log, without what stands before the word."""
     try:
-        text = Path(log).read_text(encoding="utf-8", errors="replace") if log else ""
+        text = _text(log) if log else ""
     except OSError:
         return []
     parts = (line.partition("warning: ") for line in text.splitlines())
     return [what.strip() for _, found, what in parts if found]
 
 
-def read_reason(log: str) -> str:
-    """Why a job failed, the last line in its log that says so; empty without one."""
+def why_failed(job: Job) -> str:
+    """
+    Say why a job failed: what its log says last, else what the cluster says.
+
+    A list of problems takes a line each, after the first.
+    """
     try:
-        lines = Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _text(job.log).splitlines()
     except OSError:
-        return ""
-    found = [line for line in lines if line.startswith("romosaic: ")]
-    return found[-1].removeprefix("romosaic: ") if found else ""
+        lines = []
+    found = [number for number, line in enumerate(lines) if line.startswith("romosaic: ")]
+    if found:
+        last = found[-1]
+        problems = takewhile(lambda line: line.startswith("  - "), lines[last + 1 :])
+        return "\n".join([lines[last].removeprefix("romosaic: "), *problems])
+    try:
+        text = _text(job.cluster_log)
+    except OSError:
+        return NO_REASON
+    return next((why for pattern, why in SLURM.items() if re.search(pattern, text)), NO_REASON)
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def _age(path: str) -> float:
+    """When a file was written last, in seconds; the beginning of time if there is none."""
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def read_costs(jobs: Iterable[Job]) -> list[tuple[Job, float, float]]:

@@ -74,8 +74,8 @@ def lost_records(folder: str) -> str:
     if not lost:
         return ""
     return (
-        f"{folder}: no record of what made {len(lost)} of {len(made)} files (.snakemake is lost, or is of "
-        "another folder): changed parameters and code are not noticed -> run with the target verify, which "
-        "names files that do not fit the configuration; then with --touch --forceall, once, which makes "
-        "new records"
+        f"{folder}: no record of what made {len(lost)} of {len(made)} files (.snakemake is lost or of "
+        "another folder, or Snakemake was killed): changed parameters and code are not noticed -> run with "
+        "the target verify, which names files that do not fit the configuration; then with --touch "
+        "--forceall, once, which makes new records"
     )

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from .progress import NO_REASON, Job, Progress, read_costs, read_reason
+from .progress import Job, Progress, read_costs, why_failed
 from .result_files import final_files
-from .terminal import clock
+from .run_lines import clock
 
 #: Warnings and failures that are written out.
 SHOWN = 5
@@ -52,7 +52,7 @@ def summary(folder: str | Path, progress: Progress | None = None) -> str:
     return "\n".join(lines)
 
 
-def failures(folder: str | Path, progress: Progress) -> str:
+def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -> str:
     """
     Say which jobs of a run have failed, why, what stands all the same, and what to do.
 
@@ -62,6 +62,8 @@ def failures(folder: str | Path, progress: Progress) -> str:
         The run's `output_dir`.
     progress : Progress
         The run that has ended.
+    keep_going : bool, optional
+        Whether it made all that did not depend on what had failed.
 
     Returns
     -------
@@ -77,8 +79,9 @@ def failures(folder: str | Path, progress: Progress) -> str:
     what = f"{_count(len(failed), 'job')} failed" if failed else "stopped"
     lines = ["; ".join(filter(None, [f"romosaic: {what}", state]))]
     for job in failed[:SHOWN]:
-        reason = read_reason(job.log) or NO_REASON
-        lines += [f"  failed    {_title(job)}", f"  reason    {reason}", f"  log       {job.log}"]
+        reason, *_ = why_failed(job).splitlines()
+        logs = " and ".join(filter(None, [job.log, job.cluster_log]))
+        lines += [f"  failed    {_title(job)}", f"  reason    {reason}", f"  log       {logs}"]
     if len(failed) > SHOWN:
         lines.append(f"  and {len(failed) - SHOWN} more, see {folder}/logs/")
     lines += _left_out(folder)
@@ -86,7 +89,7 @@ def failures(folder: str | Path, progress: Progress) -> str:
     lines.append(f"  next      {mend} goes on from here")
     if any(job.rule in ("associate", "flux") for job in failed):
         lines.append("            associate.on_bad_exposure: exclude does without bad exposures")
-    if failed:
+    if failed and not keep_going:
         lines.append(
             "            with --keep-going, what does not depend on a failure is made all the same"
         )

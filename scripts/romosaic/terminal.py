@@ -3,7 +3,7 @@ A run on a terminal: a few lines that are drawn anew, instead of a message for e
 
 What stays on the screen: warnings, failures, and the answers of jobs that were asked for one. Everything else
 is in the logs, where Snakemake writes as ever. Where standard error is no terminal (files, pipes), and on
-Slurm, nothing changes.
+Slurm, `run_lines` has the word.
 """
 
 import ast
@@ -11,34 +11,19 @@ import logging
 import os
 import re
 import shutil
-import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TextIO
 
-from .errors import MESSAGES
-from .progress import NO_REASON, Job, Progress, read_reason
+from .progress import Progress
+from .run_lines import EVENTS, Lines, News, clock, matters, state
 
-#: Steps whose messages are what they are run for.
-ANSWERS = ("plan", "verify", "clean_stale")
 #: Running jobs that are shown.
 SHOWN = 12
+#: Jobs of a dry run that are listed one by one.
+LISTED = 100
 #: Seconds between two drawings, at least.
 PAUSE = 0.1
-#: Events after which the run stands otherwise than before.
-_EVENTS = ("job_info", "job_finished", "job_error")
-#: Messages of Snakemake that users of a terminal need.
-_KEPT = ("Nothing to be done", "Terminating processes", "Trying to restart job")
-
-
-def clock(seconds: float) -> str:
-    """Write a time as 5 s, 1:05 or 2:01:05."""
-    whole = int(seconds + 0.5)
-    if whole < 60:
-        return f"{whole} s"
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def clip(line: str, width: int) -> str:
@@ -57,17 +42,8 @@ def status(progress: Progress, width: int) -> list[str]:
     width : int
         Columns of the terminal.
     """
-    done, all_ = progress.products()
-    parts = [f"{done} of {all_} products"] if all_ else []
-    parts.append(f"{len(progress.done)} of {progress.total} jobs")
-    parts.append(clock(progress.elapsed))
-    left = progress.seconds_left()
-    if left is not None:
-        parts.append(f"about {clock(left)} left")
-    if progress.failed:
-        parts.append(f"{len(progress.failed)} failed")
     jobs = sorted(progress.running.values(), key=lambda job: job.started)
-    lines = [f"romosaic: {' | '.join(parts)}"]
+    lines = [f"romosaic: {state(progress)}"]
     lines += [
         f"  {job.rule:<18}{job.name or 'run'}  {clock(progress.now(job))}" for job in jobs[:SHOWN]
     ]
@@ -76,80 +52,38 @@ def status(progress: Progress, width: int) -> list[str]:
     return [clip(line, width) for line in lines]
 
 
-class Terminal(logging.Handler):
-    """
-    Draw a run, in the place of Snakemake's own messages.
+class Terminal(News):
+    """Draw a run; for parameters see `News`. Where jobs are sent to other machines, `Lines` takes over."""
 
-    Parameters
-    ----------
-    progress : Progress
-        The run; it must see a message before this handler does.
-    plain : logging.Handler
-        Snakemake's own, which has the word again where jobs are sent to other machines.
-    stream : text stream
-        The terminal.
-    """
-
-    def __init__(self, progress: Progress, plain: logging.Handler, stream: TextIO) -> None:
-        super().__init__(logging.INFO)
-        self._progress, self._plain, self._stream = progress, plain, stream
-        self._drawn, self._remote, self._told, self._at = False, False, 0, -1.0
-        self._over = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, daemon=True)
-        os.environ[MESSAGES] = "log"
-        self._ticker.start()
+    def __init__(self, progress: Progress, stream: TextIO) -> None:
+        super().__init__(progress, stream)
+        self._drawn, self._at, self.lines = False, -1.0, None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Draw the run after a message, or say what it says."""
-        if getattr(record, "nodes", None) is not None and not self._remote:
-            self.close()
-            self._remote = True
-        if self._remote:
-            self._plain.handle(record)
+        if getattr(record, "nodes", None) is not None and not self.lines:
+            super().close()
+            self.lines = Lines(self._progress, self._stream, elsewhere=True)
+        if self.lines:
+            self.lines.handle(record)
             return
-        event = getattr(record, "event", None)
-        lines = self._answer(record) if event == "job_finished" else []
-        lines += [f"warning: {text}" for text in self._progress.warnings[self._told :]]
-        self._told = len(self._progress.warnings)
-        if event == "job_error":
-            lines += failure(self._progress.failed[record.jobid])
-        elif (event is None and self._matters(record)) or (
-            event == "error" and not self._of_a_job(record)
-        ):
-            lines += str(record.msg).strip().splitlines()
-        if lines or event in _EVENTS:
+        lines = self.news(record)
+        if lines or getattr(record, "event", None) in EVENTS:
             self._show(lines)
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
+        if self.lines:
+            self.lines.close()
         if not self._over.is_set():
-            self._over.set()
-            os.environ.pop(MESSAGES, None)
             with self.lock:
                 self._erase()
                 self._stream.flush()
         super().close()
 
-    def _answer(self, record: logging.LogRecord) -> list[str]:
-        """Return the messages of a job that was run for them."""
-        job = self._progress.done.get(record.job_id)
-        if not job or job.rule not in ANSWERS:
-            return []
-        return Path(job.log).read_text(encoding="utf-8", errors="replace").splitlines()
-
-    def _of_a_job(self, record: logging.LogRecord) -> bool:
-        """Whether an error is that of a job, which is told with its reason."""
-        return bool(self._progress.failed) or getattr(record, "exception", "") == "RuleException"
-
-    def _matters(self, record: logging.LogRecord) -> bool:
-        if self._progress.failed and record.levelno >= logging.WARNING:
-            return False  # the failure itself is told
-        return record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
-
-    def _tick(self) -> None:
-        while not self._over.wait(1.0):
-            if self._progress.running:
-                self._show([])
+    def tick(self) -> None:
+        """Draw the run: jobs take longer, and less time is left."""
+        self._show([])
 
     def _show(self, lines: list[str]) -> None:
         """
@@ -179,7 +113,7 @@ class Terminal(logging.Handler):
 
 class DryRun(logging.Handler):
     """
-    Write what a run would do: a line for each job, then the number of jobs by step and reason.
+    Write what a run would do: a line for each job, if they are few, then the number of jobs by step and reason.
 
     Parameters
     ----------
@@ -189,7 +123,7 @@ class DryRun(logging.Handler):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(logging.INFO)
-        self._stream, self._jobs = stream, []
+        self._stream, self._jobs, self._lines = stream, [], []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line for a job; the table when all are known."""
@@ -200,27 +134,25 @@ class DryRun(logging.Handler):
             name = values.get("product") or next(iter(values.values()), "run")
             reason = str(record.reason)
             self._jobs.append((record.rule_name, reason))
-            lines = [f"{record.rule_name:<18}{name}  {short_reason(reason)}"]
+            self._lines.append(f"{record.rule_name:<18}{name}  {short_reason(reason)}")
         elif event == "run_info" and self._jobs:
-            lines = plan_table(self._jobs)
-        elif event in (None, "error") and (
-            record.levelno >= logging.WARNING or str(record.msg).startswith(_KEPT)
-        ):
+            few = len(self._jobs) <= LISTED
+            lines = [*self._lines, ""] if few else []
+            lines += plan_table(self._jobs)
+            if not few:
+                lines.append("each job with its files: the same command with | less")
+        elif event in (None, "error") and matters(record):
             lines = str(record.msg).strip().splitlines()
         width = shutil.get_terminal_size().columns
         self._stream.write("".join(f"{clip(line, width)}\n" for line in lines))
-
-
-def failure(job: Job) -> list[str]:
-    """Say that a job has failed, and why."""
-    reason = read_reason(job.log) or NO_REASON
-    return [f"failed: {job.rule} {job.name}".rstrip() + f": {reason}"]
 
 
 def short_reason(reason: str) -> str:
     """Shorten a reason of Snakemake to its kind: files, of which there may be hundreds, are left out."""
     parts = [part.strip() for part in reason.split("; ")]
     kinds = [part.split(":")[0] for part in parts if part[:1].isupper()]
+    if kinds[:1] == ["Missing output files"]:  # whatever else there is
+        kinds = kinds[:1]
     return ", ".join(dict.fromkeys(kind.lower() for kind in kinds)) or reason
 
 
@@ -252,7 +184,7 @@ def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
     for rule, reason in jobs:
         key = rule, short_reason(reason)
         counts[key] = counts.get(key, 0) + 1
-    lines = ["", f"{'step':<18}{'jobs':>5}  reason"]
+    lines = [f"{'step':<18}{'jobs':>5}  reason"]
     lines += [f"{rule:<18}{number:>5}  {reason}" for (rule, reason), number in counts.items()]
     lines.append(f"{'all':<18}{len(jobs):>5}")
     lines += dict.fromkeys(f"{rule}: {text}" for rule, why in jobs for text in changes(why))
@@ -268,7 +200,7 @@ def attach(
     environment: Mapping[str, str] = os.environ,
 ) -> logging.Handler | None:
     """
-    Follow a run, and draw it where it is watched on a terminal.
+    Follow a run, and show it: drawn where it is watched on a terminal, elsewhere in lines.
 
     Parameters
     ----------
@@ -285,16 +217,22 @@ def attach(
     Returns
     -------
     logging.Handler or None
-        What draws, if anything does.
+        What shows it, if not Snakemake; dry runs that are not watched are left to it, too.
     """
     own = [h for h in logger.handlers if getattr(h, "name", "") == "DefaultStreamHandler"]
     if not settings.dryrun:
         logger.addHandler(progress)
     wished = settings.verbose or settings.printshellcmds or settings.debug_dag or settings.quiet
-    if not own or wished or not own[0].is_tty or environment.get("TERM", "dumb") == "dumb":
+    if not own or wished:
         return None
     stream = own[0].stream
-    drawing = DryRun(stream) if settings.dryrun else Terminal(progress, own[0], stream)
+    watched = own[0].is_tty and environment.get("TERM", "dumb") != "dumb"
+    if settings.dryrun and not watched:
+        return None
+    if settings.dryrun:
+        shown = DryRun(stream)
+    else:
+        shown = Terminal(progress, stream) if watched else Lines(progress, stream)
     logger.removeHandler(own[0])
-    logger.addHandler(drawing)
-    return drawing
+    logger.addHandler(shown)
+    return shown

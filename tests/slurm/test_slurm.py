@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import CORNER, survey_parameters, write_survey
+from killing import contents
 from romosaic.asdf_blocks import AsdfBlocks
 
 HERE = Path(__file__).parent
@@ -40,24 +41,32 @@ def survey(tmp_path_factory):
 class Run:
     """A run of the workflow in a folder of its own, in the background, as a user's shell would start it."""
 
-    def __init__(self, folder: Path, exposures: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, exposures: Path | None = None):
+        self.folder, self.configfile = folder, "config/demo.yaml"
         # as a clone: `--profile slurm` finds the profile by the link at the top
         for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "slurm"):
             (folder / name).symlink_to(ROOT / name)
+        if exposures:
+            self.configfile = "mine.yaml"
+            self.configure(exposures)
+
+    def configure(self, exposures: Path) -> None:
+        """Write the configuration of one small product of all exposures of a folder."""
         circle = {"ra": CORNER[0], "dec": CORNER[1], "radius": 0.1}
         products = [{"name": "field", "region": circle}]
         config = {
             "exposures": [str(exposures)],
             "associate": {"product_type": "custom", "products": products},
         }
-        (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+        (self.folder / self.configfile).write_text(yaml.safe_dump(config))
 
-    def start(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments]
-        # Two cores are all that the node has; a look at the queue at once, not after 20 s.
-        command += ["--set-threads", "associate=2", "--configfile", "mine.yaml"]
-        command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+    def start(self, *arguments: str, profile: str = "slurm") -> None:
+        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", self.configfile]
+        if profile:
+            command += ["--profile", profile]
+            # Two cores are all that the node has; a look at the queue at once, not after 20 s.
+            command += ["--set-threads", "associate=2", "--latency-wait", "5"]
+            command += ["--slurm-init-seconds-before-status-checks", "2"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         with open(self.folder / "log", "a") as log:
             self.process = subprocess.Popen(
@@ -68,8 +77,8 @@ class Run:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def finish(self) -> None:
-        assert self.process.wait(LIMIT) == 0, self.log[-5000:]
+    def finish(self, limit: float = LIMIT) -> None:
+        assert self.process.wait(limit) == 0, self.log[-5000:]
 
     def wait_for(self, found) -> None:
         """Wait until something is true of this run, which must not end before."""
@@ -147,3 +156,16 @@ def test_products_are_the_same_bit_for_bit(broken, short_of_memory):
     assert np.isfinite(planes["data"]).any()
     for name in PLANES:
         np.testing.assert_array_equal(planes[name], others[name])
+
+
+@pytest.mark.demo
+def test_the_demo_makes_the_same_files_as_without_slurm(tmp_path_factory):
+    made = []
+    for how in ({"profile": "slurm"}, {"profile": ""}):
+        run = Run(tmp_path_factory.mktemp("demo"))
+        run.start(*([] if how["profile"] else ["--cores", "2"]), **how)
+        run.finish(3600)
+        assert "4 of 4 products" in run.log and "warning" not in run.log
+        files = contents(run.folder / "results/demo")
+        made.append({k: v for k, v in files.items() if not k.startswith(("logs/", "benchmarks/"))})
+    assert len(made[0]) > 50 and made[0] == made[1]
