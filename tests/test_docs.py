@@ -3,8 +3,10 @@
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from textwrap import dedent
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -186,3 +188,21 @@ def test_links_lead_to_headings():
             if target.suffix == ".md" and anchor not in anchors(target):
                 dead.append(f"{path.name}: {file}#{anchor}")
     assert dead == []
+
+
+def test_the_picture_of_a_terminal_is_of_what_stood_there(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import terminal_picture
+
+    state = "romosaic: 0 of 4 products | {} of 4 jobs"
+    program = "import sys, time\nprint('Config file')\n"
+    for done in range(4):
+        program += f"sys.stderr.write('\\n{state.format(done)}\\n  flux <x>\\x1b[2A\\r')\n"
+        program += "sys.stderr.flush(); time.sleep(0.05); sys.stderr.write('\\x1b[J')\n"
+    program += "print('romosaic: 4 of 4 products')"
+    monkeypatch.setattr(terminal_picture, "DOCS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["terminal_picture.py", sys.executable, "-c", program])
+    terminal_picture.main()
+    root = ElementTree.parse(tmp_path / "terminal.svg").getroot()
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[1:] == [state.format(2), "  flux <x>", None, "romosaic: 4 of 4 products"]

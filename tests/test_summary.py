@@ -72,13 +72,21 @@ def test_costs_and_warnings_of_the_run_are_told(results, tmp_path):
     log, benchmark = tmp_path / "x.log", tmp_path / "x.tsv"
     log.write_text("resample: warning: a hole\n")
     benchmark.write_text("s\tmax_rss\tcpu_time\n70\t1900.0\t65.2\n")
-    run = run_of(log, "resample", benchmark=benchmark, product="a")
+    run = Run(retries=1)
+    run.log(started(1, "resample", product="a"))
+    run.log(message("job_error", jobid=1, rule_name="resample", log=[]))
+    run.log(started(1, "resample", str(log), benchmark, product="a"))
     run.clock.now = 80
     run.log(finished(1))
-    lines = summary(results, run.progress).splitlines()[-4:]
-    assert lines[0].strip() == "time      1:20 for 1 job; CPU 1:05: resample 1:05"
-    assert lines[1].startswith("  memory    at most 1.9 GB (resample a)")
-    assert lines[2].startswith("  warnings  1, in") and lines[3].strip() == "resample a: a hole"
+    assert summary(results, run.progress).splitlines()[-7:] == [
+        "  time      1:20 for 1 job",
+        "  CPU       1:05: resample 1:05",
+        "  memory    at most 1.9 GB: resample a",
+        f"  costs     {results}/benchmarks/*/*.tsv",
+        "  repeated  after a failure: resample 1",
+        f"  warnings  1, in {results}/logs/",
+        "            resample a: a hole",
+    ]
 
 
 def test_failures_say_which_why_and_what_to_do(results, tmp_path):

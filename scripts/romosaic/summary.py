@@ -1,5 +1,6 @@
 """What a run has made, or why it has not, in a few lines for the terminal."""
 
+from collections import Counter
 from pathlib import Path
 
 from .progress import Job, Progress, read_costs, why_failed
@@ -114,11 +115,17 @@ def _costs(progress: Progress, folder: Path) -> list[str]:
     most = sorted(steps.items(), key=lambda item: -item[1])[:3]
     largest, _, memory = max(costs, key=lambda row: row[2])
     shares = ", ".join(f"{step} {clock(seconds)}" for step, seconds in most)
-    return [
-        f"  time      {clock(progress.elapsed)} for {_count(len(jobs), 'job')}; CPU "
-        f"{clock(sum(steps.values()))}: {shares}",
-        f"  memory    at most {memory / 1000:.1f} GB ({_title(largest)}); all in {folder}/benchmarks/",
+    lines = [
+        f"  time      {clock(progress.elapsed)} for {_count(len(jobs), 'job')}",
+        f"  CPU       {clock(sum(steps.values()))}: {shares}",
+        f"  memory    at most {memory / 1000:.1f} GB: {_title(largest)}",
+        f"  costs     {folder}/benchmarks/*/*.tsv",
     ]
+    again = Counter(job.rule for job in progress.failures if job.again)
+    if again:
+        counts = ", ".join(f"{step} {number}" for step, number in again.items())
+        lines.append(f"  repeated  after a failure: {counts}")
+    return lines
 
 
 def _left_out(folder: Path) -> list[str]:
