@@ -111,7 +111,7 @@ def open_coadd(path: str | Path) -> CoaddBlocks:
 
 def read_segmentation(path: str | Path) -> np.ndarray:
     """
-    Read a segmentation map, (ny, nx) uint32.
+    Read a segmentation map, (ny, nx) uint32, after checking its checksum.
 
     Raises
     ------
@@ -123,4 +123,5 @@ def read_segmentation(path: str | Path) -> np.ndarray:
         node = blocks.tree()["roman"]["data"]
     except (KeyError, TypeError) as error:
         raise ProductError(path, "is no segmentation map", "delete it and run again") from error
+    blocks.verify()
     return blocks.array(node)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .catalog_columns import BASE_COLUMNS, FORCED_LIGHT
+from .coadd_file import read_segmentation
 from .errors import ProductError
 
 _AGAIN = "delete it and run again"
@@ -63,21 +64,16 @@ def read_forcing(optical_element: str, files: Sequence[str | Path]) -> Forcing:
     """
     if not files:
         return Forcing(optical_element)
-    import asdf
     import pyarrow.parquet as pq
 
     catalog, segmentation = (Path(path) for path in files)
-    path = catalog
     try:
         columns = pq.read_table(catalog, columns=list(READ))
-        path = segmentation
-        with asdf.open(segmentation, validate_checksums=True, memmap=False) as file:
-            segments = np.array(file.tree["roman"]["data"], np.uint32)
-    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+    except (OSError, TypeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ProductError(
-            path, f"cannot be read as part of a catalog ({reason[0]})", _AGAIN
-        ) from error
+        what = f"cannot be read as part of a catalog ({reason[0]})"
+        raise ProductError(catalog, what, _AGAIN) from error
+    segments = read_segmentation(segmentation)
     arrays = {name: columns[name].to_numpy() for name in columns.column_names}
     if np.setdiff1d(segments, arrays["label"]).max(initial=0) > 0:
         raise ProductError(segmentation, f"has labels that {catalog.name} has not", _AGAIN)
