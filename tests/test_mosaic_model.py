@@ -266,7 +266,7 @@ def build(members, coadd=None, grid=SMALL, name=NAME, release="p", levels=(0.0, 
 def written(members, tmp_path_factory):
     """The model as it comes back from its file."""
     path = tmp_path_factory.mktemp("product") / f"{NAME}_coadd.asdf"
-    product.write_mosaic(path, build(members), product.provenance({}, []), {})
+    product.write_model(path, build(members), product.provenance({}, []), {})
     with rdm.open(path) as model:
         yield model
 
@@ -295,7 +295,7 @@ def test_tags_are_those_of_the_installed_packages(members, tmp_path):
     """What they would write of the same product: a newer schema shows here."""
     ours, theirs = tmp_path / "a.asdf", tmp_path / "b.asdf"
     model = build(members)
-    product.write_mosaic(ours, model, product.provenance({}, []), {})
+    product.write_model(ours, model, product.provenance({}, []), {})
     with asdf.open(ours) as file:
         asdf.AsdfFile({"roman": file["roman"]}).write_to(theirs)
     texts = [AsdfBlocks.read(path).text.partition(b"\nroman:")[2] for path in (ours, theirs)]

@@ -36,6 +36,11 @@ class Tagged:
     value: object
 
 
+def time_tree(text: str) -> Tagged:
+    """Time in ISO format, as what is read back as an `astropy.time.Time`."""
+    return Tagged(f"{ASDF}time/time-1.4.0", text)
+
+
 def write_asdf(path: str | Path, tree: dict, packed: bool = False, threads: int = 1) -> None:
     """
     Write a tree of plain values and arrays as a valid ASDF file.

@@ -5,6 +5,9 @@ Rows are in the order of `_healpix_29`, as importers of HATS catalogs want them;
 segmentation map.
 """
 
+import re
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -55,6 +58,10 @@ FORCED_SHAPES = (
 )
 #: What the forced measurements are called.
 FORCED = "forced_"
+#: Definitions of the columns in the version of the schema that products follow.
+_SCHEMA = "source_catalog_columns-2.1.0.yaml"
+_RADIUS = re.compile(r"aper\d{2}_")
+_DTYPES = {"bool8": "bool"}
 
 
 def column_names(fit_psf: bool, forced: bool = False) -> list[str]:
@@ -121,17 +128,30 @@ def make_table(
 
 def _definitions(names: list[str]) -> dict[str, tuple[Any, str | None, str]]:
     """Type, unit and description of columns."""
-    from roman_datamodels.datamodels import MosaicSourceCatalogModel
-
-    schema, found = MosaicSourceCatalogModel.create_minimal(), {}
+    schema, found = _schema(), {}
     for name in names:
         if name in OWN_COLUMNS:
             found[name] = OWN_COLUMNS[name]
             continue
-        definition = schema.get_column_definition(name)
-        unit = None if definition["unit"] in (None, "none") else definition["unit"]
-        found[name] = definition["datatype"], unit, definition["description"]
+        definition = schema[_RADIUS.sub("aper~radius~_", name.removeprefix(FORCED))]
+        unit = None if definition["unit"] == "none" else definition["unit"]
+        dtype = definition["properties"]["data"]["properties"]["datatype"]["enum"][0]
+        found[name] = np.dtype(_DTYPES.get(dtype, dtype)), unit, definition["description"]
     return found
+
+
+@cache
+def _schema() -> dict[str, dict]:
+    """
+    Definitions of the columns in Roman's schemas, by name.
+
+    The package that holds them is read, not `roman_datamodels`, whose import takes longer than a catalog.
+    """
+    import yaml
+
+    text = files("rad").joinpath("resources", "schemas", "tables", _SCHEMA).read_bytes()
+    definitions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["definitions"]
+    return {name.replace("_~band~", ""): value for name, value in definitions.items()}
 
 
 def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,24 +1,37 @@
 """Files of the source catalog: the coadd it is made from, catalog (ASDF and parquet), segmentation map."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .asdf_blocks import AsdfBlocks
-from .asdf_plugins import load_plugins
+from .asdf_writer import Tagged, time_tree
 from .catalog_parquet import write_parquet
+from .coadd_file import CoaddBlocks, open_coadd
 from .coadd_psf import DETECTOR_PIXEL
 from .errors import ProductError
-from .grid import Grid, unit_vector
-from .mosaic_wcs import grid_of
+from .grid import Grid
 from .noise_correlation import read_correlation
 from .product import write_model
 from .psf import JITTER, mean_jitter
+from .table_tree import table_tree
 
 if TYPE_CHECKING:
     from .forcing import Forcing
+
+#: Versions of the schemas that the files follow.
+CATALOG_TAG = "asdf://stsci.edu/datamodels/roman/tags/mosaic_source_catalog-2.2.0"
+FORCED_TAG = "asdf://stsci.edu/datamodels/roman/tags/forced_mosaic_source_catalog-2.2.0"
+SEGMENTATION_TAG = "asdf://stsci.edu/datamodels/roman/tags/mosaic_segmentation_map-2.1.0"
+#: What catalog and segmentation map repeat of their coadd's metadata.
+_REPEATED = (
+    *("association", "cal_step", "calibration_software_name", "calibration_software_version"),
+    *("coadd_info", "coordinates", "data_release_id", "instrument", "observation", "origin"),
+    *("product_type", "program", "resample", "telescope", "wcsinfo"),
+)
+_AGAIN = "delete it and run again"
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,8 @@ class CoaddFile:
         Correlation of its pixels' noise by offset.
     jitter : float
         Pointing jitter of its exposures, mas rms per axis.
-    meta : dict-like
-        ``roman.meta`` of the mosaic.
+    meta : dict
+        ``roman.meta`` of the mosaic: plain values, times as text, tables and WCS as nodes.
     inputs : list of (name, fingerprint)
         Level-2 exposures that it was made of: name, fingerprint.
     excluded : list of dict
@@ -57,7 +70,7 @@ class CoaddFile:
     kernel: str
     correlation: np.ndarray
     jitter: float
-    meta: Any
+    meta: Mapping
     inputs: list[tuple[str, str]]
     excluded: list[dict]
 
@@ -74,75 +87,55 @@ def read_coadd(path: str | Path) -> CoaddFile:
     Raises
     ------
     ProductError
-        The file is missing, damaged or no mosaic, or its WCS is not the grid that its wcsinfo describes.
+        The file is missing, damaged or not one of `resample`'s.
     """
-    load_plugins()
-    import asdf
-    import roman_datamodels as rdm
-
+    coadd = open_coadd(path)
+    planes = _planes(coadd)
     try:
-        planes = _planes(path)
-        with asdf.open(path, validate_checksums=True, memmap=False) as file:
-            own = file.tree.get("romosaic", {})
-            noise, own = own.get("noise"), own.get("provenance", {})
-            meta = rdm.open(file).meta.copy()
-            grid = _grid(path, meta)
-            side = DETECTOR_PIXEL / 3600 / grid.pixel_scale
-            jitter = _jitter(meta)
-            rho = read_correlation(noise, float(meta.resample.pixfrac), side)
-    except ProductError:
-        raise
-    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ProductError(
-            path, f"cannot be read as a coadd ({reason[0]})", "delete it and run again"
-        ) from error
-    return CoaddFile(
-        *planes,
-        grid,
-        str(meta.instrument.optical_element),
-        float(meta.resample.pixfrac),
-        str(own.get("parameters", {}).get("kernel", "square")),
-        rho,
-        jitter,
-        meta,
-        [(entry["name"], entry["fingerprint"]) for entry in own.get("inputs", [])],
-        [dict(entry) for entry in own.get("excluded", [])],
-    )
+        pixfrac, made = float(coadd.meta["resample"]["pixfrac"]), coadd.own["provenance"]
+        side = DETECTOR_PIXEL / 3600 / coadd.grid.pixel_scale
+        return CoaddFile(
+            *planes,
+            coadd.grid,
+            coadd.optical_element,
+            pixfrac,
+            str(made["parameters"].get("kernel", "square")),
+            read_correlation(coadd.own.get("noise"), pixfrac, side),
+            _jitter(coadd),
+            coadd.meta,
+            coadd.inputs,
+            [dict(entry) for entry in made.get("excluded", [])],
+        )
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        what = f"cannot be read as a coadd ({type(error).__name__}: {error})"
+        raise ProductError(path, what, _AGAIN) from error
 
 
-def _planes(path: str | Path) -> list[np.ndarray]:
-    """Images data, err, weight of a coadd, their bytes proven (asdf takes three times as long)."""
+def _planes(coadd: CoaddBlocks) -> list[np.ndarray]:
+    """Images data, err, weight of a coadd, their bytes proven."""
+    path, names = coadd.blocks.path, ("data", "err", "weight")
     try:
-        blocks = AsdfBlocks.read(path)
-        images = [blocks.tree()["roman"][name] for name in ("data", "err", "weight")]
-        blocks.verify(node["source"] for node in images if "source" in node)
-        planes = [np.asarray(blocks.array(node), np.float32) for node in images]
+        nodes = [coadd.tree["roman"][name] for name in names]
+        coadd.blocks.verify(node["source"] for node in nodes if "source" in node)
+        planes = [np.asarray(coadd.image(name), np.float32) for name in names]
+    except (KeyError, TypeError) as error:
+        raise ProductError(path, f"cannot be read as a coadd ({error!r})", _AGAIN) from error
     except ProductError as error:
-        raise ProductError(path, error.what, "delete it and run again") from error
+        raise ProductError(path, error.what, _AGAIN) from error
     if any(plane.ndim != 2 for plane in planes):
         raise ProductError(path, "has planes that are no images", "make it with resample")
     return planes
 
 
-def _jitter(meta: Any) -> float:
+def _jitter(coadd: CoaddBlocks) -> float:
     """Pointing jitter of a mosaic's members, mas rms per axis."""
-    table = meta.individual_image_meta.get("guide_star")
-    names = [f"jitter_{axis}" for axis in ("major", "minor")]
-    if table is None or not set(names) <= set(getattr(table, "colnames", ())):
+    table = coadd.meta.get("individual_image_meta", {}).get("guide_star", {"columns": []})
+    columns = {column["name"]: column["data"] for column in table["columns"]}
+    nodes = [columns.get(f"jitter_{axis}") for axis in ("major", "minor")]
+    # A column of which some member has no number is text.
+    if not all(isinstance(node, dict) and isinstance(node["datatype"], str) for node in nodes):
         return JITTER
-    columns = [np.ma.filled(np.ma.asarray(table[name], float), np.nan) for name in names]
-    return mean_jitter(np.stack(columns, axis=1))
-
-
-def _grid(path: str | Path, meta: Any) -> Grid:
-    """Grid of a mosaic's wcsinfo, checked against its WCS."""
-    grid = grid_of(meta.wcsinfo)
-    x, y = np.array([0.0, grid.nx - 1.0]), np.array([0.0, 0.0])
-    sky = unit_vector(*meta.wcs(x, y))
-    if not np.abs(unit_vector(*grid.to_sky(x, y)) - sky).max() < 0.01 * grid.scale:
-        raise ProductError(path, "its wcsinfo does not describe its WCS", "make it with resample")
-    return grid
+    return mean_jitter(np.stack([np.asarray(coadd.blocks.array(n), float) for n in nodes], axis=1))
 
 
 def write_catalog(
@@ -151,7 +144,7 @@ def write_catalog(
     path_segm: str | Path,
     table: Any,
     segmentation: np.ndarray,
-    mosaic_meta: Any,
+    mosaic_meta: Mapping,
     provenance: dict,
     forcing: "Forcing | None" = None,
 ) -> None:
@@ -166,7 +159,7 @@ def write_catalog(
     table : astropy.table.Table
     segmentation : (ny, nx) uint32
         Results of `source_catalog.make_catalog`.
-    mosaic_meta : dict-like
+    mosaic_meta : dict
         ``roman.meta`` of the coadd; the common keys are copied.
     provenance : dict
         See `product.provenance`.
@@ -176,24 +169,26 @@ def write_catalog(
     Raises
     ------
     ProductError
-        A file cannot be written, or would not be valid by its schema.
+        A file cannot be written.
     """
-    import roman_datamodels.datamodels as rdm
-
-    kind = rdm.ForcedMosaicSourceCatalogModel if forcing else rdm.MosaicSourceCatalogModel
-    image = {"filename": mosaic_meta["filename"], "file_date": mosaic_meta["file_date"]}
+    image = {"filename": mosaic_meta["filename"], "file_date": time_tree(mosaic_meta["file_date"])}
+    tag, kind = CATALOG_TAG, "MosaicSourceCatalogModel"
     if forcing:
+        tag, kind = FORCED_TAG, "ForcedMosaicSourceCatalogModel"
         image["forced_segmentation"] = f"{forcing.product}_segm.asdf" if forcing.product else "none"
-    models = []
-    for made in (kind, rdm.MosaicSegmentationMapModel):
-        model = made.create_minimal({"meta": mosaic_meta})
-        model.meta["image"] = dict(image)
-        if "data_release_id" in mosaic_meta:
-            model.meta.data_release_id = mosaic_meta["data_release_id"]
-        models.append(model)
-    catalog, segments = models
-    catalog.source_catalog = table
-    segments.data = segmentation
-    write_model(path_segm, segments, provenance)
-    write_model(path_asdf, catalog, provenance)
-    write_parquet(path_parquet, catalog)
+    segments = {"meta": _meta(mosaic_meta, "MosaicSegmentationMapModel", image)}
+    segments["data"] = segmentation
+    write_model(path_segm, Tagged(SEGMENTATION_TAG, segments), provenance)
+    catalog = {"meta": _meta(mosaic_meta, kind, image), "source_catalog": table_tree(table)}
+    write_model(path_asdf, Tagged(tag, catalog), provenance)
+    write_parquet(path_parquet, table, catalog["meta"])
+
+
+def _meta(mosaic_meta: Mapping, model_type: str, image: dict) -> dict:
+    """Metadata of a product made of a mosaic."""
+    meta = {name: mosaic_meta[name] for name in _REPEATED if name in mosaic_meta}
+    times = {
+        name: time_tree(value) if name.startswith("time_") else value
+        for name, value in meta["coadd_info"].items()
+    }
+    return {**meta, "coadd_info": times, "model_type": model_type, "image": image}

@@ -1,36 +1,38 @@
 """The catalog as parquet, as its data model lays it out, zstd-compressed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .asdf_writer import Tagged
 from .atomic import atomic
 
 # Rows per group: HATS importers read group by group.
 _ROW_GROUP = 100_000
 
 
-def write_parquet(path: str | Path, catalog: Any) -> None:
+def write_parquet(path: str | Path, table: Any, meta: Mapping) -> None:
     """
     Write a catalog's table with all its metadata.
 
-    The model's own `to_parquet` gives the same columns and metadata. It validates what was validated when the
-    ASDF file was written, imports pandas and does not compress: ten times the core seconds.
+    The model's own `to_parquet` gives the same columns and metadata. It validates, imports pandas and does not
+    compress: ten times the core seconds.
 
     Parameters
     ----------
     path : str or path
         File to make.
-    catalog : roman_datamodels.datamodels.MosaicSourceCatalogModel
-        Valid by its schema.
+    table : astropy.table.Table
+        The sources.
+    meta : dict
+        ``roman.meta`` of the catalog.
     """
     import pyarrow.parquet as pq
 
-    table = catalog.source_catalog
-    metadata = {k: str(v) for k, v in catalog.to_flat_dict().items() if k.startswith("roman.meta")}
-    metadata["roman.meta.filename"] = Path(path).name
+    meta = {**meta, "filename": Path(path).name}
+    metadata = {key: str(value) for key, value in _leaves("roman.meta", meta)}
     metadata |= {key: str(value) for key, value in _leaves("source_catalog", table.meta)}
     with atomic(path) as temporary:
         pq.write_table(
@@ -77,6 +79,8 @@ def arrow_table(table: Any, metadata: dict[str, str]) -> Any:
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Names and values of what nested dicts and lists hold."""
+    if isinstance(value, Tagged):
+        value = value.value
     if isinstance(value, dict | list | tuple):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, inner in pairs:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .asdf_blocks import AsdfBlocks
 from .catalog_files import CoaddFile
 from .coadd_psf import CoaddPSF, analytic_psf, drizzled_energy, profile_psf, reference_psf
 from .epsf import drizzling
-from .errors import ConfigError, first_line
+from .errors import ConfigError, ProductError, first_line
 from .product import read_step
 from .psf import DETECTOR_PIXEL, JITTER, mean_jitter
 
@@ -183,13 +184,13 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         The file cannot be read or has another layout.
     """
 
-    def extract(model: Any) -> tuple[np.ndarray, float, float] | None:
-        meta = model.meta
-        if meta.instrument.optical_element != optical_element:
+    def extract(blocks: AsdfBlocks, tree: dict) -> tuple[np.ndarray, float, float] | None:
+        meta = tree["meta"]
+        psf = blocks.array(tree["psf"])
+        if meta["instrument"]["optical_element"] != optical_element:
             return None
         defocus, spectra = list(meta.get("defocus", [0])), list(meta.get("spectral_type", []))
         focus = defocus.index(0) if 0 in defocus else 0
-        psf = np.asarray(model.psf)
         star = spectra.index(_SPECTRUM) if _SPECTRUM in spectra else psf.shape[1] // 2
         stamp = psf[focus, star].astype(np.float64).mean(axis=0)
         if stamp.ndim != 2 or stamp.shape[0] != stamp.shape[1] or stamp.shape[0] % 2 == 0:
@@ -197,7 +198,7 @@ def read_epsf(path: str | Path, optical_element: str) -> tuple[np.ndarray, float
         if not np.isfinite(stamp).all() or stamp.sum() <= 0:
             raise ValueError("PSF images that are not positive numbers")
         axes = [meta.get(f"jitter_{axis}") for axis in ("major", "minor")]
-        return stamp, float(meta.oversample), mean_jitter([axes])
+        return stamp, float(meta["oversample"]), mean_jitter([axes])
 
     return _read(path, "epsf_file", extract)
 
@@ -227,12 +228,14 @@ def read_apcorr(path: str | Path, optical_element: str) -> Energy | None:
         The file cannot be read or has another layout.
     """
 
-    def extract(model: Any) -> Energy | None:
-        if optical_element not in model.data:
+    def extract(blocks: AsdfBlocks, tree: dict) -> Energy | None:
+        if optical_element not in tree["data"]:
             return None
-        table = model.data[optical_element]
-        radius = np.asarray(table["ee_radii"], np.float64)
-        fraction = np.asarray(table["ee_fractions"], np.float64)
+        table = tree["data"][optical_element]
+        radius, fraction = (
+            np.asarray(blocks.array(table[f"ee_{name}"]), np.float64)
+            for name in ("radii", "fractions")
+        )
         if radius.shape != fraction.shape or radius.size < 2 or (np.diff(fraction) <= 0).any():
             raise ValueError("encircled energies that do not increase")
         if np.interp(0.5, fraction, radius) > _LARGEST_HALF_LIGHT:
@@ -242,16 +245,14 @@ def read_apcorr(path: str | Path, optical_element: str) -> Energy | None:
     return _read(path, "apcorr_file", extract)
 
 
-def _read(path: str | Path, key: str, extract: Callable[[Any], Any]) -> Any:
-    """Open a reference file and take something from it; any failure is the user's file."""
-    import roman_datamodels as rdm
-    from asdf.exceptions import ValidationError
-
+def _read(path: str | Path, key: str, extract: Callable[[AsdfBlocks, dict], Any]) -> Any:
+    """Open a reference file and take something from its tree; any failure is the user's file."""
     try:
-        with rdm.open(path, validate_checksums=True) as model:
-            return extract(model)
-    except (OSError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        problem = f"source_catalog.{key}: {path} cannot be used ({first_line(error)})"
-        raise ConfigError("config", [problem]) from error
-    except ValidationError as error:
-        raise ConfigError("config", [f"source_catalog.{key}: {path} is not valid"]) from error
+        blocks = AsdfBlocks.read(path)
+        blocks.verify()
+        return extract(blocks, blocks.tree()["roman"])
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        problem = f"{path} cannot be used ({first_line(error)})"
+    except ProductError as error:
+        problem = f"{path} {error.what}"
+    raise ConfigError("config", [f"source_catalog.{key}: {problem}"])

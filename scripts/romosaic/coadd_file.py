@@ -141,7 +141,7 @@ def open_coadd(path: str | Path) -> CoaddBlocks:
 
 def read_segmentation(path: str | Path) -> np.ndarray:
     """
-    Read a segmentation map, (ny, nx) uint32.
+    Read a segmentation map, (ny, nx) uint32, after checking its checksum.
 
     Raises
     ------

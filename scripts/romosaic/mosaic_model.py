@@ -3,7 +3,7 @@ The Level-3 data model of a coadd as a tagged tree: its arrays, and metadata ble
 
 The tree is what `roman_datamodels` would write of a MosaicModel. Making it without that package and asdf saves
 `resample` a sixth of its time. That it is valid by its schema is shown by the tests, and seen again by who
-opens it with either: `source_catalog` is the first.
+opens it with either.
 """
 
 import re
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
-from .asdf_writer import ASDF, Tagged
+from .asdf_writer import Tagged, time_tree
 from .grid import Grid
 from .mosaic_wcs import wcs_tree, wcsinfo
 from .names import SUFFIX
 from .pixel_noise import describe
+from .table_tree import columns_tree
 
 if TYPE_CHECKING:
     from .flux_file import FluxExposure
@@ -108,16 +109,6 @@ def _texts(values: Sequence[object]) -> np.ndarray:
     return np.array([str(value) for value in values])
 
 
-def _tagged(table: dict[str, np.ndarray]) -> Tagged:
-    """Columns as what is read back as an `astropy.table.Table`."""
-    columns = [
-        Tagged(f"{ASDF}table/column-1.2.0", {"data": data, "name": name})
-        for name, data in table.items()
-    ]
-    tree = {"colnames": list(table), "columns": columns, "qtable": False}
-    return Tagged("tag:astropy.org:astropy/table/table-1.3.0", tree)
-
-
 def mosaic_model(
     coadd: "Coadd",
     grid: Grid,
@@ -155,7 +146,7 @@ def mosaic_model(
     -------
     Tagged
         What is read back as a `roman_datamodels.datamodels.MosaicModel`, but for its file name and date: see
-        `product.write_mosaic`.
+        `product.write_model`.
     """
     metas = [member.meta for member in members]
     steps = [_steps([row], outliers["status"]) for row in sky]
@@ -169,7 +160,7 @@ def mosaic_model(
         "statistics": coadd.statistics,
         "wcs": wcs_tree(grid),
         "wcsinfo": wcsinfo(grid),
-        "individual_image_meta": {name: _tagged(table) for name, table in tables.items()},
+        "individual_image_meta": {name: columns_tree(table) for name, table in tables.items()},
     }
     _name(meta, association)
     planes = {name: getattr(coadd, name) for name in _PLANES}
@@ -278,8 +269,7 @@ def _times(metas: list[dict], coadd: "Coadd") -> dict:
 
 def _time(moment: datetime) -> Tagged:
     """Return what is read back as an `astropy.time.Time`, in milliseconds."""
-    text = (moment + timedelta(microseconds=500)).isoformat(timespec="milliseconds")
-    return Tagged(f"{ASDF}time/time-1.4.0", text)
+    return time_tree((moment + timedelta(microseconds=500)).isoformat(timespec="milliseconds"))
 
 
 def _tables(members: Sequence["FluxExposure"], metas: list[dict], steps: list[dict]) -> dict:

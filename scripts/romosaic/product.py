@@ -10,9 +10,9 @@ import numpy as np
 
 from . import __version__
 from .asdf_blocks import AsdfBlocks
-from .asdf_writer import ASDF, Tagged, write_asdf
+from .asdf_writer import Tagged, time_tree, write_asdf
 from .atomic import atomic
-from .errors import ProductError, first_line
+from .errors import ProductError
 
 #: Packages whose version can change a product.
 _PACKAGES = (
@@ -97,11 +97,11 @@ def _with_arrays(blocks: AsdfBlocks, node: object) -> object:
     return node
 
 
-def write_mosaic(
-    path: str | Path, model: Tagged, provenance: dict, own: dict, threads: int = 1
+def write_model(
+    path: str | Path, model: Tagged, provenance: dict, own: dict | None = None, threads: int = 1
 ) -> None:
     """
-    Write a coadd as `write_model` would, without asdf.
+    Write a product: a data model under ``roman``, what the workflow says of it under ``romosaic``.
 
     Parameters
     ----------
@@ -111,49 +111,13 @@ def write_mosaic(
         See `mosaic_model.mosaic_model`; file name and date are set.
     provenance : dict
         See `provenance`.
-    own : dict
+    own : dict, optional
         More that the workflow wants to say of it, plain types: kept beside the provenance.
     threads : int, optional
         The file does not depend on it.
     """
     date = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
-    model.value["meta"]["filename"] = Path(path).name
-    model.value["meta"]["file_date"] = Tagged(f"{ASDF}time/time-1.4.0", date)
-    tree = {"roman": model, "romosaic": {**own, "provenance": provenance}}
+    model.value["meta"] |= {"filename": Path(path).name, "file_date": time_tree(date)}
+    tree = {"roman": model, "romosaic": {**(own or {}), "provenance": provenance}}
     with atomic(path) as temporary:
         write_asdf(temporary, tree, packed=True, threads=threads)
-
-
-def write_model(path: str | Path, model, provenance: dict) -> None:
-    """
-    Write a product: a data model under ``roman``, its provenance under ``romosaic``, lz4-compressed.
-
-    Parameters
-    ----------
-    path : str or path
-        File to make.
-    model : DataModel
-        Valid by its schema; file name and date are set.
-    provenance : dict
-        See `provenance`.
-
-    Raises
-    ------
-    ProductError
-        The model is not valid by its schema.
-    """
-    import asdf
-    from astropy.time import Time
-
-    model.meta.filename = Path(path).name
-    model.meta.file_date = Time.now()
-    file = asdf.AsdfFile({"roman": model._instance, "romosaic": {"provenance": provenance}})
-    with atomic(path) as temporary:
-        try:
-            # To a path, asdf would write a temporary file of its own, which nobody removes after a kill.
-            with open(temporary, "wb") as stream:
-                file.write_to(stream, all_array_compression="lz4")
-        except asdf.exceptions.ValidationError as error:
-            raise ProductError(
-                path, f"would not be valid: {first_line(error)}", "report this"
-            ) from error

@@ -5,10 +5,9 @@ from pathlib import Path
 import catalog_scene as scene
 import numpy as np
 from benchmark_data import FILTER, SKYCELLS
-from coadd_file import grid_wcs
+from coadd_file import known_coadd, save_coadd
 from romosaic import skymap
-from romosaic.mosaic_wcs import wcsinfo
-from romosaic.product import provenance, write_model
+from romosaic.product import provenance
 
 #: Scale lengths of the galaxies' discs, coadd pixels; 0 is a star. In equal numbers.
 SIZES = (0.0, 0.0, 1.0, 2.0, 4.0)
@@ -37,8 +36,6 @@ def make_coadd(path: Path, n: int) -> None:
     n : int
         Sources in the whole cell, most of them bright enough to be found.
     """
-    import roman_datamodels as rdm
-
     if path.exists():
         return
     rng = np.random.default_rng(n)
@@ -50,14 +47,6 @@ def make_coadd(path: Path, n: int) -> None:
     y, x = np.ogrid[: grid.ny, : grid.nx]
     outside = x + 0.2 * y < 400
     data[outside], err[outside], weight[outside] = np.nan, np.nan, 0
-    model = rdm.datamodels.MosaicModel.create_fake_data(shape=grid.shape)
-    model.data, model.err, model.weight = data, err, weight
-    for name in ("var_poisson", "var_rnoise"):
-        model[name] = err**2 / 2
-    model.var_flat = model.var_sky = np.zeros((2, 2), np.float32)
-    model.context = np.where(outside, 0, 1).astype(np.uint32)[None]
-    model.meta.wcs, model.meta.wcsinfo = grid_wcs(grid), wcsinfo(grid)
-    model.meta.instrument.optical_element = FILTER
-    model.meta.resample.pixfrac = 1.0
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_model(path, model, provenance({"kernel": "square"}, []))
+    model = known_coadd(grid, data, err, weight, FILTER)
+    save_coadd(path, model, provenance({"kernel": "square"}, []))

@@ -1,7 +1,10 @@
 """
-Errors and fluxes of the source catalog on a simulated coadd, against its truth: docs/source_catalog.md.
+Errors, fluxes and positions of the source catalog on a simulated coadd, against its truth.
 
-Run with ``PYTHONPATH=scripts:tests python tests/benchmarks/catalog_errors.py <coadd> <scene.ecsv>``.
+    PYTHONPATH=scripts:tests python tests/benchmarks/catalog_errors.py <coadd> <scene.ecsv> [parts]
+
+prints the tables of docs/source_catalog.md: parts are empty, injected and truth (default: all). `stars.yaml`
+simulates a skycell of stars for the last one.
 """
 
 import sys
@@ -9,19 +12,28 @@ from itertools import pairwise
 
 import catalog_scene as scene
 import numpy as np
-from romosaic import noise_correlation, photometry
+from romosaic import apertures, noise_correlation, photometry
 from romosaic.catalog_files import CoaddFile, read_coadd
 from romosaic.catalog_references import choose_psf
-from romosaic.detection import detect, unusable
+from romosaic.detection import unusable
 from romosaic.source_catalog import Parameters, make_catalog
 from scipy.spatial import KDTree
 
-MAGNITUDES = (18, 20, 21, 22, 23, 24, 24.5, 25)
+MAGNITUDES = (18, 19, 20, 21, 22, 23, 24, 24.5, 25)
 NAMES = ("01", "02", "04", "08")
+#: Scale lengths of the discs put on empty places, pixels; 0 is a star.
+RADII = (0.0, 1.5, 4.0)
+POSITIONS = ("centroid", "centroid_win", "psf")
 
 
 def spread(values: np.ndarray) -> float:
+    """Scatter from the median absolute deviation: no outlier counts."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def show(what: str, *pulls: np.ndarray) -> None:
+    """Standard deviation of pulls, and in brackets their robust scatter."""
+    print(f"{what:42s}", *(f"{np.std(p):6.3f} ({spread(p):.3f})" for p in pulls))
 
 
 def read_truth(path: str, coadd: CoaddFile) -> dict[str, np.ndarray]:
@@ -53,47 +65,114 @@ def empty_places(coadd: CoaddFile, truth: dict) -> np.ndarray:
     return tried[~np.array(cut)]
 
 
-def empty_circles(coadd: CoaddFile, places: np.ndarray) -> None:
-    bad = unusable(coadd.data, coadd.err, coadd.weight)
-    parameters = Parameters().detection
-    found = detect(coadd.data, bad, **parameters)
+def empty_apertures(coadd: CoaddFile, truth: dict) -> None:
+    """Scatter over error in empty places: circles, and the Kron ellipses and segments of injected sources."""
+    places = empty_places(coadd, truth)
+    found = Parameters().find(coadd.data, unusable(coadd.data, coadd.err, coadd.weight))
+    image, sources, _ = inject(coadd, places, 1.5)
+    table, segments = catalog(coadd, image)
+    table = table[scene.match(table, sources)[0]]
+    print(f'{len(places)} empty places: circles of 0.1, 0.2, 0.4, 0.8", Kron ellipses, segments')
     for label, rho in (
         ("correlated", coadd.correlation),
-        ("independent", noise_correlation.INDEPENDENT),
+        ("pixels as independent", noise_correlation.INDEPENDENT),
     ):
         scale = photometry.Scale(coadd.grid.middle_pixel_area, rho)
         columns, _ = photometry.circles(found, coadd.err, *places.T, scale)
         pulls = [columns[f"aper{n}_flux"] / columns[f"aper{n}_flux_err"] for n in NAMES]
-        print(f"{len(places)} empty circles, {label}:", *(f"{spread(p):.3f}" for p in pulls))
+        pulls.append(moved_ellipses(found, coadd.err, places, table, scale))
+        pulls.append(moved_segments(found, coadd.err, places, table, segments, scale))
+        show(label, *pulls)
 
 
-def injected(coadd: CoaddFile, places: np.ndarray, radius: float) -> None:
-    """Pulls of sources put on empty places at least 70 pixels apart, stars for radius 0."""
+def moved_ellipses(found, err, places, table, scale) -> np.ndarray:
+    """Pulls of Kron ellipses put on empty places."""
+    row = np.arange(len(places)) % len(table)
+    axes = (np.array(table[f"semi{name}"], float)[row] for name in ("major", "minor"))
+    radius = photometry.KRON_PARAMS[0] * np.array(table["kron_radius"], float)[row]
+    major, minor = (radius * axis / scale.arcsec**2 for axis in axes)
+    turn = np.radians(np.array(table["orientation_pix"], float)[row])
+    none = np.zeros(len(places), np.int32)
+    shape = (found.bad, found.segments, none, *places.T, major, minor, turn)
+    sums = apertures.ellipse_sums(found.data, err, *shape)[:, 0]
+    return sums / np.sqrt(noise_correlation.ellipse_variances(err, *shape, scale.half_rho))
+
+
+def moved_segments(found, err, places, table, segments, scale) -> np.ndarray:
+    """Pulls of segments put on empty places."""
+    pulls = []
+    for place, row in zip(places[:4000], np.arange(4000) % len(table), strict=False):
+        x0, x1, y0, y1 = (
+            int(table[f"bbox_{side}"][row]) for side in ("xmin", "xmax", "ymin", "ymax")
+        )
+        mask = segments[y0 : y1 + 1, x0 : x1 + 1] == table["label"][row]
+        x, y = (int(p) - n // 2 for p, n in zip(place, mask.shape[::-1], strict=True))
+        here = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
+        variance = noise_correlation.variance(mask * err[here].astype(float), scale.half_rho)
+        pulls.append((mask * found.data[here]).sum(dtype=float) / np.sqrt(variance))
+    return np.array(pulls)
+
+
+def inject(coadd: CoaddFile, places: np.ndarray, radius: float) -> tuple:
+    """Image with sources on empty places at least 70 pixels apart, the sources, and their magnitudes."""
     cells, first = np.unique((places // 140).astype(int), axis=0, return_index=True)
-    chosen = places[first]
-    scale = photometry.Scale(coadd.grid.middle_pixel_area)
-    flux = 10 ** (-0.4 * (np.random.default_rng(3).uniform(21.5, 24.5, len(cells)) - 31.4))
-    sources = np.column_stack([chosen, flux / scale.flux])
-    image = (coadd.data + scene.render(coadd.data.shape, sources, radius)).astype(np.float32)
+    mag = np.random.default_rng(3).uniform(21.5, 24.5, len(cells))
+    flux = 10 ** (-0.4 * (mag - 31.4)) / photometry.Scale(coadd.grid.middle_pixel_area).flux
+    sources = np.column_stack([places[first], flux])
+    image = coadd.data + scene.render(coadd.data.shape, sources, radius)
+    return image.astype(np.float32), sources, mag
+
+
+def catalog(coadd: CoaddFile, image: np.ndarray, psf=None):
+    """Table and segments of an image with the coadd's errors."""
     arrays = (image, coadd.err, coadd.weight, coadd.grid, Parameters())
-    table, _ = make_catalog(*arrays, psf=scene.psf(), correlation=coadd.correlation)
-    rows, which = scene.match(table, sources)
-    table, true = table[rows], sources[which]
-    for kind in ("centroid", "centroid_win", "psf"):
-        pulls = [
-            spread((table[f"{axis}_{kind}"] - true[:, i]) / table[f"{axis}_{kind}_err"])
-            for i, axis in enumerate("xy")
-        ]
-        print(f"{len(rows)} injected, disc {radius}, {kind}: {pulls[0]:.2f} {pulls[1]:.2f}")
-    pull = (table["psf_flux"] - true[:, 2] * scale.flux) / table["psf_flux_err"]
-    print(f"  PSF flux {spread(pull):.2f}")
+    return make_catalog(*arrays, psf=psf or scene.psf(), correlation=coadd.correlation)
+
+
+def injected(coadd: CoaddFile, truth: dict) -> None:
+    """Pulls of sources put on empty places: positions (x, y), fluxes."""
+    places = empty_places(coadd, truth)
+    for radius in RADII:
+        image, sources, magnitudes = inject(coadd, places, radius)
+        table, _ = catalog(coadd, image)
+        rows, which = scene.match(table, sources)
+        table, true, mag = table[rows], sources[which], magnitudes[which]
+        print(f"{len(rows)} injected, disc of {radius} pixels (0: star)")
+        for kind in POSITIONS:
+            show(
+                f"  {kind}",
+                *(
+                    (table[f"{axis}_{kind}"] - true[:, i]) / table[f"{axis}_{kind}_err"]
+                    for i, axis in enumerate("xy")
+                ),
+            )
+        flux = true[:, 2] * photometry.Scale(coadd.grid.middle_pixel_area).flux
+        for name, part in flux_parts(table, flux, mag, star=radius == 0).items():
+            pull = (np.array(table[f"{name}_flux"], float) - part * flux) / table[
+                f"{name}_flux_err"
+            ]
+            show(f"  {name} 21.5-23, 23-24.5 mag", pull[mag < 23], pull[mag >= 23])
+
+
+def flux_parts(table, flux: np.ndarray, mag: np.ndarray, star: bool) -> dict[str, np.ndarray]:
+    """Part of a source's light that an aperture should hold: of the PSF, else the median by half magnitudes."""
+    parts = {}
+    if star:
+        parts["psf"] = np.ones(len(flux))
+        for name, energy in zip(photometry.APERTURE_RADII, table.meta["ee_fractions"], strict=True):
+            parts[f"aper{name}"] = np.full(len(flux), energy)
+    for name in ("kron", "segment"):
+        ratio, step = np.array(table[f"{name}_flux"], float) / flux, np.floor(2 * mag)
+        parts[name] = np.zeros(len(flux))
+        for one in np.unique(step):
+            parts[name][step == one] = np.median(ratio[step == one])
+    return parts
 
 
 def against_truth(coadd: CoaddFile, truth: dict) -> None:
-    """Flux over truth of isolated sources by magnitude: median and scatter."""
+    """Isolated sources by magnitude: flux over truth, its pulls, and how far positions are off."""
     psf = choose_psf(coadd.optical_element, coadd.grid.pixel_scale * 3600)
-    arrays = (coadd.data, coadd.err, coadd.weight, coadd.grid, Parameters())
-    table, _ = make_catalog(*arrays, psf=psf, correlation=coadd.correlation)
+    table, _ = catalog(coadd, coadd.data, psf)
     energy = dict(zip(photometry.APERTURE_RADII, table.meta["ee_fractions"], strict=True))
     places = np.stack([table["x_centroid"], table["y_centroid"]], axis=1).astype(float)
     distance, row = KDTree(places).query(truth["places"])
@@ -102,19 +181,42 @@ def against_truth(coadd: CoaddFile, truth: dict) -> None:
     for kind, part, star in [*kinds, ("kron", 1.0, False)]:
         for low, high in pairwise(MAGNITUDES):
             one = good & (truth["star"] == star) & (truth["mag"] >= low) & (truth["mag"] < high)
-            ratio = np.array(table[f"{kind}_flux"], float)[row][one] / part / truth["flux"][one]
-            if ratio.size:
-                print(
-                    f"{kind} {low}-{high}: {ratio.size} {np.median(ratio):.3f} ({spread(ratio):.3f})"
+            if one.sum() > 2:
+                flux, error = (
+                    np.array(table[f"{kind}_flux{end}"], float)[row][one] / part
+                    for end in ("", "_err")
                 )
+                ratio, pull = flux / truth["flux"][one], (flux - truth["flux"][one]) / error
+                print(
+                    f"{kind:6s} {low}-{high} mag: {ratio.size} median {np.median(ratio):.4f}"
+                    f" mean {ratio.mean():.4f} +- {ratio.std() / np.sqrt(ratio.size):.4f}"
+                    f" scatter {spread(ratio):.4f} pull {np.std(pull):.2f} ({spread(pull):.2f})"
+                )
+    for low, high in pairwise(MAGNITUDES):
+        one = good & truth["star"] & (truth["mag"] >= low) & (truth["mag"] < high)
+        if one.sum() > 2:
+            print(f"{low}-{high} mag: {one.sum()} stars, pixels off in x, y; error; pulls; bias")
+            for kind in POSITIONS:
+                off = np.stack([np.array(table[f"{axis}_{kind}"], float)[row] for axis in "xy"])
+                off = (off - truth["places"].T)[:, one]
+                error = np.stack(
+                    [np.array(table[f"{axis}_{kind}_err"], float)[row][one] for axis in "xy"]
+                )
+                print(
+                    f"  {kind:13s}",
+                    *(f"{spread(o):.4f}" for o in off),
+                    f"{np.median(error):.4f}",
+                    *(f"{spread(o):.2f}" for o in off / error),
+                    *(f"{np.median(o):+.4f}" for o in off),
+                )
+            print(f"  psf_gof {np.median(np.array(table['psf_gof'])[row][one]):.2f}")
     print(table.meta["m5sigma"], table.meta["empty_apertures"])
 
+
+PARTS = {"empty": empty_apertures, "injected": injected, "truth": against_truth}
 
 if __name__ == "__main__":
     mosaic = read_coadd(sys.argv[1])
     true = read_truth(sys.argv[2], mosaic)
-    empty = empty_places(mosaic, true)
-    empty_circles(mosaic, empty)
-    for radius in (0.0, 1.5, 4.0):
-        injected(mosaic, empty, radius)
-    against_truth(mosaic, true)
+    for name in sys.argv[3:] or PARTS:
+        PARTS[name](mosaic, true)

@@ -96,10 +96,14 @@ def ours(coadd: Path, folder: Path, references: dict[str, Path]) -> programs.Cos
 
     files = {f"{name}_file": str(references[name]) for name in ("epsf", "apcorr")}
     settings = {
-        "input": {"coadd": str(coadd)},
+        "input": {"coadd": str(coadd), "epsf": [], "forcing": []},
         "output": [str(folder / f"product_{end}") for end in STEMS],
         "log": [str(folder / "step.log")],
-        "params": {"parameters": SourceCatalog(**files).model_dump(), "reference_file": None},
+        "params": {
+            "parameters": SourceCatalog(**files).model_dump(),
+            "reference_file": None,
+            "forced_by": None,
+        },
     }
     command = [sys.executable, HERE / "catalog_process.py", json.dumps(settings)]
     cost = run(command, folder, dict(os.environ))
