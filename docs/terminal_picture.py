@@ -62,16 +62,15 @@ def screen(text: str) -> list[str]:
 
 
 def middle(parts: list[tuple[float, str]]) -> list[str]:
-    """Screen of the moment when half of the jobs were done."""
+    """Screen of the moment when half of the products were done."""
     written = ""
     for _, part in parts:
         written += part
         lines = screen(written)
-        found = [re.search(r"\| (\d+) of (\d+) jobs", line) for line in lines]
-        counts = [(int(match[1]), int(match[2])) for match in found if match]
-        if counts and 2 * counts[-1][0] >= counts[-1][1] and "products" in "".join(lines):
+        counts = re.findall(r"^romosaic: (\d+) of (\d+) products \|", "\n".join(lines), re.M)
+        if counts and 2 * int(counts[-1][0]) >= int(counts[-1][1]):
             return lines
-    sys.exit("no moment with half of the jobs done: the run was too short")
+    sys.exit("no moment with half of the products done: the run was too short")
 
 
 def own(lines: list[str]) -> list[str]:

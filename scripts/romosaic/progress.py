@@ -245,7 +245,8 @@ class Progress(logging.Handler):
     def _on_progress(self, record) -> None:
         if record.total != self._counted:
             self._counted = record.total
-            self._count()
+            if not self._stale:  # after `associate` the new jobs are not known yet
+                self._count()
 
 
 def read_warnings(log: str) -> list[str]:
