@@ -40,7 +40,7 @@ class Run:
     def __init__(self, retries: int = 0) -> None:
         self.clock = Clock()
         self.left = [(0, "associate", "")]
-        self.progress = Progress(lambda: list(self.left), lambda: retries, self.clock)
+        self.progress = Progress(lambda: list(self.left), lambda: retries, clock=self.clock)
         self.log(message("run_info"))
 
     def log(self, *records) -> None:
