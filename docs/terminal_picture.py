@@ -62,15 +62,16 @@ def screen(text: str) -> list[str]:
 
 
 def middle(parts: list[tuple[float, str]]) -> list[str]:
-    """Screen of the moment when half of the products were done."""
-    written = ""
+    """Screen from the time when half of the products were done, the first with the most jobs at work."""
+    written, best = "", []
     for _, part in parts:
         written += part
         lines = screen(written)
         counts = re.findall(r"^romosaic: (\d+) of (\d+) products \|", "\n".join(lines), re.M)
-        if counts and 2 * int(counts[-1][0]) >= int(counts[-1][1]):
-            return lines
-    sys.exit("no moment with half of the products done: the run was too short")
+        done, all_ = map(int, counts[-1]) if counts else (0, 1)
+        if all_ <= 2 * done < 2 * all_ and len(lines) > len(best):
+            best = lines
+    return best or sys.exit("no moment with half of the products done: the run was too short")
 
 
 def own(lines: list[str]) -> list[str]:
