@@ -62,16 +62,16 @@ def screen(text: str) -> list[str]:
 
 
 def middle(parts: list[tuple[float, str]]) -> list[str]:
-    """Screen of the moment when half of the jobs were done."""
-    written = ""
+    """Screen from the time when half of the products were done, the first with the most jobs at work."""
+    written, best = "", []
     for _, part in parts:
         written += part
         lines = screen(written)
-        found = [re.search(r"\| (\d+) of (\d+) jobs", line) for line in lines]
-        counts = [(int(match[1]), int(match[2])) for match in found if match]
-        if counts and 2 * counts[-1][0] >= counts[-1][1] and "products" in "".join(lines):
-            return lines
-    sys.exit("no moment with half of the jobs done: the run was too short")
+        counts = re.findall(r"^romosaic: (\d+) of (\d+) products \|", "\n".join(lines), re.M)
+        done, all_ = map(int, counts[-1]) if counts else (0, 1)
+        if all_ <= 2 * done < 2 * all_ and len(lines) > len(best):
+            best = lines
+    return best or sys.exit("no moment with half of the products done: the run was too short")
 
 
 def own(lines: list[str]) -> list[str]:

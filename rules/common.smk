@@ -22,7 +22,7 @@ from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files
-from romosaic.run_records import lost_records, run_at_work
+from romosaic.run_records import lock, lost_records, run_at_work
 from romosaic.sky_levels import read_levels
 from romosaic.summary import failures, summary
 from romosaic.terminal import attach
@@ -62,7 +62,14 @@ def jobs_left():
         yield workflow.dag.jobid(job), job.rule.name, product
 
 
-PROGRESS = Progress(jobs_left, lambda: workflow.execution_settings.retries)
+def lock_outputs():
+    """Lock the files of the jobs that are still to be done."""
+    lock(str(path) for job in workflow.dag.needrun_jobs() for path in job.output)
+
+
+PROGRESS = Progress(
+    jobs_left, lambda: workflow.execution_settings.retries, lock_outputs
+)
 SHOWN = None
 if workflow.is_main_process:
     SHOWN = attach(logger, PROGRESS, workflow.output_settings)

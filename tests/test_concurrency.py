@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from rerun_survey import product
+from rerun_survey import exposure, product
 
 A, C = product("A"), product("C")
 
@@ -26,6 +26,23 @@ def test_the_second_run_is_told(run):
     assert second.returncode == 1 and len(told(second)) == 1
     assert "--unlock" in told(second)[0]
     assert run.plan() == set()
+    assert run.problems() == []
+
+
+def test_the_second_run_is_told_when_the_first_did_not_know_its_products(run):
+    """Snakemake locks what it knows at the start: nothing after `associate`."""
+    run.add("d1")
+    run.delete("preview/*")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(run.snakemake)
+        log = run.folder / f"results/logs/flux/{exposure('d1')}.log"
+        deadline = time.time() + 120
+        while not log.exists() and time.time() < deadline:
+            time.sleep(0.05)
+        second = run.snakemake()
+        assert first.result().returncode == 0, first.result().output[-2000:]
+    assert second.returncode == 1 and "Directory cannot be locked" in second.output
+    assert len(told(second)) == 1 and not told(first.result())
     assert run.problems() == []
 
 

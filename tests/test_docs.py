@@ -194,7 +194,7 @@ def test_the_picture_of_a_terminal_is_of_what_stood_there(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(ROOT / "docs")
     import terminal_picture
 
-    state = "romosaic: 0 of 4 products | {} of 4 jobs"
+    state = "romosaic: {} of 4 products | 9 jobs"
     program = "import sys, time\nprint('Config file')\n"
     for done in range(4):
         program += f"sys.stderr.write('\\n{state.format(done)}\\n  flux <x>\\x1b[2A\\r')\n"

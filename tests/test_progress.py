@@ -40,7 +40,7 @@ class Run:
     def __init__(self, retries: int = 0) -> None:
         self.clock = Clock()
         self.left = [(0, "associate", "")]
-        self.progress = Progress(lambda: list(self.left), lambda: retries, self.clock)
+        self.progress = Progress(lambda: list(self.left), lambda: retries, clock=self.clock)
         self.log(message("run_info"))
 
     def log(self, *records) -> None:
@@ -51,9 +51,11 @@ class Run:
         """Run the checkpoint."""
         self.log(started(0, "associate"))
         self.clock.now += 2
+        self.left = []
+        self.log(finished(0), message("progress", done=1, total=2))
         self.left = [(1, "flux", ""), (2, "flux", "")]
         self.left += [(3, "resample", "a"), (4, "resample", "b"), (5, "preview", "a")]
-        self.log(finished(0), message("progress", done=1, total=2), message("job_started"))
+        self.log(message("job_started"))
 
     def job(self, number, rule, seconds, **wildcards) -> None:
         """Run a job to its end."""

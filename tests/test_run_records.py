@@ -4,7 +4,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from romosaic.run_records import lost_records, run_at_work, unrecorded
+from romosaic.run_records import lock, lost_records, run_at_work, unrecorded
 from snakemake.persistence.file import FilePersistence
 
 LONG = "results/resample/" + "a_long_name_" * 18 + "_coadd.asdf"
@@ -63,3 +63,12 @@ def test_another_run_is_told():
     assert run_at_work() == ""
     write(".snakemake/locks/0.input.lock")
     assert "--unlock" in run_at_work() and "\n" not in run_at_work()
+
+
+def test_files_are_locked_as_snakemake_does_it():
+    lock(FILES)  # --nolock: no locks, none more
+    assert run_at_work() == ""
+    write(".snakemake/locks/0.output.lock")
+    lock(FILES)
+    own = SimpleNamespace(_lockdir=".snakemake/locks")
+    assert ("output", FILES[1]) in set(FilePersistence._read_locks(own))

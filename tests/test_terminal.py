@@ -145,7 +145,11 @@ def test_dry_run_of_many_jobs_is_a_table():
             "{'snr': [5, 4], 'noise': 'model'}",
             "noise err -> model",
         ),
-        ("'0123456789abcdef'", "'fedcba9876543210'", "0123456789abcdef -> fedcba9876543210"),
+        (
+            "'0123456789abcdef'",
+            "'fedcba9876543210'",
+            "its code, or that of a module that it imports",
+        ),
         ("{'snr': nan}", "{'snr': 1}", "{'snr': nan} -> {'snr': 1}"),
     ],
 )

@@ -89,6 +89,8 @@ class Progress(logging.Handler):
         Rule `all`, which makes nothing, is not among them.
     retries : callable, optional
         Gives how often Snakemake tries a failed job again.
+    known : callable, optional
+        Called when `associate` has made the jobs after it known.
     clock : callable, optional
         Seconds.
 
@@ -110,10 +112,11 @@ class Progress(logging.Handler):
         self,
         left: Callable[[], Iterable[tuple[int, str, str]]],
         retries: Callable[[], int] = lambda: 0,
+        known: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(logging.INFO)
-        self._left, self._clock, self._retries = left, clock, retries
+        self._left, self._retries, self._known, self._clock = left, retries, known, clock
         self.begun = clock()
         self.running: dict[int, Job] = {}
         self.done: dict[int, Job] = {}
@@ -211,6 +214,8 @@ class Progress(logging.Handler):
     def _on_job_started(self, record) -> None:
         if self._stale:
             self._count()
+            if self.done:
+                self._known()
 
     def _on_job_finished(self, record) -> None:
         job = self.running.pop(record.job_id, None)
@@ -259,7 +264,8 @@ class Progress(logging.Handler):
     def _on_progress(self, record) -> None:
         if record.total != self._counted:
             self._counted = record.total
-            self._count()
+            if not self._stale:  # after `associate` the new jobs are not known yet
+                self._count()
 
 
 def read_warnings(log: str) -> list[str]:

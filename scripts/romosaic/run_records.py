@@ -15,12 +15,34 @@ _LOCKS = Path(".snakemake/locks")
 
 def run_at_work() -> str:
     """Warn, in one line, of another run in this folder: Snakemake's refusal takes many."""
-    if not _LOCKS.is_dir() or not any(_LOCKS.iterdir()):
+    if not _locked():
         return ""
     return (
         "another run is at work in this folder, or one was killed -> wait for it to end; after a kill, "
         "run once with --unlock, then with --rerun-incomplete"
     )
+
+
+def lock(files: Iterable[str]) -> None:
+    """
+    Lock files that a run has come to know it will make, in Snakemake's way, if it has locks at all.
+
+    Snakemake locks what it knows at the start, which is no product while `associate` is to run; it removes
+    all locks at the end.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Paths as the rules have them.
+    """
+    if _locked():
+        numbers = (path.name.split(".")[0] for path in _LOCKS.glob("*.output.lock"))
+        free = max((int(number) for number in numbers), default=-1) + 1
+        (_LOCKS / f"{free}.output.lock").write_text("".join(f"{file}\n" for file in files))
+
+
+def _locked() -> bool:
+    return _LOCKS.is_dir() and any(_LOCKS.iterdir())
 
 
 def unrecorded(files: Iterable[str]) -> list[str]:

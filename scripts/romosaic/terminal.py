@@ -165,6 +165,8 @@ def changes(reason: str) -> list[str]:
         before, now = (ast.literal_eval(text) for text in found.groups())
     except (ValueError, SyntaxError):
         before, now = found.groups()
+    if all(re.fullmatch("[0-9a-f]{16}", str(value)) for value in (before, now)):  # `code_digest`
+        return ["its code, or that of a module that it imports"]
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return [f"{before} -> {now}"]
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
