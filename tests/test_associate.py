@@ -163,16 +163,6 @@ def test_an_added_exposure_touches_its_own_products(raw, out):
     assert changed(before, state(out)) == ({record_file(added), product}, set())
 
 
-def test_copies_under_other_names_are_told(raw, out):
-    copies = [raw[0].with_name(f"{header_files.name(number)}_cal.asdf") for number in (7, 8)]
-    for copy in copies:
-        copy.write_bytes(raw[0].read_bytes())
-    assert run(out, [*raw, copies[0]])[2] == [
-        f"{stem(copies[0])} is a copy of {stem(raw[0])}, and both count -> keep one of them"
-    ]
-    assert " (and 1 more), and " in run(out, [*raw, *copies])[2][0]
-
-
 def test_a_removed_exposure_takes_its_record_and_products_along(raw, out):
     run(out, raw)
     before = state(out)

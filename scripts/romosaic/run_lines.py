@@ -25,7 +25,7 @@ PAUSE, PART = 10.0, 0.02
 #: Seconds after which a line of state comes though nothing has happened.
 SILENCE = 600.0
 #: Messages of Snakemake that users need.
-_KEPT = ("Nothing to be done", STOPPING, "Will exit after")
+_KEPT = ("Nothing to be done", "Unlocked", STOPPING, "Will exit after")
 _SLURM_RUN = "SLURM run ID: "
 
 
