@@ -23,4 +23,4 @@ with reported(snakemake.log[0]):
     for note in done.notes:
         print(f"warning: {note}")
     print(f"associate: {done.read} headers read, those of new or changed exposures")
-    print(f"associate: {done.exposures} exposures make {done.products} products")
+    print(f"associate: {done.exposures} exposures, {done.products} products")

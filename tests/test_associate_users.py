@@ -243,3 +243,13 @@ def test_custom_products_are_checked_before_headers_are_read(raw, out):
     raw[0].write_bytes(b"bad, but that is not the point")
     with pytest.raises(AssociationError, match="mine: has members that match no exposure: x"):
         run(out, raw, products=[{**CUSTOM, "members": ["x"]}])
+
+
+def test_copies_under_other_names_are_told(raw, out):
+    copies = [raw[0].with_name(f"{header_files.name(number)}_cal.asdf") for number in (7, 8)]
+    for copy in copies:
+        copy.write_bytes(raw[0].read_bytes())
+    *_, (note,) = run(out, [*raw, copies[0]])
+    pair = f"{header_files.name(7)} is a copy of {NAMES[0]}"
+    assert note == f"{pair}, and both count -> keep one of them"
+    assert run(out, [*raw, *copies])[2] == [note.replace(pair, f"{pair} (and 1 more)")]

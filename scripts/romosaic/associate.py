@@ -96,7 +96,7 @@ def associate(
     if bad and (limit is None or not good):
         raise _Refused([str(error) for error in bad])
     products, notes = _make_products(own, wanted, records, skymap, parameters, regular)
-    notes += _unused_wcs(products, regular)
+    notes += _unused_wcs(products, regular) + _copies(good)
     records.write(folder)
     _write_associations(folder / "associations", products)
     notes += _write_quarantine(folder / "quarantine.tsv", bad)
@@ -160,6 +160,15 @@ def _unused_wcs(products: dict[str, dict], regular: RegularGrids) -> list[str]:
         return []
     todo = "set resample.resample_on_skycell: false to make them on resample.output_wcs"
     return [f"{number} products are made on their skycells -> {todo}"]
+
+
+def _copies(good: dict[str, dict]) -> list[str]:
+    """Warn of files that are one exposure under several names."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(good[name]["fingerprint"], name), name) for name in sorted(good)]
+    copies = [f"{name} is a copy of {other}" for other, name in pairs if other != name]
+    more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
+    return [f"{copies[0]}{more}, and both count -> keep one of them"] if copies else []
 
 
 def _add(products: dict[str, dict], more: dict[str, dict], where: object) -> None:

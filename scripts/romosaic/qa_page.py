@@ -16,7 +16,11 @@ _COLUMNS = (
     *(("seam_level", "seam level", "σ", 3), ("seam_flux", "seam flux", "%", 2)),
     *(("seam_offset", "seam offset", "mas", 2), ("metadata", "metadata", "%", 0)),
     *(("sky_before", "sky before", "10⁻³ MJy/sr", 2), ("sky_after", "sky after", "10⁻³ MJy/sr", 3)),
-    *(("exposure_time", "time", "s", 0), ("sources", "sources", "", 0), ("stars", "stars", "", 0)),
+    *(
+        ("exposure_time", "exposure time", "s", 0),
+        ("sources", "sources", "", 0),
+        ("stars", "stars", "", 0),
+    ),
     *(("fwhm", "star FWHM", "arcsec", 3), ("star_scatter", "star scatter", "mas", 1)),
     ("neighbours", "neighbours", "", 0),
 )

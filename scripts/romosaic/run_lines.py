@@ -17,7 +17,7 @@ from .errors import MESSAGES
 from .progress import STOPPING, Job, Progress, why_failed
 
 #: Steps whose messages are what they are run for.
-ANSWERS = ("plan", "verify", "clean_stale")
+ANSWERS = ("plan", "fits", "moc", "verify", "clean_stale")
 #: Events after which the run stands otherwise than before.
 EVENTS = ("job_info", "job_finished", "job_error", "group_error")
 #: Seconds between two lines of state, at least: these, and this part of the time since the start.
@@ -25,7 +25,7 @@ PAUSE, PART = 10.0, 0.02
 #: Seconds after which a line of state comes though nothing has happened.
 SILENCE = 600.0
 #: Messages of Snakemake that users need.
-_KEPT = ("Nothing to be done", STOPPING, "Will exit after")
+_KEPT = ("Nothing to be done", "Unlocked", STOPPING, "Will exit after")
 _SLURM_RUN = "SLURM run ID: "
 
 

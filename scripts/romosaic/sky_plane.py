@@ -6,7 +6,7 @@ import numpy as np
 
 from .footprint import detector_outline
 from .grid import Grid, sky_position, unit_vector
-from .pictures import INK, PAPER
+from .pictures import INK, outlined
 
 #: Distances of lines, degrees.
 _STEPS = (90, 45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -106,8 +106,6 @@ def _round_values(low: float, high: float) -> np.ndarray:
 
 
 def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> None:
-    from matplotlib.patheffects import withStroke
-
     axes.plot(*line, color=INK, lw=0.4, alpha=0.35)
     seen = np.flatnonzero(_inside(line, middle, 0.97 * half))
     if not seen.size:
@@ -127,5 +125,5 @@ def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> 
         ha="left" if across else "center",
         va="bottom",
         clip_on=True,
-        path_effects=[withStroke(linewidth=1.5, foreground=PAPER, alpha=0.7)],
+        **outlined(2),
     )
