@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from romosaic import qa, qa_grades, qa_page, qa_report, qa_seams, star_offsets
 from romosaic.grid import Grid, unit_vector
+from romosaic.noise_correlation import roll_averaged
+from romosaic.pixel_noise import APERTURE_SLOPE
 from romosaic.skymap import SkyMap
 from romosaic.small_image import SmallImage, block_grid
 
@@ -58,6 +60,16 @@ def test_missing_metadata_are_named():
     known, missing = qa.metadata(meta, own, 3)
     assert missing[:3] == ["coadd_info.time_mean", "origin", "telescope"] and len(missing) == 5
     assert 0.8 < known < 0.9
+
+
+def test_the_noise_of_a_circle_counts_the_correlation():
+    """Independent pixels: their number, less at the edge; drizzled ones: the measured 1 - 0.40 p / r."""
+    assert qa.circle_variance([[1.0]], 20.0) == pytest.approx(np.pi * 20**2, rel=0.02)
+    rho = roll_averaged(2.0)  # detector pixels of 0.11 arcsec on pixels of 0.055
+    for radius in (0.2, 0.4, 0.8):
+        r = radius / 0.055
+        expected = (1 - APERTURE_SLOPE * 0.11 / radius) * np.pi * r**2
+        assert qa.circle_variance(rho.tolist(), r) == pytest.approx(expected, rel=0.02)
 
 
 class Shifted:

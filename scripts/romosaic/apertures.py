@@ -54,8 +54,19 @@ def _edge_area(ax, ay, bx, by):
 
 
 @_jit
-def _overlap(dx, dy, a, b, cos_t, sin_t):
-    """Area of the pixel at offset (dx, dy) from the centre of an ellipse that lies inside the ellipse."""
+def pixel_overlap(dx, dy, a, b, cos_t, sin_t):
+    """
+    Area of a pixel that lies inside an ellipse.
+
+    Parameters
+    ----------
+    dx, dy : float
+        Offset of the pixel's centre from that of the ellipse, pixels.
+    a, b : float
+        Semi-axes, pixels.
+    cos_t, sin_t : float
+        Of the angle of the first axis from +x.
+    """
     u, v = (cos_t * dx + sin_t * dy) / a, (-sin_t * dx + cos_t * dy) / b
     # Half-pixel steps in the plane where the ellipse is the unit circle.
     xu, xv = 0.5 * cos_t / a, -0.5 * sin_t / b
@@ -77,8 +88,19 @@ def _limits(b):
 
 
 @_jit
-def _box(x, y, half_x, half_y, ny, nx):
-    """Rows and columns [y0, y1), [x0, x1) of the image that a region can touch."""
+def bounding_box(x, y, half_x, half_y, ny, nx):
+    """
+    Rows and columns [y0, y1), [x0, x1) of an image that a region can touch.
+
+    Parameters
+    ----------
+    x, y : float
+        Its middle, pixels.
+    half_x, half_y : float
+        Half its sides, pixels.
+    ny, nx : int
+        Size of the image.
+    """
     x0 = max(math.floor(x - half_x + 0.5), 0)
     x1 = min(math.floor(x + half_x + 0.5) + 1, nx)
     y0 = max(math.floor(y - half_y + 0.5), 0)
@@ -120,7 +142,7 @@ def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
         cos_t, sin_t = math.cos(theta[i]), math.sin(theta[i])
         half_x = math.sqrt((a[i] * cos_t) ** 2 + (b[i] * sin_t) ** 2)
         half_y = math.sqrt((a[i] * sin_t) ** 2 + (b[i] * cos_t) ** 2)
-        y0, y1, x0, x1 = _box(x[i], y[i], half_x, half_y, ny, nx)
+        y0, y1, x0, x1 = bounding_box(x[i], y[i], half_x, half_y, ny, nx)
         total, variance, area = 0.0, 0.0, 0.0
         inside, outside = _limits(b[i])
         cos_a, sin_a, cos_b, sin_b = cos_t / a[i], sin_t / a[i], cos_t / b[i], sin_t / b[i]
@@ -134,7 +156,7 @@ def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
                 other = segments[row, col]
                 if bad[row, col] or (labels[i] > 0 and other != 0 and other != labels[i]):
                     continue
-                w = 1.0 if r2 <= inside else _overlap(dx, dy, a[i], b[i], cos_t, sin_t)
+                w = 1.0 if r2 <= inside else pixel_overlap(dx, dy, a[i], b[i], cos_t, sin_t)
                 if w > 0.0:
                     sigma = np.float64(err[row, col])
                     total += w * data[row, col]
@@ -173,7 +195,7 @@ def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
             continue
         half_x = _KRON_REACH * math.sqrt(cyy[i] / determinant)
         half_y = _KRON_REACH * math.sqrt(cxx[i] / determinant)
-        y0, y1, x0, x1 = _box(x[i], y[i], half_x, half_y, ny, nx)
+        y0, y1, x0, x1 = bounding_box(x[i], y[i], half_x, half_y, ny, nx)
         upper, lower = 0.0, 0.0
         for row in range(y0, y1):
             dy = row - y[i]
@@ -197,7 +219,7 @@ def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
 def _circle_flux(data, bad, segments, label, x, y, radius):
     """Sum of data over a circle without other segments."""
     ny, nx = data.shape
-    y0, y1, x0, x1 = _box(x, y, radius, radius, ny, nx)
+    y0, y1, x0, x1 = bounding_box(x, y, radius, radius, ny, nx)
     total = 0.0
     inside, outside = _limits(radius)
     inside, outside = inside * radius * radius, outside * radius * radius
@@ -209,7 +231,7 @@ def _circle_flux(data, bad, segments, label, x, y, radius):
             other = segments[row, col]
             if r2 >= outside or bad[row, col] or (other != 0 and other != label):
                 continue
-            w = 1.0 if r2 <= inside else _overlap(dx, dy, radius, radius, 1.0, 0.0)
+            w = 1.0 if r2 <= inside else pixel_overlap(dx, dy, radius, radius, 1.0, 0.0)
             total += w * data[row, col]
     return total
 
@@ -288,7 +310,7 @@ def annulus_levels(data, bad, x, y, inner, outer):
     for i in range(x.size):
         if not math.isfinite(x[i] + y[i]):
             continue
-        y0, y1, x0, x1 = _box(x[i], y[i], outer, outer, ny, nx)
+        y0, y1, x0, x1 = bounding_box(x[i], y[i], outer, outer, ny, nx)
         count = 0
         for row in range(y0, y1):
             dy2 = (row - y[i]) ** 2

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
-from .apertures import _box, _overlap
+from .apertures import bounding_box, pixel_overlap
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
@@ -167,7 +167,7 @@ def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
         cos_t, sin_t = math.cos(theta[i]), math.sin(theta[i])
         half_x = math.sqrt((a[i] * cos_t) ** 2 + (b[i] * sin_t) ** 2)
         half_y = math.sqrt((a[i] * sin_t) ** 2 + (b[i] * cos_t) ** 2)
-        y0, y1, x0, x1 = _box(x[i], y[i], half_x, half_y, ny, nx)
+        y0, y1, x0, x1 = bounding_box(x[i], y[i], half_x, half_y, ny, nx)
         t = np.zeros((max(y1 - y0, 0), max(x1 - x0, 0)))
         area = 0.0
         for row in range(y0, y1):
@@ -175,7 +175,7 @@ def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
                 other = segments[row, col]
                 if bad[row, col] or (labels[i] > 0 and other != 0 and other != labels[i]):
                     continue
-                w = _overlap(col - x[i], row - y[i], a[i], b[i], cos_t, sin_t)
+                w = pixel_overlap(col - x[i], row - y[i], a[i], b[i], cos_t, sin_t)
                 t[row - y0, col - x0] = w * err[row, col]
                 area += w
         if area > 0.0:

@@ -195,11 +195,11 @@ class _Place:
         covariance, taken = np.zeros((2 * k + 1, 2 * k + 1)), 0.0
         for m, exposure in self._exposures.items():
             for share in exposure.lattices(k):
-                covariance += self._noise[m] * _products(share * weight, k)
+                covariance += self._noise[m] * autocorrelation(share * weight, k)
                 taken += self._noise[m] * np.vdot(share, weight**2)
         # of all footprints, those taken stand for the rest
         covariance *= np.vdot(err, err) / taken if taken > 0 else np.nan
-        products = _products(err, k)
+        products = autocorrelation(err, k)
         return covariance / np.where(products > 0, products, np.inf)
 
 
@@ -254,8 +254,22 @@ def _reach(kernel: str, pixfrac: float, pixel_ratio: float) -> int:
     return math.ceil(2 * _REACHES[kernel] * pixfrac * math.sqrt(pixel_ratio))
 
 
-def _products(image: np.ndarray, reach: int) -> np.ndarray:
-    """Sums of an image times itself moved by up to `reach` pixels, (2 reach + 1, 2 reach + 1)."""
+def autocorrelation(image: np.ndarray, reach: int) -> np.ndarray:
+    """
+    Sums of an image times itself moved by up to `reach` pixels.
+
+    Parameters
+    ----------
+    image : (ny, nx) float64 array
+        0 outside.
+    reach : int
+        Pixels along each axis.
+
+    Returns
+    -------
+    (2 reach + 1, 2 reach + 1) float64 array
+        By offset, none in the middle.
+    """
     out = np.zeros((2 * reach + 1, 2 * reach + 1))
     ny, nx = image.shape
     for dy in range(min(reach, ny - 1) + 1):

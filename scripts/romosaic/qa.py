@@ -19,6 +19,7 @@ import numpy as np
 
 from .coadd_file import CoaddBlocks
 from .grid import Grid
+from .pixel_noise import autocorrelation
 from .star_offsets import choose_stars, member_offsets
 
 #: Catalog columns that are used.
@@ -145,11 +146,10 @@ def _noise(coadd: CoaddBlocks, segmentation: np.ndarray, grid: Grid) -> dict:
     if factor is None or empty.sum() < 100:
         return nothing
     ratio, scatter = noise_ratio(data, err * np.float32(factor**0.5), empty)
-    variance = float(np.median(err[empty])) ** 2
     return {
         "noise": scatter,
         "noise_ratio": ratio,
-        "depth": _magnitude(variance, noise["detector_pixel"], grid),
+        "depth": _magnitude(float(np.median(err[empty])), noise["correlation"], grid),
     }
 
 
@@ -187,15 +187,31 @@ def noise_ratio(
     return float(1.4826 * np.median(pulls)), float(1.4826 * np.median(residual))
 
 
-def _magnitude(variance: float, detector_pixel: float | None, grid: Grid) -> float | None:
-    """AB magnitude of a source with 5 sigma in the aperture; see `pixel_noise` for the variance of a circle."""
-    if not detector_pixel or not variance > 0:
+def _magnitude(err: float, rho: Sequence | None, grid: Grid) -> float | None:
+    """AB magnitude of a source with 5 sigma in the aperture, among pixels of an error and a correlation."""
+    if rho is None:
         return None
-    pixels = np.pi * (_RADIUS / (grid.pixel_scale * 3600)) ** 2
-    share = max(1 - 0.40 * detector_pixel / _RADIUS, 0.1)
     # MJy to nJy
-    flux = _SNR * np.sqrt(share * pixels * variance) * grid.middle_pixel_area * 1e15
-    return float(31.4 - 2.5 * np.log10(flux))
+    flux = _SNR * np.sqrt(circle_variance(rho, _RADIUS / (grid.pixel_scale * 3600))) * err
+    return float(31.4 - 2.5 * np.log10(flux * grid.middle_pixel_area * 1e15))
+
+
+def circle_variance(rho: Sequence, radius: float) -> float:
+    """
+    Variance of the sum over a circle in the middle of a pixel, in units of the square of the pixels' error.
+
+    Parameters
+    ----------
+    rho : (2 k + 1, 2 k + 1) array_like of float
+        Correlation of the pixels' noise by offset: see `pixel_noise`.
+    radius : float
+        Pixels.
+    """
+    n, fine = int(radius) + 1, 16
+    at = (np.arange((2 * n + 1) * fine) + 0.5) / fine - 0.5 - n
+    inside = at**2 + at[:, None] ** 2 < radius**2
+    circle = inside.reshape(2 * n + 1, fine, 2 * n + 1, fine).mean(axis=(1, 3))
+    return float(np.vdot(rho, autocorrelation(circle, len(rho) // 2)))
 
 
 def metadata(meta: Mapping, own: Mapping, n_members: int) -> tuple[float, list[str]]:
