@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_PSF = "another PSF on the coadd: see below"
+_PSF = "another PSF on the coadd, pixels weighted alike: see above"
 _OVERLAPS = "sum of (overlap err)^2; romancal's with photutils before 3.1 is that of overlap err^2"
 #: Columns that differ by intent, and why.
 INTENDED = {
@@ -14,6 +14,7 @@ INTENDED = {
     "warning_flags": "any pixel without data; romancal asks the weight alone",
     "image_flags": "bits of our own; romancal's are zero",
     "orientation_sky": "east of north; romancal turns the other way where +x is east",
+    "is_extended": "encircled energies of the coadd; romancal's are of the detector",
     "psf_flags": "a bit of our own for positions outside the fit box",
     **{f"{axis}_psf": _PSF for axis in ("x", "y", "ra", "dec")},
     **{name: _PSF for name in ("psf_flux", "psf_flux_err", "psf_gof", "x_psf_err", "y_psf_err")},

@@ -147,11 +147,17 @@ def injected(coadd: CoaddFile, truth: dict) -> None:
                 ),
             )
         flux = true[:, 2] * photometry.Scale(coadd.grid.middle_pixel_area).flux
-        for name, part in flux_parts(table, flux, mag, star=radius == 0).items():
+        parts = flux_parts(table, flux, mag, star=radius == 0)
+        gof = (np.median(table["psf_gof"][one]) for one in (mag < 23, mag >= 23))
+        print("  psf_gof 21.5-23, 23-24.5 mag", *(f"{value:.0f}" for value in gof))
+        for name, part in parts.items():
             pull = (np.array(table[f"{name}_flux"], float) - part * flux) / table[
                 f"{name}_flux_err"
             ]
             show(f"  {name} 21.5-23, 23-24.5 mag", pull[mag < 23], pull[mag >= 23])
+            faint = (np.array(table[f"{name}_flux"], float) / part / flux)[mag >= 24]
+            over = f"{np.median(faint):.4f} +- {1.253 * spread(faint) / np.sqrt(faint.size):.4f}"
+            print(f"    over truth, {faint.size} of 24-24.5 mag: {over}")
 
 
 def flux_parts(table, flux: np.ndarray, mag: np.ndarray, star: bool) -> dict[str, np.ndarray]:
