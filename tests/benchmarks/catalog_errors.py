@@ -149,7 +149,8 @@ def injected(coadd: CoaddFile, truth: dict) -> None:
         flux = true[:, 2] * photometry.Scale(coadd.grid.middle_pixel_area).flux
         parts = flux_parts(table, flux, mag, star=radius == 0)
         gof = (np.median(table["psf_gof"][one]) for one in (mag < 23, mag >= 23))
-        print("  psf_gof 21.5-23, 23-24.5 mag", *(f"{value:.0f}" for value in gof))
+        extended = np.mean(table["is_extended"])
+        print(f"  {extended:.1%} is_extended, psf_gof", *(f"{value:.0f}" for value in gof))
         for name, part in parts.items():
             pull = (np.array(table[f"{name}_flux"], float) - part * flux) / table[
                 f"{name}_flux_err"
