@@ -1,4 +1,4 @@
-"""Coadd files read without asdf's plugins: for steps that look at a product and make none."""
+"""Coadds and segmentation maps read without asdf's plugins."""
 
 from dataclasses import dataclass
 from functools import cached_property
