@@ -6,8 +6,11 @@ import numpy as np
 
 _PSF = "another PSF on the coadd, pixels weighted alike: see above"
 _OVERLAPS = "sum of (overlap err)^2; romancal's with photutils before 3.1 is that of overlap err^2"
+_ORDER = "segments on the border have a row more, as the filter's weights are normalised there: another order"
 #: Columns that differ by intent, and why.
 INTENDED = {
+    "label": _ORDER,
+    "nn_label": _ORDER,
     "ra": "the windowed position; romancal's is that of the centroid",
     "dec": "as ra",
     "flagged_spatial_id": "bit 59 follows the core of the cell",

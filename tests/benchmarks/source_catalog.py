@@ -51,9 +51,9 @@ system's cache and kernels compiled.
 {costs}
 ## Agreement
 
-Of the sources that both find, less than a pixel apart: {matched} The difference is given in units of romosaic's
-error of the same column, relative to romancal's value, or as it is; of whole numbers and flags the share that
-differs. `median` and `99 %`: so many differences are no larger.
+Of the sources that both find, less than a pixel apart: {matched}
+The difference is given in units of romosaic's error of the same column, relative to romancal's value, or as it
+is; of whole numbers and flags the share that differs. `median` and `99 %`: so many differences are no larger.
 
 romancal squares the size of the middle pixel along north for its area: fluxes and areas are larger by 6.6e-5
 here, sizes by 3.3e-5. The PSF that romosaic fits is that of the file on this coadd, with the detector pixel,
@@ -204,8 +204,8 @@ def write(results: dict[str, dict], python: Path) -> str:
         "romosaic": f"commit {commit or 'unknown'}; {report.listed(versions)}",
         "romancal": report.listed(report.their_versions(python)),
     }
-    matched = "; ".join(
-        "romosaic finds {:,}, romancal {:,}, both {:,}".format(*found["numbers"])
+    matched = " and ".join(
+        "{2:,} (romosaic has {0:,}, romancal {1:,})".format(*found["numbers"])
         for found in results.values()
     )
     return TEXT.format(
