@@ -47,8 +47,8 @@ def known_coadd(grid, data, err, weight, optical_element="F158", pixfrac=1.0):
     return model
 
 
-def save_coadd(path, model, provenance):
-    """Write a model, by asdf, as the file of a coadd."""
+def save_coadd(path, model, provenance, **own):
+    """Write a model, by asdf, as the file of a coadd, with what else the workflow says of it."""
     model.meta.filename = path.name
-    tree = {"roman": model._instance, "romosaic": {"provenance": provenance}}
+    tree = {"roman": model._instance, "romosaic": {**own, "provenance": provenance}}
     asdf.AsdfFile(tree).write_to(path, all_array_compression="lz4")

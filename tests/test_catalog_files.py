@@ -1,5 +1,8 @@
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import asdf
 import catalog_scene as scene
@@ -171,6 +174,25 @@ def test_parquet_is_the_models_own(written, tmp_path):
     assert {k: v for k, v in ours.schema.metadata.items() if k not in own | lengths} == {
         k: v for k, v in theirs.schema.metadata.items() if k not in own
     }
+
+
+def test_plugins_of_asdf_are_not_loaded(coadd_path, tmp_path):
+    """They take longer than a catalog, and pandas half a second."""
+    code = (
+        "import sys\n"
+        "from romosaic.catalog_files import read_coadd, write_catalog\n"
+        "from romosaic.source_catalog import Parameters, make_catalog\n"
+        "coadd = read_coadd(sys.argv[1])\n"
+        "planes = coadd.data, coadd.err, coadd.weight, coadd.grid\n"
+        "results = make_catalog(*planes, Parameters(fit_psf=False))\n"
+        "write_catalog(*sys.argv[2:], *results, coadd.meta, {})\n"
+        "assert len(results[0]) > 3\n"
+        "assert not {'roman_datamodels', 'gwcs', 'pandas'} & set(sys.modules)"
+    )
+    paths = [tmp_path / f"product_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")]
+    scripts = Path(__file__).parent.parent / "scripts"
+    subprocess.run([sys.executable, "-c", code, coadd_path, *paths], cwd=scripts, check=True)
+    assert all(path.exists() for path in paths)
 
 
 def test_nothing_else_is_left_in_the_folder(written):

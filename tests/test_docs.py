@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 from romosaic.config import load
@@ -206,3 +207,23 @@ def test_the_picture_of_a_terminal_is_of_what_stood_there(tmp_path, monkeypatch)
     root = ElementTree.parse(tmp_path / "terminal.svg").getroot()
     texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[1:] == [state.format(2), "  flux <x>", None, "romosaic: 4 of 4 products"]
+
+
+def test_row_of_the_catalog_is_of_its_columns():
+    """Columns and units of the row in the README are the catalog's, and its numbers belong together."""
+    from romosaic.catalog_columns import make_table
+
+    text = (ROOT / "README.md").read_text().partition("### A row of the catalog")[2]
+    text = text.partition("\n## ")[0]
+    rows = [re.split(r" *\| *", line)[1:4] for line in re.findall(r"^\| `.*$", text, re.M)]
+    table, values = make_table({}, True, {}), {}
+    for names, given, unit in rows:
+        for name, value in zip(re.findall(r"`(\w+)`", names), given.split(", "), strict=True):
+            values[name] = value
+            assert str(table[name].unit or "") == unit, name
+    assert len(values) == 21
+    flux = float(values["kron_flux"])
+    assert abs(31.4 - 2.5 * np.log10(flux) - float(values["kron_abmag"])) < 1e-3
+    word = int(values["flagged_spatial_id"])
+    # clear of bit 59, and of the skycell 000p86x51y59 that the product's name says
+    assert not word >> 59 & 1 and (word >> 32 & 127, word >> 39 & 127) == (51, 59)

@@ -90,11 +90,14 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _arrow(values: np.ndarray):
-    """Arrow array of a column; that of numbers shares its memory, where pyarrow would import pandas."""
+    """Arrow array of a column, made of its bytes: of values pyarrow would import pandas."""
     import pyarrow as pa
 
     if values.dtype.kind not in "biuf":
-        return pa.array(values.tolist(), pa.string())
+        texts = [str(value).encode() for value in values]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(texts))
+        return pa.StringArray.from_buffers(len(texts), *buffers)
     bits = np.packbits(values, bitorder="little") if values.dtype == bool else values
     buffer = pa.py_buffer(np.ascontiguousarray(bits))
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])

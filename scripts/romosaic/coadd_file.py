@@ -1,5 +1,5 @@
 """
-Coadds and segmentation maps read without asdf's plugins: for steps that look at a product and make none.
+Coadds and segmentation maps read without asdf's plugins.
 
 Whole arrays are held against their checksums; windows, of which a tool reads a few, are not.
 """

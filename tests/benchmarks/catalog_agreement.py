@@ -4,16 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_PSF = "another PSF on the coadd: see below"
+_PSF = "another PSF on the coadd, pixels weighted alike: see above"
 _OVERLAPS = "sum of (overlap err)^2; romancal's with photutils before 3.1 is that of overlap err^2"
+_ORDER = "segments on the border have a row more, as the filter's weights are normalised there: another order"
 #: Columns that differ by intent, and why.
 INTENDED = {
+    "label": _ORDER,
+    "nn_label": _ORDER,
     "ra": "the windowed position; romancal's is that of the centroid",
     "dec": "as ra",
     "flagged_spatial_id": "bit 59 follows the core of the cell",
     "warning_flags": "any pixel without data; romancal asks the weight alone",
     "image_flags": "bits of our own; romancal's are zero",
     "orientation_sky": "east of north; romancal turns the other way where +x is east",
+    "is_extended": "encircled energies of the coadd; romancal's are of the detector",
     "psf_flags": "a bit of our own for positions outside the fit box",
     **{f"{axis}_psf": _PSF for axis in ("x", "y", "ra", "dec")},
     **{name: _PSF for name in ("psf_flux", "psf_flux_err", "psf_gof", "x_psf_err", "y_psf_err")},

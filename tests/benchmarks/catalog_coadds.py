@@ -7,6 +7,7 @@ import numpy as np
 from benchmark_data import FILTER, SKYCELLS
 from coadd_file import known_coadd, save_coadd
 from romosaic import skymap
+from romosaic.noise_correlation import INDEPENDENT
 from romosaic.product import provenance
 
 #: Scale lengths of the galaxies' discs, coadd pixels; 0 is a star. In equal numbers.
@@ -49,4 +50,5 @@ def make_coadd(path: Path, n: int) -> None:
     data[outside], err[outside], weight[outside] = np.nan, np.nan, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     model = known_coadd(grid, data, err, weight, FILTER)
-    save_coadd(path, model, provenance({"kernel": "square"}, []))
+    independent = {"correlation": INDEPENDENT.tolist()}
+    save_coadd(path, model, provenance({"kernel": "square"}, []), noise=independent)

@@ -3,12 +3,14 @@ Errors, fluxes and positions of the source catalog on a simulated coadd, against
 
     PYTHONPATH=scripts:tests python tests/benchmarks/catalog_errors.py <coadd> <scene.ecsv> [parts]
 
-prints the tables of docs/source_catalog.md: parts are empty, injected and truth (default: all). `stars.yaml`
-simulates a skycell of stars for the last one.
+prints the tables of docs/source_catalog.md: parts are empty, injected, truth and sampling (default: all).
+`stars.yaml` simulates a skycell of stars for the last two; sampling reads the truth of the exposures beside
+scene.ecsv.
 """
 
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import catalog_scene as scene
 import numpy as np
@@ -49,7 +51,11 @@ def read_truth(path: str, coadd: CoaddFile) -> dict[str, np.ndarray]:
     near = KDTree(places).query_ball_point(places, 35)
     alone = [all(j == i or mag[j] > mag[i] + 3.5 for j in js) for i, js in enumerate(near)]
     star = np.array(table["type"][on] == "star")
-    return {"places": places, "mag": mag, "flux": flux, "alone": np.array(alone), "star": star}
+    exposures = sorted(Path(path).parent.glob("*_truth.npz"))
+    return {"places": places, "mag": mag, "flux": flux, "alone": np.array(alone), "star": star} | {
+        "id": np.array(table["id"])[on],
+        "exposures": exposures,
+    }
 
 
 def empty_places(coadd: CoaddFile, truth: dict) -> np.ndarray:
@@ -83,6 +89,8 @@ def empty_apertures(coadd: CoaddFile, truth: dict) -> None:
         pulls.append(moved_ellipses(found, coadd.err, places, table, scale))
         pulls.append(moved_segments(found, coadd.err, places, table, segments, scale))
         show(label, *pulls)
+    level = columns["aper08_flux"] / (np.pi * photometry.APERTURE_RADII["08"] ** 2)
+    print(f"level there {level.mean():.1f} +- {level.std() / len(level) ** 0.5:.1f} nJy/arcsec2")
 
 
 def moved_ellipses(found, err, places, table, scale) -> np.ndarray:
@@ -147,11 +155,18 @@ def injected(coadd: CoaddFile, truth: dict) -> None:
                 ),
             )
         flux = true[:, 2] * photometry.Scale(coadd.grid.middle_pixel_area).flux
-        for name, part in flux_parts(table, flux, mag, star=radius == 0).items():
+        parts = flux_parts(table, flux, mag, star=radius == 0)
+        gof = (np.median(table["psf_gof"][one]) for one in (mag < 23, mag >= 23))
+        extended = np.mean(table["is_extended"])
+        print(f"  {extended:.1%} is_extended, psf_gof", *(f"{value:.0f}" for value in gof))
+        for name, part in parts.items():
             pull = (np.array(table[f"{name}_flux"], float) - part * flux) / table[
                 f"{name}_flux_err"
             ]
             show(f"  {name} 21.5-23, 23-24.5 mag", pull[mag < 23], pull[mag >= 23])
+            faint = (np.array(table[f"{name}_flux"], float) / part / flux)[mag >= 24]
+            over = f"{np.median(faint):.4f} +- {1.253 * spread(faint) / np.sqrt(faint.size):.4f}"
+            print(f"    over truth, {faint.size} of 24-24.5 mag: {over}")
 
 
 def flux_parts(table, flux: np.ndarray, mag: np.ndarray, star: bool) -> dict[str, np.ndarray]:
@@ -169,14 +184,20 @@ def flux_parts(table, flux: np.ndarray, mag: np.ndarray, star: bool) -> dict[str
     return parts
 
 
-def against_truth(coadd: CoaddFile, truth: dict) -> None:
-    """Isolated sources by magnitude: flux over truth, its pulls, and how far positions are off."""
+def found_alone(coadd: CoaddFile, truth: dict) -> tuple:
+    """Catalog of the coadd, the row of each true source, and whether it is found, isolated and whole."""
     psf = choose_psf(coadd.optical_element, coadd.grid.pixel_scale * 3600)
     table, _ = catalog(coadd, coadd.data, psf)
-    energy = dict(zip(photometry.APERTURE_RADII, table.meta["ee_fractions"], strict=True))
     places = np.stack([table["x_centroid"], table["y_centroid"]], axis=1).astype(float)
     distance, row = KDTree(places).query(truth["places"])
     good = (distance < 2.5) & truth["alone"] & (np.array(table["image_flags"])[row] == 0)
+    return table, row, good
+
+
+def against_truth(coadd: CoaddFile, truth: dict) -> None:
+    """Isolated sources by magnitude: flux over truth, its pulls, and how far positions are off."""
+    table, row, good = found_alone(coadd, truth)
+    energy = dict(zip(photometry.APERTURE_RADII, table.meta["ee_fractions"], strict=True))
     kinds = [("psf", 1.0, True), *((f"aper{n}", energy[n], True) for n in NAMES)]
     for kind, part, star in [*kinds, ("kron", 1.0, False)]:
         for low, high in pairwise(MAGNITUDES):
@@ -213,7 +234,42 @@ def against_truth(coadd: CoaddFile, truth: dict) -> None:
     print(table.meta["m5sigma"], table.meta["empty_apertures"])
 
 
-PARTS = {"empty": empty_apertures, "injected": injected, "truth": against_truth}
+def sampling(coadd: CoaddFile, truth: dict) -> None:
+    """How much of the positions' scatter of bright stars is told by where they lie in pixels, each left out."""
+    table, row, good = found_alone(coadd, truth)
+    inside = []
+    for path in truth["exposures"]:
+        with np.load(path) as file:
+            places = np.stack([file["source_x"], file["source_y"]], axis=1)
+            known = dict(zip(file["source_id"].tolist(), places, strict=True))
+        inside.append([known.get(name, (np.nan, np.nan)) for name in truth["id"].tolist()])
+    inside = np.concatenate(inside, axis=1)
+    one = good & truth["star"] & (truth["mag"] < 21) & np.isfinite(inside).all(axis=1)
+    for kind in POSITIONS:
+        for i, axis in enumerate("xy"):
+            off = np.array(table[f"{axis}_{kind}"], float)[row] - truth["places"][:, i]
+            kept = one & (np.abs(off) < 0.2)
+            told = (foretold(p[kept], off[kept]) for p in (inside, truth["places"]))
+            shares = "detector pixels {:.2f}, output pixels {:.2f}".format(*told)
+            print(
+                f"{kept.sum()} stars, {axis}_{kind}: {off[kept].std():.4f} pixels; told by {shares}"
+            )
+
+
+def foretold(places: np.ndarray, off: np.ndarray) -> float:
+    """Share of a variance that sines and cosines of places in pixels tell of the one that is left out."""
+    angle = 2 * np.pi * places
+    terms = np.hstack([np.ones((len(off), 1)), np.sin(angle), np.cos(angle)])
+    hat = terms @ np.linalg.pinv(terms)
+    return float(1 - ((off - hat @ off) / (1 - np.diag(hat))).var() / off.var())
+
+
+PARTS = {
+    "empty": empty_apertures,
+    "injected": injected,
+    "truth": against_truth,
+    "sampling": sampling,
+}
 
 if __name__ == "__main__":
     mosaic = read_coadd(sys.argv[1])
