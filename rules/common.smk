@@ -1,6 +1,5 @@
 """Configuration, input functions and the digest of a step's code; nothing else."""
 
-import json
 import sys
 import time
 from functools import cache
@@ -17,11 +16,10 @@ from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
-from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files
-from romosaic.run_records import lost_records, run_at_work
+from romosaic.run_records import damaged_associations, lost_records, run_at_work
 from romosaic.sky_levels import read_levels
 from romosaic.summary import failures, summary
 from romosaic.terminal import attach
@@ -46,7 +44,9 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process:
-    for line in filter(None, (run_at_work(), lost_records(OUT))):
+    for line in filter(
+        None, (run_at_work(), damaged_associations(OUT), lost_records(OUT))
+    ):
         print(f"romosaic: warning: {line}", file=sys.stderr)
 
 
@@ -145,11 +145,7 @@ def association_status(wildcards):
 @cache
 def read_association(path, age):
     """Names of the exposures and pixels of the grid; read again only when the file has changed."""
-    content = json.loads(Path(path).read_text())
-    names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
-    info = content["skycell_wcs_info"]
-    grid = info if isinstance(info, dict) else content["output_grid"]
-    return names, grid["nx"] * grid["ny"]
+    return product_index.read_association(path)
 
 
 def member_names(wildcards):
