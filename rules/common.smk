@@ -1,6 +1,5 @@
 """Configuration, input functions and the digest of a step's code; nothing else."""
 
-import json
 import os
 import sys
 import time
@@ -18,11 +17,15 @@ from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
-from romosaic.names import exposure_name
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files
-from romosaic.run_records import lock, lost_records, run_at_work
+from romosaic.run_records import (
+    damaged_associations,
+    lock,
+    lost_records,
+    run_at_work,
+)
 from romosaic.sky_levels import read_levels
 from romosaic.summary import failures, summary
 from romosaic.terminal import attach
@@ -48,8 +51,9 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
 jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process and "--unlock" not in sys.argv:
     # what another run is making has no record yet
-    line = run_at_work() or lost_records(OUT)
-    if line:
+    at_work = run_at_work()
+    found = [at_work] if at_work else [damaged_associations(OUT), lost_records(OUT)]
+    for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
 
 
@@ -157,11 +161,7 @@ def association_status(wildcards):
 @cache
 def read_association(path, age):
     """Names of the exposures and pixels of the grid; read again only when the file has changed."""
-    content = json.loads(Path(path).read_text())
-    names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
-    info = content["skycell_wcs_info"]
-    grid = info if isinstance(info, dict) else content["output_grid"]
-    return names, grid["nx"] * grid["ny"]
+    return product_index.read_association(path)
 
 
 def member_names(wildcards):

@@ -1,12 +1,16 @@
 """What `clean_stale` lists and removes, and above all what it leaves alone."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from rerun_survey import exposure, product
 from romosaic.clean_stale import remove_files, stale_files, write_table
 from romosaic.errors import ProductError
-from romosaic.result_files import PRODUCT
+from romosaic.result_files import OF_ALL, PRODUCT, patterns
+
+ROOT = Path(__file__).parent.parent
 
 
 def fill(folder, *names):
@@ -94,11 +98,20 @@ def test_other_files_are_left_alone(tmp_path, name):
     assert found(folder).files == []
 
 
-def test_a_product_may_be_called_as_a_step(tmp_path):
-    """Its files are its own; its logs may be those of a rule, and stay."""
-    fill(tmp_path, "qa/qa_field_qa.json", "logs/qa/qa_field.log", "resample/resample_coadd.asdf")
-    wanted = ["qa/qa_field_qa.json", "resample/resample_coadd.asdf"]
-    assert names(found(tmp_path), tmp_path) == wanted
+def test_products_that_begin_with_the_name_of_a_step_are_no_exception(tmp_path):
+    files = ["resample/resample_x_coadd.asdf", "logs/qa/qa_x.log", "fits/fits_coadd.fits"]
+    fill(tmp_path, *files, "qa/qa_table_qa.json", "logs/resample/resample.log")
+    assert names(found(tmp_path), tmp_path) == sorted(
+        [*files, "qa/qa_table_qa.json", "logs/resample/resample.log"]
+    )
+
+
+def test_logs_of_all_products_are_known():
+    """In the rules of the steps whose logs are looked at: those without a name of a product or an exposure."""
+    steps = {step for step, _, _ in patterns()}
+    text = "".join((ROOT / f"rules/{step}.smk").read_text() for step in steps)
+    logs = re.findall(r'/logs/(\w+)/([^"]+)\.log"', text)
+    assert dict(log for log in logs if "{" not in log[1]) == OF_ALL
 
 
 def test_inputs_are_left_alone_whatever_they_are_called(results):

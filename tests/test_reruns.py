@@ -179,6 +179,18 @@ def test_products_after_changes_are_those_of_a_new_run(run, finished):
     assert {name for name in back if name not in new} >= {f"resample/{D}_coadd.asdf"}
 
 
+def test_damaged_associations_are_told_and_written_anew(run, finished):
+    paths = sorted((run.folder / "results/associate/associations").iterdir())
+    sound = [path.read_bytes() for path in paths]
+    for path, damaged in zip(paths, (b"", b"{}", sound[2][:-100]), strict=False):
+        path.write_bytes(damaged)
+    done = run.snakemake()
+    warnings = [line for line in done.output.splitlines() if line.startswith("romosaic: warning")]
+    assert len(warnings) == 1 and f"{paths[0].name}: is damaged" in warnings[0]
+    assert done.returncode == 0 and [path.read_bytes() for path in paths] == sound
+    assert "Nothing to be done" in run.snakemake("-n").output
+
+
 def test_lost_records_are_told_and_can_be_made_anew(run, finished):
     run.lose_records()
     run.configure("resample", pixfrac=0.9)

@@ -1,10 +1,12 @@
 """What the workflow knows of Snakemake's records: that they are lost, and that another run is at work."""
 
+import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from romosaic.run_records import lock, lost_records, run_at_work, unrecorded
+from romosaic.run_records import damaged_associations, lock, lost_records, run_at_work, unrecorded
 from snakemake.persistence.file import FilePersistence
 
 LONG = "results/resample/" + "a_long_name_" * 18 + "_coadd.asdf"
@@ -55,6 +57,38 @@ def test_lost_records_are_told_and_associate_looks_again():
     assert lost_records("results") == ""
     assert os.stat("results/associate/.snakemake_timestamp").st_mtime == 9
     assert lost_records("elsewhere") == ""
+
+
+SOUND = json.dumps(
+    {
+        "products": [{"members": [{"expname": "a_cal.asdf"}]}],
+        "skycell_wcs_info": {"name": "cell", "nx": 5, "ny": 5},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", SOUND[:-20], "[]", "null", "{}", "\0" * 500),
+        *(
+            SOUND.replace(a, b)
+            for a, b in (('"nx": 5', '"nx": "x"'), ("a_cal", "b"), ("name", "n"))
+        ),
+    ],
+)
+def test_damaged_associations_are_told_and_written_anew(text):
+    path, known = "results/associate/associations/p_asn.json", "results/associate"
+    write(path)
+    write("results/associate/exposures/a.json")
+    write(record := record_path(".snakemake/metadata", known))
+    Path("results/associate/exposures/a.json").write_text('{"optical_element": "F158"}')
+    Path(path).write_text(SOUND)
+    assert damaged_associations("results") == "" and os.path.exists(record)
+    Path(path).write_text(text)
+    line = damaged_associations("results")
+    assert line.startswith("results/associate/") and "written anew" in line and "\n" not in line
+    assert unrecorded([known]) == [known]
 
 
 def test_another_run_is_told():

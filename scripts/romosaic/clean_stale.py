@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .atomic import write_text
 from .errors import ProductError
-from .result_files import patterns
+from .result_files import OF_ALL, patterns
 
 _SHOWN = 20
 
@@ -79,9 +79,7 @@ def stale_files(
         for entry in os.scandir(place):
             name = entry.name.removeprefix(prefix).removesuffix(suffix)
             ours = entry.name == f"{prefix}{name}{suffix}" and not name.startswith(".")
-            # Rules that are not of one product have logs, too: theirs are named as the rule.
-            of_rule = name == step or name.startswith(f"{step}_")
-            if of_rule and pattern.startswith(("logs/", "benchmarks/")):
+            if name == OF_ALL.get(step) and suffix in (".log", ".tsv"):
                 continue
             if not ours or not name or name in wanted or entry.is_dir(follow_symlinks=False):
                 continue

@@ -1,13 +1,16 @@
 """Which products there are, of which filter and on which grid: what rules ask of the results of `associate`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import AssociationError
 from .names import exposure_name
 
 _ENDING = "_asn.json"
+_DAMAGED = ValueError, TypeError, KeyError, IndexError, AttributeError
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,65 @@ def read(folder: str | Path) -> dict[str, Product]:
     -------
     dict
         `Product` by name, sorted.
+
+    Raises
+    ------
+    AssociationError
+        A file is damaged or missing.
     """
     folder, elements, found = Path(folder), {}, {}
     for path in sorted((folder / "associations").glob(f"*{_ENDING}")):
-        content = json.loads(path.read_text())
-        members = content["products"][0]["members"]
-        first = exposure_name(members[0]["expname"])
-        if first not in elements:
-            record = json.loads((folder / f"exposures/{first}.json").read_text())
-            elements[first] = record["optical_element"]
-        info = content["skycell_wcs_info"]
-        grid = info if isinstance(info, dict) else content["output_grid"]
-        # A user's association may give the numbers of a grid that is no skycell.
-        skycell = "" if grid["name"] == "none" else grid["name"]
-        place = elements[first], skycell, json.dumps(grid)
-        found[path.name.removesuffix(_ENDING)] = Product(*place, len(members))
+        names, info, skycell = _read_association(path)
+        if names[0] not in elements:
+            elements[names[0]] = _read_filter(folder / f"exposures/{names[0]}.json")
+        place = elements[names[0]], skycell, json.dumps(info)
+        found[path.name.removesuffix(_ENDING)] = Product(*place, len(names))
     return found
+
+
+def read_association(path: str | Path) -> tuple[list[str], int]:
+    """
+    Read the names of the exposures of a product, and the number of pixels of its grid.
+
+    Raises
+    ------
+    AssociationError
+        The file is damaged.
+    """
+    names, info, _ = _read_association(Path(path))
+    return names, info["nx"] * info["ny"]
+
+
+def _read_association(path: Path) -> tuple[list[str], dict, str]:
+    """Names of the exposures, grid, and skycell or nothing."""
+    with _told(path):
+        content = json.loads(path.read_bytes())
+        names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
+        info = content["skycell_wcs_info"]
+        info = info if isinstance(info, dict) else content["output_grid"]
+        # A user's association may give the numbers of a grid that is no skycell.
+        skycell = "" if info["name"] == "none" else info["name"]
+        if not (names and info["nx"] > 0 and info["ny"] > 0):
+            raise ValueError("no members or no pixels")
+        return names, info, skycell
+
+
+def _read_filter(path: Path) -> str:
+    with _told(path):
+        return json.loads(path.read_bytes())["optical_element"]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say which file is damaged, and what to do."""
+    todo = "run again: it is then written anew"
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise AssociationError(path, "is missing", todo) from error
+    except _DAMAGED as error:
+        what = f"is damaged ({type(error).__name__}: {error})"
+        raise AssociationError(path, what, todo) from error
 
 
 def partner(products: Mapping[str, Product], name: str, optical_element: str) -> str | None:

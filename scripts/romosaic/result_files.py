@@ -24,6 +24,8 @@ PRODUCT = {
 }
 #: By step, files of a product that are made on request.
 EXPORT = {"fits": ("fits/{}_coadd.fits",)}
+#: By step of a product, its rule that is of all products: the log and the benchmark are named as it is.
+OF_ALL = {"qa": "qa_table", "fits": "fits"}
 #: Steps whose files are what a run is for; those of the others serve to make them.
 FINAL = ("resample", "source_catalog", "preview", "qa")
 #: Steps whose files hold the parameters that they were made with.

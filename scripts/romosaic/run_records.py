@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import AssociationError
+from .product_index import read
 from .result_files import EXPOSURE, PRODUCT
 
 #: Where Snakemake keeps its records, below the folder that it runs in: of finished jobs, of unfinished ones.
@@ -57,12 +59,37 @@ def unrecorded(files: Iterable[str]) -> list[str]:
     return [file for file in files if Path(file).exists() and not _recorded(file)]
 
 
+def damaged_associations(folder: str) -> str:
+    """
+    Warn, in one line, of a damaged file of `associate`, and see to it that the step runs again, which mends it.
+
+    Of several the first is named; all are written anew.
+
+    Parameters
+    ----------
+    folder : str
+        The run's `output_dir`, as the rules have it.
+    """
+    try:
+        read(f"{folder}/associate")
+    except AssociationError as error:
+        for place in _places(f"{folder}/associate"):
+            place.unlink(missing_ok=True)  # what has no record runs: see `lost_records`
+        return f"{error.where}: {error.what} -> it is written anew"
+    return ""
+
+
 def _recorded(file: str) -> bool:
+    return any(place.exists() for place in _places(file))
+
+
+def _places(file: str) -> list[Path]:
+    """Where Snakemake keeps what it knows of a file."""
     code = urlsafe_b64encode(file.encode()).decode()
     longest = os.pathconf(".", "PC_NAME_MAX") - 1  # what is longer is broken into folders
     parts = [code[start : start + longest] for start in range(0, len(code), longest)]
     place = Path(*(f"@{part}" for part in parts[:-1]), parts[-1])
-    return any((folder / place).exists() for folder in _RECORDS)
+    return [folder / place for folder in _RECORDS]
 
 
 def lost_records(folder: str) -> str:

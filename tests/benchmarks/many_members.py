@@ -6,9 +6,9 @@ Peak memory and time of the steps of one product of many members, as whole proce
 
 takes the product of the run with the most members, and makes its members many: each exposure in turn under
 other names, as a copy, or as a link where it is large (a link has the exposure's own name inside, and is mapped
-as often as a copy). `folder`, a new temporary one by default, takes them and the results. Prints for skymatch,
-outlier_detection and resample: core seconds, seconds, largest resident size in all, of memory of its own and of
-mapped files (from samples), and what the rule asks for, of which 225 MB are for Snakemake.
+as often as a copy). `folder`, a new temporary one by default, takes them and the results. Prints for each step
+of a product: core seconds, seconds, largest resident size in all, of memory of its own and of mapped files
+(from samples), and what the rule asks for, of which 225 MB are for Snakemake.
 """
 
 import json
@@ -23,16 +23,38 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from romosaic import association_file
 from romosaic.config import load
 from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
+from romosaic.result_files import PRODUCT
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 OPEN_FILES = 256  # a low limit of today's systems
 LARGE = 100_000_000  # bytes
-STEPS = {"skymatch": "skymatch", "outlier_detection": "outliers", "resample": "coadd"}
+#: Names that the rules of later steps give to the files of a step.
+NAMES = {
+    "skymatch": ["skymatch"],
+    "outlier_detection": ["outliers"],
+    "resample": ["coadd"],
+    "source_catalog": ["catalog_asdf", "catalog", "segmentation"],
+    "preview": ["coadd", "planes", "thumbnail", "small"],
+    "qa": ["measures"],
+}
+
+
+class Named(list):
+    """Values of a job, by number and by name."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(values.values())
+        self.__dict__.update(values)
+
+    def get(self, name: str) -> Any:
+        """Value of a name, or None."""
+        return self.__dict__.get(name)
 
 
 def copy_members(results: Path, names: list[str], number: int, folder: Path) -> list[Path]:
@@ -65,7 +87,7 @@ def run_step(step: str, job: dict) -> None:
     """Run a rule's script on a job: to be called in a process of its own."""
     sys.path.insert(0, str(SCRIPTS))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    parts = {k: SimpleNamespace(**v) for k, v in job.items() if isinstance(v, dict)}
+    parts = {k: Named(**v) for k, v in job.items() if isinstance(v, dict)}
     snakemake = SimpleNamespace(**{**job, **parts})
     runpy.run_path(str(SCRIPTS / f"{step}.py"), init_globals={"snakemake": snakemake})
 
@@ -115,21 +137,26 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
     print(f"{number} members, {threads} threads")
     head = ("core s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
     print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
+    records = [str(results / f"associate/exposures/{name}.json") for name in names]
     files = {"association": str(asn), "members": [str(path) for path in members]}
-    for step, kind in STEPS.items():
-        output = folder / f"{product['name']}_{kind}.asdf"
+    files |= {"records": records, "epsf": [], "forcing": []}
+    for step, kinds in NAMES.items():
+        paths = [folder / pattern.format(product["name"]) for pattern in PRODUCT[step]]
+        made = {kind: str(path) for kind, path in zip(kinds, paths, strict=True)}
         asked = job_memory(step, number, grid.nx * grid.ny, **settings(config))
+        nothing = {"levels": None, "forced_by": None, "reference_file": None}
         job = {
             "input": files,
-            "output": [str(output)],
-            "params": {"parameters": config[step], "levels": None},
+            "output": made,
+            "wildcards": {"product": product["name"]},
+            "params": {"parameters": config[step], **nothing},
             "resources": {"mem_mb": asked},
             "threads": threads,
             "log": [str(folder / f"{step}.log")],
         }
         measured = measure(step, job)
         print(f"{step:18}" + "".join(f"{value:10.1f}" for value in [*measured, asked]), flush=True)
-        files[kind] = str(output)
+        files = made | files
 
 
 if __name__ == "__main__":

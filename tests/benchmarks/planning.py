@@ -61,7 +61,8 @@ def survey(folder: Path, number: int) -> None:
     time.sleep(11)  # younger files are opened again
     good = {row["exposure"]: row for row in found}
     statuses = {name: status(path) for name, path in paths.items()}
-    Records(good, [], list(good), statuses).write(folder / "results/associate")
+    unchecked = dict.fromkeys(good)
+    Records(good, [], list(good), statuses, unchecked).write(folder / "results/associate")
 
 
 def measure(label: str, folder: Path, *arguments: str) -> str:
