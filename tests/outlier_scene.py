@@ -62,6 +62,7 @@ def exposure(pixmap, seed=0, stars=None, level=0.0, noise=True):
     data = PEDESTAL + level + signal + (sigma * rng.normal(size=shape) if noise else 0)
     return SimpleNamespace(
         shape=shape,
+        optical_element="F158",
         data=data.astype(np.float32),
         dq=np.zeros(shape, np.uint32),
         var_rnoise=np.full(shape, SIGMA**2 / 2, np.float16),

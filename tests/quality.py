@@ -4,6 +4,10 @@ import numpy as np
 from romosaic.flux_file import FluxExposure
 from romosaic.grid import Grid
 
+#: Variance of the median of drizzled sky pixels over that of their mean: sum(arcsin rho) / sum(rho) over the
+#: correlations rho of neighbours (0.055" pixels of 0.11" ones); for independent pixels it would be pi / 2.
+MEDIAN = 1.14
+
 
 def coverage(
     member: FluxExposure, members: list[FluxExposure], grids: list[Grid] = (), step: int = 1
@@ -138,10 +142,13 @@ def isolated(ra: np.ndarray, dec: np.ndarray, of: np.ndarray, flux: np.ndarray) 
 
 
 def empty_places(
-    grid: Grid, ra: np.ndarray, dec: np.ndarray, magnitude: np.ndarray, number: int
+    grid: Grid, ra: np.ndarray, dec: np.ndarray, magnitude: np.ndarray, pitch: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Random pixel positions without light of a source: the brighter, the farther away.
+    Pixel positions without light of a source: the brighter, the farther away.
+
+    They lie on a lattice, each moved by up to two pixels, so that all phases of the pixels occur; in rows from
+    the bottom up.
 
     Parameters
     ----------
@@ -149,8 +156,8 @@ def empty_places(
         They are on it, 150 pixels or more from its border.
     ra, dec, magnitude : float arrays
         All sources.
-    number : int
-        Positions tried.
+    pitch : float
+        Of the lattice, pixels.
 
     Returns
     -------
@@ -158,9 +165,10 @@ def empty_places(
     """
     from scipy.spatial import KDTree
 
-    generator = np.random.default_rng(1)
-    places = generator.uniform(150, (grid.nx - 150, grid.ny - 150), (number, 2))
-    empty = np.ones(number, bool)
+    middles = [np.arange(150, n - 152, pitch) for n in (grid.nx, grid.ny)]
+    places = np.stack(np.meshgrid(*middles), axis=-1).reshape(-1, 2)
+    places += np.random.default_rng(1).uniform(0, 2, places.shape)
+    empty = np.ones(len(places), bool)
     for faintest, arcsec in ((np.inf, 1.2), (25, 2.5), (23, 5.0), (20, 10.0)):
         here = magnitude < faintest
         sources = np.stack(grid.to_pixel(ra[here], dec[here]), axis=-1)
@@ -189,18 +197,35 @@ def empty_apertures(
     total, sum_of_variance : (n,) float arrays
         The second with the noise of the surroundings (median of 3 to 4.5 arcsec); NaN where not all is covered.
     """
-    from photutils.aperture import ApertureStats, CircularAnnulus, CircularAperture
+    from photutils.aperture import CircularAperture
 
-    scale, places = grid.pixel_scale * 3600, np.stack([x, y], axis=-1)
-    circle = CircularAperture(places, radius / scale)
-    ring = CircularAnnulus(places, 3 / scale, 4.5 / scale)
-    sky = ApertureStats(data, ring, sum_method="center").median
+    scale = grid.pixel_scale * 3600
+    circle = CircularAperture(np.stack([x, y], axis=-1), radius / scale)
+    near = np.arange(-int(4.5 / scale), int(4.5 / scale) + 1)
+    dx, dy = (offset.ravel() for offset in np.meshgrid(near, near))
+    ring = (np.hypot(dx, dy) > 3 / scale) & (np.hypot(dx, dy) < 4.5 / scale)
+    places = np.rint(np.stack([x, y])).astype(int)
+    sky = np.empty(len(x))
+    for part in np.array_split(np.arange(len(x)), max(1, len(x) // 500)):
+        px, py = places[:, part, None] + np.stack([dx, dy])[:, None, ring]
+        sky[part] = np.median(data[py, px], axis=1)
     sums = [circle.do_photometry(plane)[0] for plane in (data, variance)]
-    # A median is pi/2 times as noisy as a mean.
-    return sums[0] - sky * circle.area, sums[1] * (1 + np.pi / 2 * circle.area / ring.area)
+    share = circle.area / (np.pi * (4.5**2 - 3**2) / scale**2)
+    return sums[0] - sky * circle.area, sums[1] * (1 + MEDIAN * share)
 
 
 def half_width(values: np.ndarray) -> float:
     """Standard deviation of a Gaussian with the same 16 and 84 percentiles."""
     values = values[np.isfinite(values)]
     return float(np.diff(np.percentile(values, [15.865, 84.135]))[0] / 2)
+
+
+def with_error(statistic, values: np.ndarray, groups: int = 20) -> tuple[float, float]:
+    """
+    A statistic of values, and its standard error by leaving out one group of neighbours after the other.
+
+    Groups of neighbours, not single values: those share noise, and a percentile does not feel one of them.
+    """
+    parts = np.array_split(values, groups)
+    rest = [statistic(np.concatenate(parts[:k] + parts[k + 1 :])) for k in range(groups)]
+    return statistic(values), float(np.std(rest) * np.sqrt(groups - 1))

@@ -184,6 +184,7 @@ def member(pixmap, wcs, grid, seed=0, hot=()):
         data=data.astype(np.float32),
         dq=np.zeros(SHAPE, np.uint32),
         pixmap=pixmap,
+        optical_element="F158",
         sky_variance=0.05**2,
         pedestal=0.0,
         poisson_slope=0.0,

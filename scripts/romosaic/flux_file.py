@@ -106,6 +106,11 @@ class FluxExposure:
         return self._own["exposure"]
 
     @property
+    def optical_element(self) -> str:
+        """Filter."""
+        return str(self.meta["instrument"]["optical_element"])
+
+    @property
     def file_date(self) -> str:
         """When the Level-2 file was made."""
         return self._own["file_date"]

@@ -118,6 +118,14 @@ class Benchmark:
         theirs = self.theirs(data, ours, processes)
         self.results["survey"] = {"data": data, "romosaic": ours, "romancal": theirs}
         self.results["survey"] |= {"processes": processes, "cores": self.options.cores}
+        # Four times as many stars as one skycell holds.
+        judge, scores = Judge(data, ours.folder), {}
+        for program, products in (
+            ("romosaic", Products.of_romosaic(ours.folder)),
+            ("romancal", Products.of_romancal(theirs.folder)),
+        ):
+            scores[program] = {"stars": judge.stars(products.images)}
+        self.results["survey"] |= {"scores": scores, "right": judge.scene.right}
 
     def romanisim(self) -> None:
         """Small images of the real simulator: quality only."""

@@ -97,12 +97,13 @@ Errors of the sky levels less their mean, MJy/sr:
 
 """
 STARS = """
-Flux of isolated stars within 0.4 arcsec over the truth, median ± half of the 16 to 84 % range; {right:.3f}
-is right:
+Flux of isolated stars within 0.4 arcsec over the truth, median ± its standard error (half of the 16 to 84 %
+range); {right:.3f} is right:
 
 """
 NOISE = """
-Noise of single sky pixels (MJy/sr), and spread of the fluxes of empty apertures over their errors; 1 is right.
+Noise of single sky pixels (MJy/sr), and spread of the fluxes of empty apertures over their errors, ± its
+standard error by leaving out one of twenty regions after the other (number of apertures); 1 is right.
 Error² = (1 - 0.40 · 0.11″ / radius) · sum of err² (SWarp: of 4 / weight, four output pixels to an input pixel):
 
 """
@@ -184,7 +185,7 @@ def cell(found: dict) -> str:
 def survey(found: dict) -> str:
     """Costs of the survey."""
     text = SURVEY.format(**found)
-    return text + costs(found["romosaic"], found["romancal"])
+    return text + costs(found["romosaic"], found["romancal"]) + "\n" + stars(found)
 
 
 def quality(title: str, found: dict) -> str:
@@ -200,20 +201,25 @@ def quality(title: str, found: dict) -> str:
     text += table(["", *names], rows) + LEVELS
     rows = [[name, *(f"{value:.5f}" for value in scores[name]["sky"])] for name in full]
     text += table(["", "largest", "rms"], rows)
-    text += STARS.format(**found)
-    count = [entry[2] for entry in scores[full[0]]["stars"]]
+    text += stars(found) + NOISE
+    rows = [
+        [name, f"{score['noise']:.5f}", *(f"{pull:.3f} ± {e:.3f}" for pull, e, _ in score["pulls"])]
+        for name, score in scores.items()
+    ]
+    pulls = zip(RADII, scores[full[0]]["pulls"], strict=True)
+    return text + table(["", "pixel noise", *(f"{radius}″ ({p[2]})" for radius, p in pulls)], rows)
+
+
+def stars(found: dict) -> str:
+    """Fluxes of stars by program."""
+    scores = found["scores"]
+    count = [entry[3] for entry in next(iter(scores.values()))["stars"]]
     head = [f"{low}-{high} mag ({n})" for (low, high), n in zip(BINS, count, strict=True)]
     rows = [
-        [name, *(f"{median:.4f} ± {scatter:.4f}" for median, scatter, _ in score["stars"])]
+        [name, *(f"{median:.4f} ± {e:.4f} ({width:.4f})" for median, e, width, _ in score["stars"])]
         for name, score in scores.items()
     ]
-    text += table(["", *head], rows)
-    text += NOISE
-    rows = [
-        [name, f"{score['noise']:.5f}", *(f"{pull:.2f}" for pull in score["pulls"])]
-        for name, score in scores.items()
-    ]
-    return text + table(["", "pixel noise", *(f"{radius}″" for radius in RADII)], rows)
+    return STARS.format(**found) + table(["", *head], rows)
 
 
 def machine() -> str:

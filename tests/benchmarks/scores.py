@@ -1,5 +1,6 @@
 """What the products of a program are worth, against the truth of the exposures."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from romosaic.product import read_step
 BINS = ((18.5, 20), (20, 22), (22, 23.5), (23.5, 25))
 RADII = (0.1, 0.2, 0.4, 0.8)
 DETECTOR_PIXEL = 0.11
+#: Empty apertures of a radius, at most: so many tell the width of their pulls to 1 %.
+APERTURES = 10_000
 #: Detector pixels around the bright stars' middles that count as star cores, and what is bright.
 CORE, BRIGHT = 3.0, 23.0
 
@@ -110,10 +113,13 @@ class Judge:
         ]
 
     @cached_property
-    def empty(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Places without sources, pixels."""
-        scene = (self.scene.ra, self.scene.dec, self.scene.magnitude)
-        return {name: quality.empty_places(grid, *scene, 2500) for name, grid in self.grids.items()}
+    def empty(self) -> dict[tuple[str, float], tuple[np.ndarray, np.ndarray]]:
+        """Places without sources (pixels) by product and radius: apertures there share no noise."""
+        scene, found = (self.scene.ra, self.scene.dec, self.scene.magnitude), {}
+        for (name, grid), radius in itertools.product(self.grids.items(), RADII):
+            pitch = (2 * radius + 3 * DETECTOR_PIXEL) / (grid.pixel_scale * 3600)
+            found[name, radius] = quality.empty_places(grid, *scene, pitch)
+        return found
 
     def outliers(self, products: Products, least: int = 3) -> dict[str, tuple[int, int]]:
         """Pixels flagged and all, where so many exposures see: see `quality.outlier_scores`."""
@@ -145,9 +151,9 @@ class Judge:
         errors = np.concatenate(errors)
         return float(np.abs(errors).max()), float(np.sqrt((errors**2).mean()))
 
-    def stars(self, images) -> list[tuple[float, float, int]]:
+    def stars(self, images) -> list[tuple[float, float, float, int]]:
         """
-        Flux within 0.4 arcsec over truth, of isolated stars: median, scatter and number by magnitude.
+        Flux within 0.4 arcsec over truth, of isolated stars by magnitude: median, error, scatter, number.
 
         Parameters
         ----------
@@ -170,26 +176,40 @@ class Judge:
         magnitude, rows = scene.magnitude[stars], []
         for low, high in BINS:
             here = ratio[(magnitude >= low) & (magnitude < high) & np.isfinite(ratio)]
-            rows.append((float(np.median(here)), quality.half_width(here), len(here)))
+            scatter = quality.half_width(here)
+            error = 1.2533 * scatter / np.sqrt(len(here))  # of a median of Gaussian values
+            rows.append((float(np.median(here)), float(error), scatter, len(here)))
         return rows
 
-    def noise(self, images) -> tuple[float, list[float]]:
+    def noise(self, images) -> tuple[float, list[tuple[float, float, int]]]:
         """
-        Noise of single sky pixels (MJy/sr), and the pulls of empty apertures of `RADII`.
+        Noise of single sky pixels (MJy/sr), and the pulls of empty apertures: width, its error, their number.
 
         The variance of an aperture is f times the sum of the variances of its pixels with f = 1 - 0.40 p /
         r, p the side of a detector pixel and r the radius: drizzled neighbours share noise.
         """
         pixels, pulls = [], {radius: [] for radius in RADII}
-        for product, (x, y) in self.empty.items():
+        for product, grid in self.grids.items():
             data, variance = images(product)
-            grid, at = self.grids[product], (np.rint(y).astype(int), np.rint(x).astype(int))
-            local = [data[at[0], at[1] + shift] for shift in (-8, 0, 8)]
-            # The middle one against the mean of two that share no noise with it, 1.5 times its variance.
-            pixels.append((local[1] - (local[0] + local[2]) / 2) / np.sqrt(1.5))
             for radius in RADII:
+                places = np.stack(self.empty[product, radius])
+                covered = np.isfinite(data[tuple(np.rint(places[::-1]).astype(int))])
+                x, y = thinned(places[:, covered], APERTURES // len(self.grids))
                 total, summed = quality.empty_apertures(data, variance, grid, x, y, radius)
                 share = 1 - 0.40 * DETECTOR_PIXEL / radius
                 pulls[radius].append(total / np.sqrt(share * summed))
-        widths = [quality.half_width(np.concatenate(pulls[radius])) for radius in RADII]
+            at = np.rint(y).astype(int), np.rint(x).astype(int)
+            local = [data[at[0], at[1] + shift] for shift in (-8, 0, 8)]
+            # The middle one against the mean of two that share no noise with it, 1.5 times its variance.
+            pixels.append((local[1] - (local[0] + local[2]) / 2) / np.sqrt(1.5))
+        widths = []
+        for radius in RADII:
+            found = np.concatenate(pulls[radius])
+            found = found[np.isfinite(found)]
+            widths.append((*quality.with_error(quality.half_width, found), len(found)))
         return quality.half_width(np.concatenate(pixels)), widths
+
+
+def thinned(places: np.ndarray, number: int) -> np.ndarray:
+    """Every so many of places (2, n), in their order, that there are no more than a number."""
+    return places[:, :: max(1, -(-places.shape[1] // number))]
