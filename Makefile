@@ -27,8 +27,8 @@ venv: ## make .venv from envs/requirements.txt if it does not follow it yet
 demo: venv ## simulate Roman exposures and mosaic them (CORES=2); results in results/demo/
 	@$(RUN) snakemake --cores $(CORES) --configfile config/demo.yaml $(ARGS)
 
-test: venv ## run the tests (ARGS="-k flux -x")
-	@$(RUN) pytest $(ARGS)
+test: venv ## run the tests, on CORES=2 (ARGS="-k flux -x")
+	@$(RUN) pytest -n $(CORES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slurm: venv ## run on a real Slurm of one node, made for it (root on Debian or Ubuntu; 4 minutes)
 	@$(RUN) pytest tests/slurm $(ARGS)

@@ -1,12 +1,21 @@
-"""A small simulated survey that all tests share, written once per session."""
+"""A small simulated survey that all tests share, written once; and the order of the files of tests."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from romosaic import simulate
+
+ROOT = Path(__file__).parent.parent
+#: Files that take longest, in the order in which workers take them: the last work left is then short. The first
+#: compiles the kernels of the whole workflow, and the second needs hardly any.
+FIRST = ["test_reruns", "test_asdf_damage", "test_workflow", "test_kills", "test_faults"]
 
 # A corner where four skycells meet.
 CORNER = (11.298211110169689, 86.44202879552147)
@@ -74,20 +83,49 @@ def survey_parameters(**changes) -> dict:
     return simulate.DEFAULTS | {"shape": [256, 256], "exposures": exposures, "seed": 7} | changes
 
 
-def write_survey(folder: Path, parameters: dict) -> Survey:
-    """Simulate all exposures into a folder."""
+def survey_in(folder: Path, parameters: dict) -> Survey:
+    """Name what a folder holds."""
     names = simulate.exposure_names(parameters)
     paths = {name: folder / f"{name}_cal.asdf" for name in names}
-    for name, path in paths.items():
-        simulate.simulate_one(parameters, name, path)
-    simulate.write_scene(parameters, folder / "scene.ecsv")
     return Survey(parameters, names, paths, folder / "scene.ecsv")
+
+
+def write_survey(folder: Path, parameters: dict) -> Survey:
+    """Simulate all exposures into a folder."""
+    survey = survey_in(folder, parameters)
+    for name, path in survey.paths.items():
+        simulate.simulate_one(parameters, name, path)
+    simulate.write_scene(parameters, survey.scene_path)
+    return survey
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Put the files that take longest first."""
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """Folder that the first of all workers makes that needs it, and that the others wait for."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / name
+    with open(shared / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            begun = tmp_path_factory.mktemp(name) / name
+            begun.mkdir()
+            make(begun)
+            begun.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def survey(tmp_path_factory) -> Survey:
     """Four overlapping exposures with their truth; the files must not be changed."""
-    return write_survey(tmp_path_factory.mktemp("survey"), survey_parameters())
+    parameters = survey_parameters()
+    folder = made_once(tmp_path_factory, "survey", lambda new: write_survey(new, parameters))
+    return survey_in(folder, parameters)
 
 
 @pytest.fixture(scope="session")
@@ -114,11 +152,27 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def snakemake(server):
+    """Run Snakemake in a folder of its own: arguments and a configuration in, returncode and output out."""
+
+    def snakemake(folder: Path, *arguments: object, config: dict | None = None):
+        fixed = ["-s", ROOT / "Snakefile", "--cores", "2"]
+        if config is not None:
+            path = folder / "config.yaml"
+            path.write_text(yaml.safe_dump(config))
+            arguments = (*arguments, "--configfile", path)
+        return server.run(folder, *fixed, *arguments)
+
+    return snakemake
+
+
+@pytest.fixture(scope="session")
 def finished(server, tmp_path_factory):
     """A survey after its first run (`rerun_survey.Run`); its files must not be changed."""
-    from rerun_survey import first_run
+    from rerun_survey import Run, first_run
 
-    return first_run(tmp_path_factory.mktemp("finished"), server)
+    folder = made_once(tmp_path_factory, "finished", lambda new: first_run(new, server))
+    return Run(folder / "run", ROOT, folder / "others", server)
 
 
 @pytest.fixture

@@ -199,12 +199,12 @@ class Run:
         file.write_text(old[:place] + text + old[place:])
 
 
-def first_run(folder: Path, server: Server) -> Run:
+def first_run(folder: Path, server: Server) -> None:
     """Make a survey and run the workflow on it."""
     simulate_exposures(folder / "run" / "raw", BASE)
     simulate_exposures(folder / "others", LATER)
     simulate_exposures(folder / "others", OTHER, seed=8)
-    run = Run(folder / "run", copy_code(folder / "code"), folder / "others", server)
+    # The workflow itself, not a copy of it: its kernels are compiled once for all tests.
+    run = Run(folder / "run", ROOT, folder / "others", server)
     run.configure()
     assert run.jobs() == {"associate"} | fluxes(*BASE) | jobs_of(*PRODUCTS)
-    return run

@@ -2,8 +2,9 @@
 Many runs of Snakemake for the price of one start.
 
 Starting Python and importing what a step needs costs more than the work of a step on a small survey. A server
-imports the packages once and forks a process for each run of Snakemake, and for each script that a run starts:
-the workflow, its rules and its scripts are the real ones, in processes of their own.
+imports the packages and the library once and forks a process for each run of Snakemake, and for each script
+that a run starts: the workflow, its rules and its scripts are the real ones, in processes of their own. For a
+copy of the workflow the library is imported anew.
 """
 
 import gc
@@ -20,7 +21,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-PACKAGES = ["snakemake.cli", "pydantic", "numba", "scipy.sparse.linalg", "scipy.ndimage", "asdf"]
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["snakemake.cli", "nbformat", "pydantic", "numba", "scipy.sparse.linalg"]
+PACKAGES += ["scipy.ndimage", "asdf"]
 PACKAGES += ["gwcs", "roman_datamodels.datamodels", "astropy.table", "pyarrow.parquet", "pandas"]
 PACKAGES += ["matplotlib.figure", "matplotlib.backends.backend_agg", "photutils.segmentation"]
 PACKAGES += ["photutils.psf", "photutils.aperture", "photutils.background", "snakemake.script"]
@@ -46,8 +49,10 @@ class Server:
     def run(self, folder: Path, *arguments: object) -> SimpleNamespace:
         """Run Snakemake with these arguments in a folder; returns returncode and output (both streams)."""
         output = folder / f"output{next(self.numbers)}.txt"
-        request = {"do": "run", "argv": [str(a) for a in arguments], "folder": str(folder)}
-        code = ask(self.address, request | {"output": str(output)})
+        argv = [str(argument) for argument in arguments]
+        request = {"do": "run", "argv": argv, "folder": str(folder), "output": str(output)}
+        request["code"] = str(Path(argv[argv.index("-s") + 1]).parent)
+        code = ask(self.address, request)
         return SimpleNamespace(returncode=code, output=output.read_text())
 
     def close(self) -> None:
@@ -88,10 +93,20 @@ def serve(address: str) -> None:
 
 
 def warm() -> None:
-    """Have the schemas and plugins loaded that the first use of a data model loads."""
+    """Have loaded what the first start of Snakemake and the first use of a data model load."""
     import asdf
     import roman_datamodels.datamodels as rdm
+    from snakemake import cli
 
+    cli.get_argument_parser()
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from romosaic import inputs, product_index  # noqa: F401
+    from romosaic.code_digest import code_digest
+
+    for step in sorted((ROOT / "scripts").glob("*.py")):
+        importlib.import_module(f"romosaic.{step.stem}")
+        code_digest(step.stem)  # keeps what it parsed
+    sys.path.remove(str(ROOT / "scripts"))
     file = asdf.AsdfFile({"roman": rdm.MosaicModel.create_fake_data()._instance})
     content = io.BytesIO()
     file.write_to(content, all_array_compression="lz4")
@@ -103,6 +118,9 @@ def warm() -> None:
 def answer(connection: socket.socket, address: str) -> None:
     """Do what is asked, answer with the exit code, and end the process."""
     request = json.loads(connection.makefile().readline())
+    if Path(request["code"]) != ROOT:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "romosaic"]:
+            del sys.modules[name]
     os.chdir(request["folder"])
     stream = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
@@ -118,6 +136,8 @@ def answer(connection: socket.socket, address: str) -> None:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         import traceback
 
@@ -134,7 +154,7 @@ def run_snakemake(request: dict, address: str) -> None:
     from snakemake import cli
 
     # What Snakemake starts in place of Python is watched and timed as Python would be.
-    client = [sys.executable, "-I", "-S", __file__, address, request["output"]]
+    client = [sys.executable, "-I", "-S", __file__, address, request["output"], request["code"]]
     sys.executable = shlex.join(client)
     sys.argv = ["snakemake", *request["argv"]]
     cli.main(request["argv"])
@@ -143,6 +163,6 @@ def run_snakemake(request: dict, address: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         serve(sys.argv[1])
-    _, address, output, script = sys.argv
-    job = {"do": "script", "script": script, "folder": os.getcwd(), "output": output}
+    _, address, output, code, script = sys.argv
+    job = {"do": "script", "script": script, "folder": os.getcwd(), "output": output, "code": code}
     sys.exit(ask(address, job))

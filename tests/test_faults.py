@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT
 from killing import digest
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ProductError
 from romosaic.flux_file import open_flux
 from romosaic.product import read_step
-from test_workflow import ROOT, snakemake
 
 COADD, FLUX = "results/resample/p_coadd.asdf", "results/flux/{}_flux.asdf"
 HEADER = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \n"
@@ -30,8 +30,8 @@ HEADER = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n%YAML 1.1\n--- \n"
 def reasons(done) -> list[str]:
     """Why jobs failed, as the run tells it; a run that failed has no traceback beside that."""
     assert done.returncode != 0
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    return re.findall(r"failed: [^:]*: (.*)", done.stderr)
+    assert "Traceback" not in done.output, done.output[-3000:]
+    return re.findall(r"failed: [^:]*: (.*)", done.output)
 
 
 def products(folder: Path) -> list[str]:
@@ -54,7 +54,7 @@ def names(survey):
 
 
 @pytest.fixture(scope="module")
-def reference(survey, names, tmp_path_factory):
+def reference(snakemake, survey, names, tmp_path_factory):
     """An undisturbed run up to the coadd of two exposures: its folder and configuration."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "raw").mkdir()
@@ -62,7 +62,7 @@ def reference(survey, names, tmp_path_factory):
         shutil.copy(survey.paths[name], folder / "raw")
     config = configured(Path("raw"), names)
     done = snakemake(folder, COADD, config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     return folder, config
 
 
@@ -99,7 +99,7 @@ def changed(path: Path, change) -> None:
     os.replace(path.with_suffix(".new"), path)
 
 
-def test_a_survey_is_finished_without_its_bad_exposures(reference, survey, tmp_path):
+def test_a_survey_is_finished_without_its_bad_exposures(snakemake, reference, survey, tmp_path):
     """Those whose place is known are in the provenance of what they are missing from, all in the quarantine."""
     folder, _ = reference
     shutil.copytree(folder / "raw", tmp_path / "raw")
@@ -123,7 +123,7 @@ def test_a_survey_is_finished_without_its_bad_exposures(reference, survey, tmp_p
     bad["integers"].write_bytes(content.replace(b"datatype: float32", b"datatype: int32  ", 1))
     config = configured(Path("raw"), ["*"], on_bad_exposure="exclude")
     done = snakemake(tmp_path, config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     results = tmp_path / "results"
     rows = (results / "associate/quarantine.tsv").read_text().splitlines()[1:]
     found = {Path(path).name: reason for path, reason in (row.split("\t") for row in rows)}
@@ -133,7 +133,7 @@ def test_a_survey_is_finished_without_its_bad_exposures(reference, survey, tmp_p
     assert "stands for over" in found["bomb_cal.asdf"]
     assert found["noise_cal.asdf"] == "is not an ASDF file"
     assert "float32" in found["integers_cal.asdf"] or "array data" in found["integers_cal.asdf"]
-    assert "left out  5 exposures" in done.stdout + done.stderr
+    assert "left out  5 exposures" in done.output
     for file in ("resample/p_coadd", "source_catalog/p_cat", "source_catalog/p_segm"):
         provenance = AsdfBlocks.read(results / f"{file}.asdf").tree()["romosaic"]["provenance"]
         assert [entry["name"] for entry in provenance["inputs"]] == good
@@ -143,7 +143,7 @@ def test_a_survey_is_finished_without_its_bad_exposures(reference, survey, tmp_p
     mine, undisturbed = (AsdfBlocks.read(place / COADD) for place in (tmp_path, folder))
     assert [b.checksum for b in mine.blocks] == [b.checksum for b in undisturbed.blocks]
     again = snakemake(tmp_path, "-n", config=config)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in again.output
 
 
 @pytest.fixture
@@ -164,18 +164,18 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk(begun, reference, names, small_disk):
+def test_a_full_disk(snakemake, begun, reference, names, small_disk):
     folder, config = begun
     failed = snakemake(folder, COADD, config=config)
     lines = reasons(failed)
-    assert lines and all("No space left on device" in line for line in lines), failed.stderr[-3000:]
+    assert lines and all("No space left on device" in line for line in lines), failed.output[-3000:]
     wanted = {COADD, *(FLUX.format(name) for name in names)}
     assert {line.split(": ")[0] for line in lines} <= wanted
     for path in products(folder):  # what is there is whole
         assert digest(folder / path) == digest(reference[0] / path)
     assert small_disk("size=200m").returncode == 0
     done = snakemake(folder, COADD, config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     same(folder, reference[0])
 
 
@@ -188,7 +188,7 @@ def associated(folder: Path, reference: Path) -> None:
             assert (made / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_disk_that_is_full_to_the_last_byte(begun, reference, small_disk):
+def test_a_disk_that_is_full_to_the_last_byte(snakemake, begun, reference, small_disk):
     """Not even a log can be written."""
     folder, config = begun
     ballast = folder / "results/ballast"
@@ -199,19 +199,19 @@ def test_a_disk_that_is_full_to_the_last_byte(begun, reference, small_disk):
     os.close(stream)
     failed = snakemake(folder, "associate", config=config)
     assert len(reasons(failed)) == 1 and "the disk is full" in reasons(failed)[0]
-    (line,) = re.findall("^romosaic: .*", failed.stderr, re.M)
+    (line,) = re.findall("^romosaic: .*", failed.output, re.M)
     assert "No space left on device" in line and " -> check space and permissions" in line
     ballast.unlink()
     assert snakemake(folder, "associate", config=config).returncode == 0
     associated(folder, reference[0])
 
 
-def test_a_folder_that_cannot_be_written(begun, reference, small_disk):
+def test_a_folder_that_cannot_be_written(snakemake, begun, reference, small_disk):
     folder, config = begun
     assert small_disk("ro").returncode == 0
     failed = snakemake(folder, "associate", config=config)
     assert reasons(failed) == []  # Snakemake is the first to meet it
-    assert "results/logs" in failed.stderr and "Read-only file system" in failed.stderr
+    assert "results/logs" in failed.output and "Read-only file system" in failed.output
     assert small_disk("rw").returncode == 0
     assert snakemake(folder, "associate", config=config).returncode == 0
     associated(folder, reference[0])
@@ -237,7 +237,7 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
         time.sleep(0.002)
 
 
-def test_snakemake_and_its_jobs_are_killed(begun, reference):
+def test_snakemake_and_its_jobs_are_killed(snakemake, begun, reference):
     folder, config = begun
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     moments = ["associate/exposures/*.json", "flux/.*.asdf", "skymatch/*.asdf", "resample/.*.asdf"]
@@ -251,11 +251,11 @@ def test_snakemake_and_its_jobs_are_killed(begun, reference):
         assert COADD not in products(folder)
         assert snakemake(folder, "--unlock", config=config).returncode == 0
     done = snakemake(folder, COADD, "--rerun-incomplete", config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     same(folder, reference[0])
 
 
-def test_an_exposure_that_vanishes_while_others_are_worked_on(begun, reference, names):
+def test_an_exposure_that_vanishes_while_others_are_worked_on(snakemake, begun, reference, names):
     folder, config = begun
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     gone = folder / "raw" / f"{names[1]}_cal.asdf"
@@ -269,7 +269,7 @@ def test_an_exposure_that_vanishes_while_others_are_worked_on(begun, reference, 
     assert targets[1] not in products(folder)
     (folder / "elsewhere").rename(gone)
     done = snakemake(folder, *targets, "--rerun-incomplete", config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     assert products(folder) == targets
     for path in targets:
         assert digest(folder / path) == digest(reference[0] / path)

@@ -17,7 +17,6 @@ from romosaic.job_memory import settings
 from romosaic.names import exposure_name
 from romosaic.sky_plane import Plane
 from romosaic.skymap import SkyMap
-from test_workflow import snakemake
 
 SKY = SkyMap()
 RNG = np.random.default_rng(5)
@@ -357,13 +356,13 @@ def test_a_grid_that_is_mirrored_mirrors_the_picture():
 # ---- the workflow ----
 
 
-def test_plan_runs_on_headers_and_leaves_the_run_as_it_was(survey, tmp_path):
+def test_plan_runs_on_headers_and_leaves_the_run_as_it_was(snakemake, survey, tmp_path):
     config = {"exposures": [str(survey.folder)], "associate": {"skycells": CELLS[:2]}}
     done = snakemake(tmp_path, "plan", config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     results = tmp_path / "results"
     assert {path.name for path in results.iterdir()} == {"associate", "benchmarks", "logs", "plan"}
-    text = done.stdout + done.stderr
+    text = done.output
     assert "plan: 2 products on 2 skycells from 4 exposures, F158" in text
     assert text.count(f"{CELLS[0]}_f158") >= 1
     table = pd.read_csv(results / "plan/plan.tsv", sep="\t")
@@ -371,9 +370,9 @@ def test_plan_runs_on_headers_and_leaves_the_run_as_it_was(survey, tmp_path):
     assert table["nearly_empty"].tolist() == [True, True]  # 28 arcsec in 275
     assert (results / "plan/plan.png").stat().st_size > 10_000
     again = snakemake(tmp_path, "-n", "plan", config=config)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in again.output
     whole = snakemake(tmp_path, "-n", "--quiet", "rules", config=config)
-    assert whole.returncode == 0, whole.stderr
-    jobs = dict(line.split() for line in whole.stdout.splitlines() if len(line.split()) == 2)
+    assert whole.returncode == 0, whole.output
+    jobs = dict(line.split() for line in whole.output.splitlines() if len(line.split()) == 2)
     assert jobs["flux"] == "4" and jobs["resample"] == "2"
     assert "associate" not in jobs and "plan" not in jobs

@@ -25,7 +25,7 @@ GIVEN = Grid(*CORNER, 400.0, 400.5, 0.06 / 3600, 820, 790, 30.0, x_east=False)
 PRODUCT = f"r00001_p_v01001001001001_{CELL}_f158"
 
 
-def snakemake(folder: Path, *arguments: object, config: dict | None = None):
+def shell(folder: Path, *arguments: object, config: dict | None = None):
     """Run Snakemake in a folder of its own, as a user in a shell would."""
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder]
     command += ["--cores", "2", *arguments]
@@ -101,7 +101,7 @@ def run(survey, tmp_path_factory):
             ],
         },
     }
-    done = snakemake(folder, config=config)
+    done = shell(folder, config=config)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, config, done
 
@@ -148,9 +148,9 @@ def test_products_have_pictures_and_measures(run):
         assert (results / path).stat().st_size > 10_000
 
 
-def test_new_limits_grade_anew_and_measure_nothing(run):
+def test_new_limits_grade_anew_and_measure_nothing(snakemake, run):
     plan = snakemake(run[0], "-n", config=run[1] | {"qa": {"exposures": [9, 8]}})
-    table = plan.stdout.split("Job stats:")[1].split("Reasons:")[0]
+    table = plan.output.split("Job stats:")[1].split("Reasons:")[0]
     assert set(re.findall(r"^(\w+) +\d+$", table, re.M)) == {"all", "qa_table", "total"}
 
 
@@ -214,7 +214,7 @@ def test_sky_levels_follow_the_truth(run, survey):
     np.testing.assert_allclose(levels - levels[0], truth - truth[0], atol=0.002)
 
 
-def test_levels_of_the_user_rerun_what_they_change(run, survey, tmp_path):
+def test_levels_of_the_user_rerun_what_they_change(snakemake, run, survey, tmp_path):
     from romosaic.product import read_step
 
     folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
@@ -228,19 +228,19 @@ def test_levels_of_the_user_rerun_what_they_change(run, survey, tmp_path):
 
     given = dict.fromkeys(names[:3], 0.25) | {names[2]: -1.5}
     done = snakemake(folder, *targets, config=levels(**given))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.output
     assert sorted(jobs(folder)) == ["skymatch alone", "skymatch field"]
     rows = read_step(folder / targets[0])["members"]
     assert [(row["level"], row["subtracted"]) for row in rows] == [
         (v, True) for v in given.values()
     ]
     again = snakemake(folder, "-n", *targets, config=levels(**given | {names[1]: 0.5}))
-    assert "skymatch field" in again.stdout and "skymatch alone" not in again.stdout
+    assert "skymatch field" in again.output and "skymatch alone" not in again.output
     lacking = snakemake(folder, *targets, config=levels(**{names[0]: 0.25}))
-    (line,) = re.findall("failed: skymatch field: .*", lacking.stderr)
+    (line,) = re.findall("failed: skymatch field: .*", lacking.output)
     assert f"no level for {names[1]}, {names[2]}" in line
     wrong = snakemake(folder, "-n", config=levels(**given, nobody=1.0))
-    assert wrong.returncode == 1 and "levels.tsv: lists nobody, not in this run" in wrong.stderr
+    assert wrong.returncode == 1 and "levels.tsv: lists nobody, not in this run" in wrong.output
 
 
 def test_outliers_are_found(run, survey):
@@ -316,7 +316,7 @@ def test_an_output_wcs_is_the_wcs_of_its_coadd(run):
     assert np.isfinite(coadd.data[390:410, 390:410]).mean() > 0.99
 
 
-def test_a_new_file_of_an_output_wcs_remakes_the_grids_that_it_is(survey, tmp_path):
+def test_a_new_file_of_an_output_wcs_remakes_the_grids_that_it_is(snakemake, survey, tmp_path):
     path = write_wcs(tmp_path / "given.asdf", GIVEN)
     member = next(iter(survey.paths.values()))
     config = {
@@ -328,7 +328,7 @@ def test_a_new_file_of_an_output_wcs_remakes_the_grids_that_it_is(survey, tmp_pa
     for grid in (GIVEN, replace(GIVEN, orientation=5.0)):
         write_wcs(path, grid)
         done = snakemake(tmp_path, "associate", config=config)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.output[-3000:]
         folder = tmp_path / "results/associate/associations"
         assert read_grid(folder / "field_asn.json") == grid
         ages = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -337,11 +337,11 @@ def test_a_new_file_of_an_output_wcs_remakes_the_grids_that_it_is(survey, tmp_pa
     assert [name for name in ages if ages[name] != first[name]] == ["field_asn.json"]
 
 
-def test_a_second_run_has_nothing_to_do(run):
+def test_a_second_run_has_nothing_to_do(snakemake, run):
     folder, config, _ = run
     again = snakemake(folder, "-n", config=config)
-    assert again.returncode == 0, again.stderr
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert again.returncode == 0, again.output
+    assert "Nothing to be done" in again.output
 
 
 def test_the_run_ends_by_saying_what_it_made(run):
@@ -351,28 +351,28 @@ def test_the_run_ends_by_saying_what_it_made(run):
     assert (run[0] / picture).is_file()
 
 
-def test_without_data_one_line_says_what_to_do(tmp_path):
+def test_without_data_one_line_says_what_to_do(snakemake, tmp_path):
     empty = snakemake(tmp_path)
     assert empty.returncode == 1
-    lines = [line for line in empty.stderr.splitlines() if "set `exposures`" in line]
+    lines = [line for line in empty.output.splitlines() if "set `exposures`" in line]
     assert len(lines) == 1
     assert "make demo" in lines[0]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_config_file_makes_a_plan(path, survey, tmp_path):
+def test_every_config_file_makes_a_plan(snakemake, path, survey, tmp_path):
     """The default file with the survey's exposures, so that it has something to do."""
     exposures = ["--config", f"exposures={survey.folder}"] if path.name == "config.yaml" else []
     plan = snakemake(tmp_path, "-n", "--configfile", path, *exposures)
-    assert plan.returncode == 0, plan.stderr
-    assert "associate" in plan.stdout + plan.stderr
+    assert plan.returncode == 0, plan.output
+    assert "associate" in plan.output
 
 
-def test_wrong_config_lists_all_problems(tmp_path):
+def test_wrong_config_lists_all_problems(snakemake, tmp_path):
     bad = snakemake(tmp_path, "-n", config={"skymatch": {"nclip": -1}, "resampel": {}})
     assert bad.returncode == 1
-    assert "skymatch.nclip" in bad.stderr
-    assert "did you mean resample" in bad.stderr
+    assert "skymatch.nclip" in bad.output
+    assert "did you mean resample" in bad.output
 
 
 def flip_a_byte(path: Path) -> None:
@@ -388,12 +388,12 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"), [(flip_a_byte, "does not match its checksum"), (truncate, "cut short")]
 )
-def test_a_damaged_exposure_stops_the_run_with_one_line(survey, tmp_path, damage, reason):
+def test_a_damaged_exposure_stops_the_run_in_a_line(snakemake, survey, tmp_path, damage, reason):
     sound = next(iter(survey.paths.values()))
     victim = tmp_path / sound.name
     shutil.copy(sound, victim)
     damage(victim)
     failed = snakemake(tmp_path, config={"exposures": [str(victim)]})
-    (line,) = re.findall("failed: .*", failed.stderr)
+    (line,) = re.findall("failed: .*", failed.output)
     assert victim.name in line and reason in line
     assert not list((tmp_path / "results").rglob("*.[ap]*"))  # .asdf, .parquet

@@ -6,7 +6,7 @@ import shutil
 import pyarrow.dataset as ds
 import pytest
 from conftest import survey_parameters, write_survey
-from test_workflow import CELL, jobs, open_product, snakemake
+from test_workflow import CELL, jobs, open_product
 
 FORCED = f"r00001_p_v01001001001001_{CELL}_f129"
 TARGETS = ("results/catalog/f129", "results/catalog/f158")
@@ -14,7 +14,7 @@ FORCING = f"r00001_p_v01001001001001_{CELL}_f158"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(snakemake, tmp_path_factory):
     """Two exposures in F158, and two in F129 which is forced; one F129 more around the corner."""
     parameters = survey_parameters(stars_per_arcmin2=300.0, galaxies_per_arcmin2=0.0)
     for number, exposure in enumerate(parameters["exposures"]):
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
         "source_catalog": {"forced": {"f129": "f158"}, "method": "both"},
     }
     done = snakemake(folder, *TARGETS, config=config)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.output[-3000:]
     return folder, config
 
 
@@ -60,28 +60,30 @@ def test_each_filter_has_its_catalog(run):
         assert len(whole) == primary.sum() > 0
 
 
-def test_it_is_made_again_when_its_products_change_and_only_then(run, tmp_path):
+def test_it_is_made_again_when_its_products_change_and_only_then(snakemake, run, tmp_path):
     folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
     again = snakemake(folder, "-n", *TARGETS, config=run[1])
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in again.output
     changed = run[1] | {"source_catalog": run[1]["source_catalog"] | {"forced": {}}}
-    plan = snakemake(folder, "-n", *TARGETS, config=changed).stdout
+    plan = snakemake(folder, "-n", *TARGETS, config=changed).output
     planned = re.findall(r"Job \d+: (.*)", plan)
     assert f"source_catalog {FORCED}" in planned and "catalog f129" in planned
     assert f"source_catalog {FORCING}" not in planned and "catalog f158" not in planned
     wrong = run[1] | {"source_catalog": {"forced": {"f129": "f158", "f158": "f184"}}}
     refused = snakemake(folder, "-n", *TARGETS, config=wrong)
     assert (
-        refused.returncode == 1 and "F158 is to force F129 and is forced itself" in refused.stderr
+        refused.returncode == 1 and "F158 is to force F129 and is forced itself" in refused.output
     )
 
 
-def test_where_the_other_filter_has_no_product_its_own_sources_are_measured(run, tmp_path):
+def test_where_the_other_filter_has_no_product_its_own_sources_are_measured(
+    snakemake, run, tmp_path
+):
     folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
     config = run[1] | {"source_catalog": {"forced": {"f129": "f184"}}}
     target = f"results/source_catalog/{FORCED}_cat.asdf"
     done = snakemake(folder, target, config=config)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.output[-2000:]
     model = open_product(folder / target)
     assert (model.source_catalog["image_flags"] & 512 > 0).all()
     log = (folder / f"results/logs/source_catalog/{FORCED}.log").read_text()
