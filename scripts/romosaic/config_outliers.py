@@ -37,7 +37,8 @@ class OutlierDetection(Section):
     scale: Falling = key(
         [1.2, 0.7],
         "Tolerance of the first and the second pass, times the local derivative of the median image: for "
-        "F158 and redder. With noise model bluer filters, whose stars are sharper, get up to 1.5 times as much.",
+        "F158 and redder. With noise model bluer filters, whose stars are sharper, get up to 1.5 times "
+        "as much.",
         allowed=_TWO,
     )
     backg: Real = key(0.0, "Background subtracted from data minus median image.", unit="MJy/sr")

@@ -37,8 +37,8 @@ GRID_PATCH, DETECTOR_PATCH = 256, 128
 Images = tuple[np.ndarray, np.ndarray]
 #: Variance of (pixel - reference) beyond 3 sigma for a reference of two, in units of the pixel's.
 TWO_MEMBER_FACTOR = 1.4
-#: Factor of `scale` for filters whose stars the pixels sample worse than in F158. A star on the middle of a pixel
-#: in one member and on corners in the others is off by more of the derivative: see `scales`.
+#: Factor of `scale` for filters whose stars the pixels sample worse than in F158. A star on the middle of a
+#: pixel in one member and on corners in the others is off by more of the derivative: see `scales`.
 SHARPER = {"F062": 1.5, "F087": 1.5, "F106": 1.5, "F129": 1.25}
 #: Square of the derivative that noise alone exceeds in 1 % of all pixels, in units of a pixel's variance,
 #: for a reference of two, of three, and times n of n > 3.
@@ -118,7 +118,8 @@ def detect_outliers(
     ----------
     members : list of FluxExposure
         Or anything with `shape`, `data`, `dq`, `pixmap`, `sky_variance`, `pedestal`, `poisson_slope`,
-        `optical_element` and, for noise 'err', the variance planes, as in `flux_file.FluxExposure`. Only windows are read.
+        `optical_element` and, for noise 'err', the variance planes, as in `flux_file.FluxExposure`. Only
+        windows are read.
     levels : (n,) array_like of float
         Sky level to subtract from each member, MJy/sr.
     grid : Grid
