@@ -10,7 +10,7 @@
 #   resample/            *_coadd.asdf      the mosaic
 #   epsf/                *_epsf.asdf       PSF of a filter, if it is to be measured
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
-#   catalog/             <filter>/region=*/part.parquet   every source of a filter once
+#   catalog/             <filter>/                every source of a filter once, as a HATS catalog
 #   preview/             *_coadd.png *_planes.png *_thumbnail.jpg, and *_small.asdf for the next three
 #   color/               *_color.png       skycells with three filters
 #   overview/            *_overview.png    all products of a filter on the sky

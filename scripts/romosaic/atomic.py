@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, whatever interrupts their writing."""
+"""Files and folders that appear whole or not at all, whatever interrupts their writing."""
 
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,47 @@ def atomic(path: str | Path, sweep: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what went wrong before matters more
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """
+    Fill a folder under a temporary name and give it its own only when it is complete.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder to make; what it held before is replaced.
+
+    Yields
+    ------
+    Path
+        Temporary folder beside it, empty. On success it is renamed, on failure removed; those that killed
+        writers on this node have left are removed first.
+
+    Raises
+    ------
+    ProductError
+        The disk is full or the place cannot be written.
+    """
+    folder = Path(folder)
+    own = f".{folder.name}.{platform.node()}."
+    temporary = folder.with_name(f"{own}{os.getpid()}")
+    try:
+        for left in folder.parent.glob(f"{own}*"):
+            number = left.name.removeprefix(own)
+            if number.isdecimal() and (left == temporary or not _alive(int(number))):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise ProductError(
+            folder, f"cannot be written ({error.strerror or error})", "check space and permissions"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, stem: str = ".+", suffix: str = r"\.[^.]+") -> None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from .atomic import atomic
 
-# Rows per group: HATS importers read group by group.
-_ROW_GROUP = 100_000
+#: Rows of a row group: readers of a piece of sky skip groups by their statistics.
+ROW_GROUP = 100_000
 
 
 def write_parquet(path: str | Path, catalog: Any) -> None:
@@ -37,7 +37,7 @@ def write_parquet(path: str | Path, catalog: Any) -> None:
             arrow_table(table, metadata),
             temporary,
             compression="zstd",
-            row_group_size=_ROW_GROUP,
+            row_group_size=ROW_GROUP,
         )
 
 

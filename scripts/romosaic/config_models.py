@@ -276,11 +276,12 @@ class Epsf(Section):
 
 
 class Catalog(Section):
-    """One catalog per filter: every source once, parquet by projection region."""
+    """One catalog per filter: every source once, in the HATS layout that LSDB reads."""
 
-    row_group_size: whole(ge=1000, le=10_000_000) = key(
-        100_000,
-        "Most rows of a row group of the files: what the job, and a reader, holds at a time.",
+    max_rows: whole(ge=1000, le=10_000_000) = key(
+        250_000,
+        "Most rows of a partition, a HEALPix pixel of the order that this asks for: what the job, and a "
+        "reader, holds at a time.",
         unit="rows",
     )
 
