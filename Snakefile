@@ -17,6 +17,7 @@
 #   qa/                  *_qa.json qa.tsv seams.tsv qa.html
 #   fits/                *_coadd.fits fits.tsv (target `fits`)
 #   moc/                 *_moc.fits moc.fits: the covered part of the sky (target `moc`)
+#   hips/                <filter>/ tiles for Aladin, hips.tsv (target `hips`)
 #   verify/              verify.tsv: the files that were checked (target `verify`)
 #   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
@@ -51,6 +52,7 @@ include: "rules/overview.smk"
 include: "rules/qa.smk"
 include: "rules/fits.smk"
 include: "rules/moc.smk"
+include: "rules/hips.smk"
 include: "rules/verify.smk"
 include: "rules/clean_stale.smk"
 

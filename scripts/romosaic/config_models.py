@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
-from .config_looks import Color, Fits, Moc, Overview, Preview, Qa
+from .config_looks import Color, Fits, Hips, Moc, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
@@ -339,5 +339,6 @@ class Config(Section):
     qa: _section(Qa) = Qa()
     fits: _section(Fits) = Fits()
     moc: _section(Moc) = Moc()
+    hips: _section(Hips) = Hips()
     verify: _section(Verify) = Verify()
     clean_stale: _section(CleanStale) = CleanStale()
