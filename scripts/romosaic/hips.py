@@ -296,9 +296,8 @@ def make(
     ProductError
         A coadd or the MOC is missing or damaged; the disk is full.
     """
-    found = sources(coadds, subtract_sky)
+    found, (cells, cell_order) = sources(coadds, subtract_sky), moc.read(coverage)
     stretch = common_stretch(found)
-    cells, cell_order = moc.read(coverage)
     with atomic_folder(folder) as temporary:
         finest = max(order, *(sampling_order(source.grid.pixel_scale) for source in found))
         tiles = touched(cells, cell_order, finest)
@@ -306,20 +305,20 @@ def make(
         write_all_sky(temporary, stretch)
         shutil.copyfile(coverage, temporary / "Moc.fits")
         (temporary / "products.tsv").write_text(products_table(found))
-        files = list(temporary.rglob("Npix*.fits"))
-        counts = Counter(int(path.parts[-3].removeprefix("Norder")) for path in files)
+        files = list(temporary.rglob("Npix*"))
+        orders = [int(p.parts[-3].removeprefix("Norder")) for p in files if p.suffix == ".fits"]
         known = {
             "creator_did": f"{creator_did}/{Path(folder).name}",
             "obs_title": f"Roman WFI {Path(folder).name.upper()}, mosaics of romosaic",
             **_shown(found, stretch),
             "hips_order": order,
             "hips_pixel_scale": f"{_BASE / (WIDTH << order):.6g}",
-            "hips_nb_tiles": 2 * len(files),
-            "hips_estsize": sum(p.stat().st_size for p in temporary.rglob("Npix*")) // 1024,
+            "hips_nb_tiles": len(files),
+            "hips_estsize": sum(p.stat().st_size for p in files) // 1024,
             "moc_sky_fraction": f"{len(cells) / (12 << 2 * cell_order):.6g}",
         }
         (temporary / "properties").write_text(properties(known))
-    return {key: counts[key] for key in sorted(counts)}
+    return dict(sorted(Counter(orders).items()))
 
 
 def write_all_sky(folder: Path, stretch: Stretch) -> None:
