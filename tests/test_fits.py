@@ -118,7 +118,7 @@ def test_the_rules(run):
     for element in ("f129", "f158"):
         folder = results / f"hips/{element}"
         assert len((folder / "products.tsv").read_text().splitlines()) == 4
-        # as much of the sky as the coverage says, which counts touched cells of 3.2 arcsec: (11 + 2 * 3.2)^2 for 11^2
+        # the coverage counts touched cells of 3.2 arcsec: (11 + 2 * 3.2)^2 for 11^2
         tiles = [astropy_fits.getdata(path) for path in folder.glob("Norder13/Dir*/*.fits")]
         seen = sum(np.isfinite(tile).sum() for tile in tiles) * 41252.96 / (12 << 44)
         known = moc.square_degrees(*moc.read(folder / "Moc.fits"))
