@@ -11,7 +11,7 @@ rule catalog:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=by_attempt(catalog_memory(CONFIG["catalog"]["row_group_size"])),
+        mem_mb=by_attempt(catalog_memory(CONFIG["catalog"]["max_rows"])),
         runtime=by_attempt(60),
     params:
         parameters=CONFIG["catalog"],

@@ -216,8 +216,8 @@ def coadds_of_filter(wildcards):
     ]
 
 
-def filter_memory(step):
-    """Memory of a job that reads the coadds of a filter one by one: that of the largest grid."""
+def filter_memory(step, processes=0):
+    """Memory of a job that reads the coadds of a filter one by one: by the largest grid, and its processes."""
 
     def asked(wildcards, attempt):
         pixels = 0
@@ -226,7 +226,7 @@ def filter_memory(step):
             pixels = max(
                 pixels, read_association(path, Path(path).stat().st_mtime_ns)[1]
             )
-        return job_memory(step, 0, pixels, **settings(CONFIG)) * attempt
+        return job_memory(step, processes, pixels, **settings(CONFIG)) * attempt
 
     return asked
 
@@ -302,12 +302,15 @@ def of_products(pattern):
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
 
 
-def mocs(wildcards):
-    """Coverage of each filter."""
-    found = {
-        product.optical_element.lower() for product in products(wildcards).values()
-    }
-    return [f"{OUT}/moc/{element}_moc.fits" for element in sorted(found)]
+def of_filters(pattern):
+    """Files of a pattern of every filter."""
+
+    def asked(wildcards):
+        found = products(wildcards).values()
+        elements = sorted({product.optical_element.lower() for product in found})
+        return expand(f"{OUT}/{pattern}", filter=elements)
+
+    return asked
 
 
 def small_of_filter(wildcards):

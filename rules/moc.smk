@@ -1,6 +1,6 @@
 rule moc:
     input:
-        filters=mocs,
+        filters=of_filters("moc/{filter}_moc.fits"),
     output:
         f"{OUT}/moc/moc.fits",
     log:

@@ -37,7 +37,7 @@ def sources(n, region=7, seed=0, skycell="135p90x51y67"):
         "label": np.arange(1, n + 1),
         "flagged_spatial_id": flagged_spatial_id(x, y, 0.055, region, skycell, core),
         "x_centroid": x,
-        "_healpix_29": rng.integers(0, 2**58, n),
+        "_healpix_29": rng.integers(0, np.where(np.arange(n) % 2, 2**58, 2**50)),
         "skycell": np.full(n, skycell),
         "filter": np.full(n, "F158"),
     }
@@ -64,34 +64,73 @@ def merged(products, tmp_path_factory):
     return folder, catalog.merge(products, folder, 250)
 
 
-def test_each_primary_source_is_kept_once_in_its_partition(products, merged):
+def whole(folder):
+    return ds.dataset(folder / "dataset").to_table()
+
+
+def files(folder):
+    return sorted((folder / "dataset").rglob("*.parquet"))
+
+
+def test_each_primary_source_is_kept_once(products, merged):
     folder, count = merged
-    parts = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
-    regions = [catalog.NO_REGION, "1234", "7"]
-    assert parts == [f"region={region}/part.parquet" for region in regions]
-    whole = ds.dataset(folder, partitioning="hive").to_table()
-    assert len(whole) == count == 600 + 400 + 200 + 30
+    table = whole(folder)
+    assert len(table) == count == 600 + 400 + 200 + 30
     for path in products:
         own = Table.read(path)
         kept = np.sort(own["label"][own["flagged_spatial_id"] >> 59 & 1 == 0])
-        rows = whole.filter(ds.field("product") == path.name.removesuffix("_cat.parquet"))
+        rows = table.filter(ds.field("product") == path.name.removesuffix("_cat.parquet"))
         np.testing.assert_array_equal(np.sort(rows["label"].to_numpy()), kept)
-    named = {
-        (row["product"], row["region"]) for row in whole.select(["product", "region"]).to_pylist()
-    }
-    assert named == {("b", 7), ("a_with_a_longer_name", 7), ("c", 1234), ("given", -1)}
+    assert set(table["product"].to_pylist()) == {"b", "a_with_a_longer_name", "c", "given"}
 
 
-def test_rows_of_a_group_are_bounded_and_in_order(merged):
-    with pq.ParquetFile(merged[0] / "region=7/part.parquet") as file:
-        assert [file.metadata.row_group(k).num_rows for k in range(4)] == [250] * 4
-        for k in range(4):
-            assert (np.diff(file.read_row_group(k)["_healpix_29"].to_numpy()) > 0).all()
-        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+def test_partitions_are_those_of_hats(products, merged):
+    folder, count = merged
+    lines = (folder / "partition_info.csv").read_text().splitlines()
+    pairs = [tuple(map(int, line.split(","))) for line in lines[1:]]
+    assert lines[0] == "Norder,Npix" and len({order for order, _ in pairs}) > 1
+    listed = [
+        folder / f"dataset/Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
+        for order, pixel in pairs
+    ]
+    assert sorted(listed) == files(folder)
+    sizes = {}
+    for (order, pixel), path in zip(pairs, listed, strict=True):
+        places = pq.read_table(path)["_healpix_29"].to_numpy()
+        assert (places >> 2 * (29 - order) == pixel).all() and (np.diff(places) >= 0).all()
+        sizes[order, pixel] = len(places)
+    assert 0 < max(sizes.values()) <= 250 and sum(sizes.values()) == count
+    # none could be larger: its parent has too many
+    places = np.concatenate([pq.read_table(path)["_healpix_29"].to_numpy() for path in listed])
+    for order, pixel in pairs:
+        if order:
+            assert (places >> 2 * (30 - order) == pixel >> 2).sum() > 250
+    known = dict(line.split("=") for line in (folder / "hats.properties").read_text().splitlines())
+    assert (known["hats_nrows"], known["hats_max_rows"]) == (str(count), "250")
+    assert known["hats_order"] == str(max(order for order, _ in pairs))
+    assert known["hats_col_ra"] == "ra" and known["dataproduct_type"] == "object"
+
+
+def test_metadata_stand_for_all_files(merged):
+    folder, count = merged
+    metadata = pq.read_metadata(folder / "dataset/_metadata")
+    assert metadata.num_rows == count
+    named = {metadata.row_group(k).column(0).file_path for k in range(metadata.num_row_groups)}
+    assert named == {str(path.relative_to(folder / "dataset")) for path in files(folder)}
+    assert metadata.row_group(0).column(0).compression == "ZSTD"
+    common = pq.read_schema(folder / "dataset/_common_metadata")
+    assert common.equals(pq.read_schema(files(folder)[0]), check_metadata=True)
+
+
+def test_where_a_point_has_too_many_sources_it_is_one_partition():
+    cells = np.repeat([5, 6, 7 << 28], [3, 4000, 2])
+    found = [(part.order, part.pixel, part.rows) for part in catalog.partitions(cells, 1000)]
+    assert found == [(14, 5, 3), (14, 6, 4000), (0, 7, 2)]
+    assert catalog.partitions(np.empty(0, np.int64), 10) == []
 
 
 def test_astropy_reads_a_part_with_units_and_what_holds_for_all(products, merged):
-    own, part = Table.read(products[0]), Table.read(merged[0] / "region=1234/part.parquet")
+    own, part = Table.read(products[0]), Table.read(files(merged[0])[0])
     assert part.colnames == [*own.colnames, "product"]
     for name in own.colnames:
         for what in ("dtype", "unit", "description"):
@@ -102,17 +141,16 @@ def test_astropy_reads_a_part_with_units_and_what_holds_for_all(products, merged
 
 def test_without_sources_the_columns_are_there(products, tmp_path):
     assert catalog.merge([products[2]], tmp_path / "f158", 1000) == 0
-    (part,) = (tmp_path / "f158").rglob("*.parquet")
+    (part,) = files(tmp_path / "f158")
     table = Table.read(part)
     assert len(table) == 0 and table.colnames == [*Table.read(products[0]).colnames, "product"]
 
 
-def test_pandas_reads_a_run_of_regular_grids_alone(products, tmp_path):
+def test_pandas_reads_the_dataset(products, merged):
     import pandas
 
-    own = [path for path in products if path.name == "given_cat.parquet"]
-    assert catalog.merge(own, tmp_path / "f158", 100) == 30
-    assert set(pandas.read_parquet(tmp_path / "f158")["region"]) == {-1}
+    table = pandas.read_parquet(merged[0] / "dataset")
+    assert len(table) == merged[1] and {"ra", "product", "Norder"} <= set(table)
 
 
 def test_it_appears_whole_or_not_at_all(products, merged, tmp_path):
@@ -129,9 +167,8 @@ def test_it_appears_whole_or_not_at_all(products, merged, tmp_path):
     assert catalog.merge(products, folder, 250) == merged[1]
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["f158"]
     assert not (folder / "stale").exists()
-    columns = ["product", "label", "region", "_healpix_29"]
-    both = [ds.dataset(f, partitioning="hive").to_table(columns) for f in (folder, merged[0])]
-    assert both[0].equals(both[1])
+    again = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert all((folder / path).read_bytes() == (merged[0] / path).read_bytes() for path in again)
 
 
 def test_memory_does_not_grow_with_the_products(tmp_path):
@@ -187,7 +224,7 @@ def test_sources_around_a_corner_of_four_cells_are_each_there_once(tmp_path):
         pq.write_table(arrow_table(table, {}), paths[-1])
     assert seen.min() >= 1 and seen.max() == 4 and np.count_nonzero(seen > 1) > 0.3 * len(truth)
     catalog.merge(paths, tmp_path / "f158", 1000)
-    (part,) = (tmp_path / "f158").rglob("*.parquet")
+    (part,) = files(tmp_path / "f158")
     table = Table.read(part)
     rows, matched = scene.match(table, truth)
     np.testing.assert_array_equal(np.sort(matched), np.arange(len(truth)))

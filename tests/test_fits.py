@@ -1,4 +1,4 @@
-"""FITS files of coadds: the same pixels, the same sky, read by others; the rules of `fits` and `moc`."""
+"""FITS files of coadds: the same pixels, the same sky, read by others; the rules of exports."""
 
 import shutil
 import subprocess
@@ -108,8 +108,8 @@ def test_swarp_reads_data_and_weights(tmp_path):
 
 def test_the_rules(run):
     """On request only; then the index and the coverage of all products."""
-    assert not {job for job in run.jobs("-n") if job.startswith(("fits", "moc"))}
-    done = run.snakemake("fits", "moc")
+    assert not {job for job in run.jobs("-n") if job.startswith(("fits", "moc", "hips"))}
+    done = run.snakemake("fits", "moc", "hips")
     assert done.returncode == 0, done.output[-3000:]
     results = run.folder / "results"
     rows = (results / "fits/fits.tsv").read_text().splitlines()
@@ -127,3 +127,13 @@ def test_the_rules(run):
         for name in ("f129_moc", "f158_moc", "moc")
     ]
     assert 0 < max(areas[:2]) <= areas[2] < sum(areas[:2])
+    rows = (results / "hips/hips.tsv").read_text().splitlines()
+    assert [row.split("\t")[:2] for row in rows[1:]] == [["f129", "13"], ["f158", "13"]]
+    for element in ("f129", "f158"):
+        folder = results / f"hips/{element}"
+        assert len((folder / "products.tsv").read_text().splitlines()) == 4
+        # the coverage counts touched cells of 3.2 arcsec: (11 + 2 * 3.2)^2 for 11^2
+        tiles = [astropy_fits.getdata(path) for path in folder.glob("Norder13/Dir*/*.fits")]
+        seen = sum(np.isfinite(tile).sum() for tile in tiles) * 41252.96 / (12 << 44)
+        known = moc.square_degrees(*moc.read(folder / "Moc.fits"))
+        assert 0.4 * known < seen <= known

@@ -32,6 +32,7 @@ STEPS = [
     "qa",
     "fits",
     "moc",
+    "hips",
     "verify",
     "clean_stale",
 ]
@@ -58,7 +59,7 @@ LIGHT = {
             ),
             *("plan", "product", "simulate", "skymap", "skymatch"),
             *("preview", "color", "overview", "qa", "qa_report"),
-            *("fits", "fits_file", "moc", "cutout"),
+            *("fits", "fits_file", "moc", "hips", "cutout"),
         ],
         {*HEAVY, "numba"},
     ),

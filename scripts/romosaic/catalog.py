@@ -1,38 +1,67 @@
 """
-One catalog per filter: the sources of all products, each source once, as parquet by projection region.
+One catalog per filter: the sources of all products, each source once, in the HATS layout that LSDB reads.
 
 Sources of overlapping skycells are in the catalogs of each; kept are those in the core of their skycell
 (bit 59 of `flagged_spatial_id` is clear), and the cores share out the sky. Where a skycell has several
-products of the filter (one per visit, say), each has its rows, and `product` tells them apart.
+products of the filter (one per visit, say), each has its rows, and `product` tells them apart. Products on
+grids of their own have no core: all their sources are kept.
 
-The files are those of a Hive-partitioned data set, ``region=<projection region>/part.parquet``, that
-pyarrow, pandas, DuckDB and the importers of HATS catalogs read. Products on grids of their own belong to
-no region and have no core: all their sources are kept, in region -1. (Hive's name for a missing value is
-not read where all of a catalog is there.)
-
-Products are read one after the other; a row group's rows are all that is held at a time. They are in the
-order of `_healpix_29`, so that a reader of a piece of sky skips row groups by their statistics.
+HATS (Hierarchical Adaptive Tiling Scheme, IVOA Note 1.0 of August 2025) is a folder of parquet files, one for
+each HEALPix pixel of a partition of the sky: pixels are as large as `max_rows` allows. Products are looked
+through once for the places of their sources; then each partition is gathered from the row groups that may
+hold some of it, so that the rows of one partition are all that is held at a time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from . import __version__
 from .atomic import atomic_folder
-from .catalog_parquet import arrow_table
+from .catalog_parquet import ROW_GROUP, arrow_table
 from .errors import ProductError, first_line
 
-#: Partition of the products that lie on no skycell.
-NO_REGION = "-1"
 _ENDING = "_cat.parquet"
 _OUTSIDE_CORE = 1 << 59
 # Metadata of a product's table that holds for all products of a run.
 _SHARED = ("parameters", "kron_params", "aperture_mask_method", "versions")
+_PLACE = "_healpix_29"
+#: Order of the smallest partitions, HEALPix pixels of 13 arcsec.
+_DEEPEST = 14
 
 
-def merge(catalogs: Sequence[str | Path], folder: str | Path, row_group_size: int) -> int:
+@dataclass(frozen=True)
+class Partition:
+    """
+    One file of the catalog: a HEALPix pixel (nested) and the number of sources in it.
+
+    Attributes
+    ----------
+    order, pixel, rows : int
+        Order and index of the pixel; sources.
+    """
+
+    order: int
+    pixel: int
+    rows: int
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Range of `_healpix_29` in it, half-open."""
+        return self.pixel << 2 * (29 - self.order), self.pixel + 1 << 2 * (29 - self.order)
+
+    @property
+    def path(self) -> str:
+        """Where its file is below ``dataset``."""
+        folder = f"Norder={self.order}/Dir={self.pixel // 10_000 * 10_000}"
+        return f"{folder}/Npix={self.pixel}.parquet"
+
+
+def merge(catalogs: Sequence[str | Path], folder: str | Path, max_rows: int) -> int:
     """
     Write the catalog of a filter; it appears whole or not at all.
 
@@ -42,8 +71,8 @@ def merge(catalogs: Sequence[str | Path], folder: str | Path, row_group_size: in
         ``_cat.parquet`` files of the products.
     folder : str or path
         Folder to make; what it held before is replaced.
-    row_group_size : int
-        Most rows of a row group.
+    max_rows : int
+        Most rows of a partition, where HEALPix pixels of 13 arcsec have no more.
 
     Returns
     -------
@@ -58,31 +87,104 @@ def merge(catalogs: Sequence[str | Path], folder: str | Path, row_group_size: in
     import pyarrow.parquet as pq
 
     paths = sorted(Path(path) for path in catalogs)
-    regions = {path: _region(path) for path in paths}
-    form = _form(paths)
-    written = 0
+    schema = _form(paths).schema
+    ranges, cells = {}, [np.empty(0, np.int64)]
+    for path in paths:
+        places = _places(path, schema, paths[0].name)
+        if places.size:
+            ranges[path] = places.min(), places.max()
+            cells.append(places >> 2 * (29 - _DEEPEST))
+    # Without any source there is still a file, that says which columns there are.
+    parts = partitions(np.concatenate(cells), max_rows) or [Partition(0, 0, 0)]
+    footers: list[Any] = []
     with atomic_folder(folder) as temporary:
-        order = sorted((path for path in paths if regions[path] is not None), key=regions.get)
-        parts = [(region, list(group)) for region, group in groupby(order, key=regions.get)]
-        # Without any source there is still a file, that says which columns there are.
-        for region, group in parts or [(NO_REGION, [])]:
-            part = temporary / f"region={region}" / "part.parquet"
-            part.parent.mkdir()
-            with pq.ParquetWriter(part, form.schema, compression="zstd") as writer:
-                for table in _row_groups(_primary(group, form.schema), row_group_size):
-                    writer.write_table(table, row_group_size=row_group_size)
-                    written += table.num_rows
-    return written
+        dataset = temporary / "dataset"
+        for part in parts:
+            first, end = part.places
+            near = [path for path, (low, high) in ranges.items() if low < end and high >= first]
+            table = _gather(near, part, schema)
+            (dataset / part.path).parent.mkdir(parents=True, exist_ok=True)
+            options = {"compression": "zstd", "row_group_size": ROW_GROUP}
+            pq.write_table(table, dataset / part.path, metadata_collector=footers, **options)
+            footers[-1].set_file_path(part.path)
+        pq.write_metadata(schema, dataset / "_common_metadata")
+        pq.write_metadata(schema, dataset / "_metadata", metadata_collector=footers)
+        rows = [f"{part.order},{part.pixel}\n" for part in parts]
+        (temporary / "partition_info.csv").write_text("".join(["Norder,Npix\n", *rows]))
+        size = sum(path.stat().st_size for path in dataset.rglob("*.parquet"))
+        text = properties(f"romosaic_{Path(folder).name}", parts, max_rows, size)
+        (temporary / "hats.properties").write_text(text)
+    return sum(part.rows for part in parts)
 
 
-def _region(path: Path) -> str | None:
-    """Partition of a product's sources, from the statistics of its file; None without sources."""
-    with _readable(path) as file:
-        if file.metadata.num_rows == 0:
-            return None
-        column = file.schema_arrow.names.index("flagged_spatial_id")
-        lowest = file.metadata.row_group(0).column(column).statistics.min
-    return str(lowest >> 46 & 0x1FFF) if lowest else NO_REGION
+def partitions(cells: np.ndarray, max_rows: int) -> list[Partition]:
+    """
+    Share out the sky in HEALPix pixels of at most so many sources, each as large as can be.
+
+    Parameters
+    ----------
+    cells : (n,) int64 array
+        For each source the pixel of order 14 that it is in, nested.
+    max_rows : int
+        Most sources of a pixel, where those of order 14 have no more.
+
+    Returns
+    -------
+    list of Partition
+        Those with sources, in the order of their places on the nested curve.
+    """
+    cells, counts = np.unique(cells, return_counts=True)
+    found, order = [], 0
+    while cells.size:
+        pixels, which = np.unique(cells >> 2 * (_DEEPEST - order), return_inverse=True)
+        rows = np.bincount(which, counts).astype(int)
+        done = (rows <= max_rows) | (order == _DEEPEST)
+        pairs = zip(pixels[done].tolist(), rows[done].tolist(), strict=True)
+        found += [Partition(order, pixel, number) for pixel, number in pairs]
+        rest = ~done[which]
+        cells, counts, order = cells[rest], counts[rest], order + 1
+    return sorted(found, key=lambda part: part.places)
+
+
+def properties(name: str, parts: Sequence[Partition], max_rows: int, size: int) -> str:
+    """
+    Write what readers ask of a HATS catalog.
+
+    Parameters
+    ----------
+    name : str
+        Of the catalog, one word.
+    parts : sequence of Partition
+        Its partitions.
+    max_rows : int
+        Most rows of one that were asked for.
+    size : int
+        Bytes of its files.
+
+    Returns
+    -------
+    str
+        Text of ``hats.properties``.
+    """
+    lines = {
+        "obs_collection": name,
+        "dataproduct_type": "object",
+        "hats_nrows": sum(part.rows for part in parts),
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": _PLACE,
+        "hats_col_healpix_order": 29,
+        "hats_cols_survey_id": "product label",
+        "hats_npix_suffix": ".parquet",
+        "hats_max_rows": max_rows,
+        "hats_order": max(part.order for part in parts),
+        "hats_frame": "equatorial",
+        "hats_estsize": -(-size // 1024),
+        "hats_builder": f"romosaic {__version__}",
+        "hats_version": "v1.0",
+        "moc_sky_fraction": f"{sum(4.0**-part.order for part in parts) / 12:.6g}",
+    }
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
 def _form(paths: Sequence[Path]) -> Any:
@@ -102,38 +204,47 @@ def _form(paths: Sequence[Path]) -> Any:
     return arrow_table(first, {})
 
 
-def _primary(paths: Iterable[Path], schema: Any) -> Iterator[Any]:
-    """Sources of the products that are in their skycell's core, a row group of a file at a time."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def _places(path: Path, schema: Any, first: str) -> np.ndarray:
+    """`_healpix_29` of the primary sources of a product."""
+    with _readable(path) as file:
+        if file.schema_arrow.names != schema.names[:-1]:
+            raise ProductError(
+                path, f"has not the columns of {first}", "make both with one version"
+            )
+        table = file.read(columns=[_PLACE, "flagged_spatial_id"])
+        outside = table["flagged_spatial_id"].to_numpy() & _OUTSIDE_CORE
+        return table[_PLACE].to_numpy()[outside == 0]
 
+
+def _gather(paths: Iterable[Path], part: Partition, schema: Any) -> Any:
+    """Primary sources of products in a partition, in the order of their places."""
+    import pyarrow as pa
+
+    tables = [schema.empty_table()]
     for path in paths:
         with _readable(path) as file:
-            if file.schema_arrow.names != schema.names[:-1]:
-                raise ProductError(
-                    path, f"has not the columns of {paths[0].name}", "make both with one version"
-                )
-            for number in range(file.num_row_groups):
-                table = file.read_row_group(number)
-                outside = pc.bit_wise_and(table["flagged_spatial_id"], _OUTSIDE_CORE)
-                table = table.filter(pc.equal(outside, 0))
+            for table in _rows(file, part.places):
                 name = pa.array([path.name.removesuffix(_ENDING)] * len(table), pa.string())
-                yield table.append_column("product", name).cast(schema)
+                tables.append(table.append_column("product", name).cast(schema))
+    keys = [(name, "ascending") for name in (_PLACE, "product", "label")]
+    return pa.concat_tables(tables).sort_by(keys)
 
 
-def _row_groups(tables: Iterable[Any], size: int) -> Iterator[Any]:
-    """Join and cut tables to row groups, each in the order of its places on the sky."""
-    import pyarrow as pa
+def _rows(file: Any, places: tuple[int, int]) -> Iterator[Any]:
+    """Primary sources of a file in a range of places, by row groups; those without any are not read."""
+    import pyarrow.compute as pc
 
-    held: list[Any] = []
-    for table in tables:
-        held.append(table)
-        while sum(map(len, held)) >= size:
-            joined = pa.concat_tables(held)
-            yield joined[:size].sort_by("_healpix_29")
-            held = [joined[size:]]
-    if sum(map(len, held)):
-        yield pa.concat_tables(held).sort_by("_healpix_29")
+    column = file.schema_arrow.names.index(_PLACE)
+    for number in range(file.num_row_groups):
+        known = file.metadata.row_group(number).column(column).statistics
+        if known and known.has_min_max and (known.max < places[0] or known.min >= places[1]):
+            continue
+        table = file.read_row_group(number)
+        outside = pc.bit_wise_and(table["flagged_spatial_id"], _OUTSIDE_CORE)
+        here = pc.and_(
+            pc.greater_equal(table[_PLACE], places[0]), pc.less(table[_PLACE], places[1])
+        )
+        yield table.filter(pc.and_(pc.equal(outside, 0), here))
 
 
 @contextmanager

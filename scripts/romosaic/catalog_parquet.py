@@ -9,8 +9,8 @@ import numpy as np
 from .asdf_writer import Tagged
 from .atomic import atomic
 
-# Rows per group: HATS importers read group by group.
-_ROW_GROUP = 100_000
+#: Rows of a row group: readers of a piece of sky skip groups by their statistics.
+ROW_GROUP = 100_000
 
 
 def write_parquet(path: str | Path, table: Any, meta: Mapping) -> None:
@@ -39,7 +39,7 @@ def write_parquet(path: str | Path, table: Any, meta: Mapping) -> None:
             arrow_table(table, metadata),
             temporary,
             compression="zstd",
-            row_group_size=_ROW_GROUP,
+            row_group_size=ROW_GROUP,
         )
 
 

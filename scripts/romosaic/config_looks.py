@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from .config_types import Filter, Section, key, listed, optional, real, two, whole
+from .config_types import Filter, Flag, Section, key, listed, optional, real, two, whole
 
 
 class Preview(Section):
@@ -101,4 +101,28 @@ class Moc(Section):
 
     order: whole(ge=8, le=20) = key(
         16, "HEALPix order: cells of 13 arcsec for 14, 3.2 for 16, 0.8 for 18."
+    )
+
+
+_Ivoid = Annotated[
+    str, Field(strict=True, pattern=r"^ivo://[A-Za-z0-9][\w.~-]{2,}(/[\w.~/-]*\w)?$")
+]
+
+
+class Hips(Section):
+    """Mosaics as tiles for Aladin and other browsers of the sky, on request."""
+
+    order: whole(ge=3, le=17) = key(
+        13,
+        "HEALPix order of the finest tiles, of 512 pixels: a pixel has 0.05 arcsec for 13, 0.1 for 12.",
+    )
+    subtract_sky: Flag = key(
+        True,
+        "Take off each mosaic's own sky level, so that levels that do not agree make no steps; false: "
+        "values are those of the mosaics.",
+    )
+    creator_did: _Ivoid = key(
+        "ivo://unknown.authority/romosaic",
+        "Identifier, to which the filter is added: one of your own authority before you publish.",
+        allowed="ivo://authority/path",
     )

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from .config_grids import RegularGrids
-from .config_looks import Color, Fits, Moc, Overview, Preview, Qa
+from .config_looks import Color, Fits, Hips, Moc, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
 from .config_skymatch import Skymatch
@@ -283,11 +283,12 @@ class Epsf(Section):
 
 
 class Catalog(Section):
-    """One catalog per filter: every source once, parquet by projection region."""
+    """One catalog per filter: every source once, in the HATS layout that LSDB reads."""
 
-    row_group_size: whole(ge=1000, le=10_000_000) = key(
-        100_000,
-        "Most rows of a row group of the files: what the job, and a reader, holds at a time.",
+    max_rows: whole(ge=1000, le=10_000_000) = key(
+        250_000,
+        "Most rows of a partition, a HEALPix pixel of the order that this asks for: what the job, and a "
+        "reader, holds at a time.",
         unit="rows",
     )
 
@@ -345,5 +346,6 @@ class Config(Section):
     qa: _section(Qa) = Qa()
     fits: _section(Fits) = Fits()
     moc: _section(Moc) = Moc()
+    hips: _section(Hips) = Hips()
     verify: _section(Verify) = Verify()
     clean_stale: _section(CleanStale) = CleanStale()

@@ -42,8 +42,12 @@ def coadd_cards(coadd: CoaddBlocks) -> dict[str, Card]:
 
 def _dates(which: str, time: str) -> dict[str, Card]:
     """Date cards; with the Julian date, which readers of the WCS would else add with a warning."""
-    since = datetime.fromisoformat(str(time)) - datetime(1858, 11, 17)
-    return {f"DATE-{which}": str(time), f"MJD-{which}": since / timedelta(days=1)}
+    return {f"DATE-{which}": str(time), f"MJD-{which}": modified_julian_date(time)}
+
+
+def modified_julian_date(time: str) -> float:
+    """MJD of an ISO date-time."""
+    return (datetime.fromisoformat(str(time)) - datetime(1858, 11, 17)) / timedelta(days=1)
 
 
 def _zero_point(coadd: CoaddBlocks) -> float:

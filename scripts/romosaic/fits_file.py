@@ -120,6 +120,14 @@ def write_fits(
             fits.append(str(temporary), table.data, table.header)
 
 
+def write_image(path: str | Path, cards: Mapping[str, Card], image: np.ndarray) -> None:
+    """Write a (ny, nx) float32 array alone, under its own name: into a folder that has none yet."""
+    with open(path, "wb") as stream:
+        header = _header({"SIMPLE": True}, image, cards)
+        stream.write(header.tostring(padding=True).encode("ascii"))
+        _write_rows(stream, image)
+
+
 def _header(first: dict, image: np.ndarray, cards: Mapping[str, Card]):
     from astropy.io.fits import Header
 

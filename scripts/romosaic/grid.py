@@ -99,7 +99,11 @@ class Grid:
         x, y : float64 arrays
             0-based pixels; NaN for positions 90 degrees or more from the tangent point.
         """
-        v = np.tensordot(self.frame, unit_vector(ra, dec), axes=1)
+        return self.vectors_to_pixel(unit_vector(ra, dec))
+
+    def vectors_to_pixel(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions of vectors of shape (3, ...) and any length; as `to_pixel` otherwise."""
+        v = np.tensordot(self.frame, vectors, axes=1)
         front = np.where(v[2] > 0, v[2], np.nan)
         return v[0] / front / self.scale + self.x0, v[1] / front / self.scale + self.y0
 

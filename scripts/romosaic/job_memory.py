@@ -27,6 +27,8 @@ RATES = {
     "preview": {"job": 170, "grid": 8, "member": 0.1},
     "qa": {"job": 165, "grid": 10, "member": 0.5},
     "fits": {"job": 150, "grid": 5},
+    # its members are its processes
+    "hips": {"job": 200, "grid": 9, "member": 150},
 }
 MARGIN = 1.25
 SNAKEMAKE = 225

@@ -84,7 +84,7 @@ class Canvas:
             return
         place = grid.to_pixel(*self.plane.to_sky(*np.meshgrid(x, y)))
         products = np.stack([np.where(weight > 0, weight * np.nan_to_num(data), 0), weight])
-        self.sums[:, rows, columns] += _bilinear(products, *place)
+        self.sums[:, rows, columns] += bilinear(products, *place)
 
     def _box(self, grid: Grid) -> tuple[slice, slice]:
         """Rows and columns of the canvas that a grid may touch."""
@@ -112,7 +112,7 @@ def covered_part(image: SmallImage) -> Grid:
     return replace(image.grid, x0=image.grid.x0 - x0, y0=image.grid.y0 - y0, **size)
 
 
-def _bilinear(images: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def bilinear(images: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Values (n, ...) of images (n, ny, nx) at positions; 0 outside."""
     ny, nx = images.shape[1:]
     # Behind the tangent plane there is nothing.

@@ -175,26 +175,53 @@ def sky_level(image: np.ndarray) -> tuple[float, float]:
     return level, level - faint
 
 
-def stretch(image: np.ndarray, contrast: float = 30.0) -> np.ndarray:
+@dataclass(frozen=True)
+class Stretch:
     """
-    Asinh stretch from a little below the sky to the brightest thousandth, in [0, 1]; NaN stays NaN.
+    Asinh stretch from a little below the sky to the brightest thousandth.
 
-    Parameters
+    Attributes
     ----------
-    image : (ny, nx) float array
-        NaN where there is no data.
-    contrast : float, optional
-        Noise above the sky that white stands for at least.
+    low, high : float
+        Values shown as black and as white.
+    knee : float
+        Height above `low` at which it bends, three sigma: below it noise is shown as it is, above it four
+        decades fit in.
     """
-    finite = image[np.isfinite(image)]
-    if not finite.size:
-        return image
-    faint, sky, bright = np.percentile(finite, [16, 50, 99.9]).astype(float)
-    noise = max(sky - faint, 1e-6 * abs(sky), 1e-12)
-    low, high = sky - 1.5 * noise, max(bright, sky + contrast * noise)
-    # The knee at three sigma: below it noise is shown as it is, above it four decades fit in.
-    scaled = np.arcsinh((image - low) / (3 * noise)) / np.arcsinh((high - low) / (3 * noise))
-    return np.clip(scaled, 0, 1)
+
+    low: float
+    high: float
+    knee: float
+
+    @classmethod
+    def of(cls, image: np.ndarray, contrast: float = 30.0) -> "Stretch | None":
+        """
+        Stretch of an image, None without data.
+
+        Parameters
+        ----------
+        image : float array
+            NaN where there is no data.
+        contrast : float, optional
+            Noise above the sky that white stands for at least.
+        """
+        finite = image[np.isfinite(image)]
+        if not finite.size:
+            return None
+        faint, sky, bright = np.percentile(finite, [16, 50, 99.9]).astype(float)
+        noise = max(sky - faint, 1e-6 * abs(sky), 1e-12)
+        return cls(sky - 1.5 * noise, max(bright, sky + contrast * noise), 3 * noise)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Shades in [0, 1]; NaN stays NaN."""
+        white = np.arcsinh((self.high - self.low) / self.knee)
+        return np.clip(np.arcsinh((image - self.low) / self.knee) / white, 0, 1)
+
+
+def stretch(image: np.ndarray, contrast: float = 30.0) -> np.ndarray:
+    """Show an image by its own `Stretch`."""
+    found = Stretch.of(image, contrast)
+    return found.apply(image) if found else image
 
 
 def covered_box(covered: np.ndarray) -> tuple[int, int, int, int]:
