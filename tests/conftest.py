@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -164,6 +165,12 @@ def snakemake(server):
         return server.run(folder, *fixed, *arguments)
 
     return snakemake
+
+
+def reasons(output: str) -> list[str]:
+    """Lines with which the workflow gives its reasons for a failure; how many jobs failed is none."""
+    lines = [line for line in output.splitlines() if line.startswith("romosaic: ")]
+    return [line for line in lines if not re.match(r"romosaic: \d+ jobs? failed", line)]
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,11 @@ import pytest
 import quality
 import yaml
 from coadd_file import grid_wcs
-from conftest import CORNER, survey_parameters, write_survey
+from conftest import CORNER, ROOT, reasons, survey_parameters, write_survey
 from romosaic.association_file import read_grid
 from romosaic.grid import Grid
 from romosaic.mosaic_wcs import wcsinfo
 
-ROOT = Path(__file__).parent.parent
 CELL = "000p86x51y59"
 GIVEN = Grid(*CORNER, 400.0, 400.5, 0.06 / 3600, 820, 790, 30.0, x_east=False)
 PRODUCT = f"r00001_p_v01001001001001_{CELL}_f158"
@@ -232,7 +231,7 @@ def test_levels_of_the_user_rerun_what_they_change(snakemake, run, survey, tmp_p
     again = snakemake(folder, "-n", *targets, config=levels(**given | {names[1]: 0.5}))
     assert "skymatch field" in again.output and "skymatch alone" not in again.output
     lacking = snakemake(folder, *targets, config=levels(**{names[0]: 0.25}))
-    lines = [line for line in lacking.output.splitlines() if line.startswith("romosaic: ")]
+    lines = reasons(lacking.output)
     assert len(lines) == 1 and f"no level for {names[1]}, {names[2]}" in lines[0]
     wrong = snakemake(folder, "-n", config=levels(**given, nobody=1.0))
     assert wrong.returncode == 1 and "levels.tsv: lists nobody, not in this run" in wrong.output
@@ -392,7 +391,7 @@ def test_a_damaged_exposure_stops_the_run_with_one_line(
     damage(victim)
     failed = snakemake(tmp_path, config={"exposures": [str(victim)]})
     assert failed.returncode == 1
-    lines = [line for line in failed.output.splitlines() if line.startswith("romosaic: ")]
+    lines = reasons(failed.output)
     assert len(lines) == 1
     assert victim.name in lines[0]
     assert reason in lines[0]
