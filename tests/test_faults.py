@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
 from killing import digest
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ProductError
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written(snakemake, begun, reference, small_disk
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """Start Snakemake in a process group of its own, with the configuration that `snakemake` left."""
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder]
+    command = [sys.executable, "-m", "snakemake", "-s", conftest.ROOT / "Snakefile", "-d", folder]
     command += ["--cores", "1", *arguments, "--configfile", folder / "config.yaml"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     with open(folder / "output.txt", "w") as output:

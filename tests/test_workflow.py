@@ -14,12 +14,11 @@ import pytest
 import quality
 import yaml
 from coadd_file import grid_wcs
-from conftest import CORNER, survey_parameters, write_survey
+from conftest import CORNER, ROOT, survey_parameters, write_survey
 from romosaic.association_file import read_grid
 from romosaic.grid import Grid
 from romosaic.mosaic_wcs import wcsinfo
 
-ROOT = Path(__file__).parent.parent
 CELL = "000p86x51y59"
 GIVEN = Grid(*CORNER, 400.0, 400.5, 0.06 / 3600, 820, 790, 30.0, x_east=False)
 PRODUCT = f"r00001_p_v01001001001001_{CELL}_f158"
