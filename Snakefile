@@ -26,7 +26,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 configfile: str(Path(workflow.basedir) / "config" / "config.yaml")

@@ -12,6 +12,7 @@ rule outlier_detection:
     conda:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
+    priority: 2
     resources:
         mem_mb=product_memory("outlier_detection"),
         runtime=product_minutes("outlier_detection"),

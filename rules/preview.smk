@@ -23,6 +23,7 @@ rule preview:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    priority: 5
     resources:
         mem_mb=product_memory("preview"),
         runtime=product_minutes("preview"),

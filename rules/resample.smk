@@ -13,6 +13,7 @@ rule resample:
     conda:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
+    priority: 3
     resources:
         mem_mb=product_memory("resample"),
         runtime=product_minutes("resample"),

@@ -11,6 +11,7 @@ rule skymatch:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    priority: 1  # begun products are ended first, so that there is something to look at
     resources:
         mem_mb=product_memory("skymatch"),
         runtime=product_minutes("skymatch"),

@@ -19,6 +19,7 @@ rule source_catalog:
     conda:
         "../envs/environment.yaml"
     threads: 1
+    priority: 4
     resources:
         mem_mb=product_memory("source_catalog"),
         runtime=product_minutes("source_catalog"),
