@@ -9,10 +9,10 @@ rule outlier_detection:
         f"{OUT}/logs/outlier_detection/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/outlier_detection/{{product}}.tsv"
+    priority: 2
     conda:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
-    priority: 2
     resources:
         mem_mb=product_memory("outlier_detection"),
         runtime=product_minutes("outlier_detection"),

@@ -20,10 +20,10 @@ rule preview:
         f"{OUT}/logs/preview/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/preview/{{product}}.tsv"
+    priority: 5
     conda:
         "../envs/environment.yaml"
     threads: 1
-    priority: 5
     resources:
         mem_mb=product_memory("preview"),
         runtime=product_minutes("preview"),

@@ -10,10 +10,10 @@ rule resample:
         f"{OUT}/logs/resample/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/resample/{{product}}.tsv"
+    priority: 3
     conda:
         "../envs/environment.yaml"
     threads: CONFIG["threads"]
-    priority: 3
     resources:
         mem_mb=product_memory("resample"),
         runtime=product_minutes("resample"),

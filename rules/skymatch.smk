@@ -8,10 +8,10 @@ rule skymatch:
         f"{OUT}/logs/skymatch/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/skymatch/{{product}}.tsv"
+    priority: 1  # begun products are ended first, so that there is something to look at
     conda:
         "../envs/environment.yaml"
     threads: 1
-    priority: 1  # begun products are ended first, so that there is something to look at
     resources:
         mem_mb=product_memory("skymatch"),
         runtime=product_minutes("skymatch"),

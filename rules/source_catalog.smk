@@ -16,10 +16,10 @@ rule source_catalog:
         f"{OUT}/logs/source_catalog/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/source_catalog/{{product}}.tsv"
+    priority: 4
     conda:
         "../envs/environment.yaml"
     threads: 1
-    priority: 4
     resources:
         mem_mb=product_memory("source_catalog"),
         runtime=product_minutes("source_catalog"),
