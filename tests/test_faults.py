@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_to_the_last_byte(snakemake, begun, reference, small
     os.close(stream)
     failed = snakemake(folder, "associate", config=config)
     assert len(reasons(failed)) == 1 and "the disk is full" in reasons(failed)[0]
-    (line,) = re.findall("^romosaic: .*", failed.output, re.M)
+    (line,) = re.findall("^romosaic: .* -> .*", failed.output, re.M)
     assert "No space left on device" in line and " -> check space and permissions" in line
     ballast.unlink()
     assert snakemake(folder, "associate", config=config).returncode == 0

@@ -36,8 +36,8 @@ def window(ra: float, dec: float, side: int = 260) -> Grid:
 
 def made(folder, coadds, order=13, subtract_sky=False, workers=1):
     """HiPS of coadds."""
-    cells = moc.union(moc.covered(c.image("weight"), c.grid, 17) for c in coadds)
-    moc.write(folder / "moc.fits", cells, 17)
+    ranges = moc.union(moc.covered(c.image("weight"), c.grid, 17) for c in coadds)
+    moc.write(folder / "moc.fits", ranges, 17)
     paths = [coadd.blocks.path for coadd in coadds]
     own = {"order": order, "subtract_sky": subtract_sky, "creator_did": "ivo://me.org/a"}
     counts = hips.make(folder / "f158", paths, folder / "moc.fits", workers=workers, **own)

@@ -296,11 +296,11 @@ def make(
     ProductError
         A coadd or the MOC is missing or damaged; the disk is full.
     """
-    found, (cells, cell_order) = sources(coadds, subtract_sky), moc.read(coverage)
+    found, (ranges, range_order) = sources(coadds, subtract_sky), moc.read(coverage)
     stretch = common_stretch(found)
     with atomic_folder(folder) as temporary:
         finest = max(order, *(sampling_order(source.grid.pixel_scale) for source in found))
-        tiles = touched(cells, cell_order, finest)
+        tiles = touched(ranges, range_order, finest)
         Tree(temporary, finest, tiles, order, found, stretch).make_all(workers)
         write_all_sky(temporary, stretch)
         shutil.copyfile(coverage, temporary / "Moc.fits")
@@ -315,7 +315,7 @@ def make(
             "hips_pixel_scale": f"{_BASE / (WIDTH << order):.6g}",
             "hips_nb_tiles": len(files),
             "hips_estsize": sum(p.stat().st_size for p in files) // 1024,
-            "moc_sky_fraction": f"{len(cells) / (12 << 2 * cell_order):.6g}",
+            "moc_sky_fraction": f"{np.diff(ranges).sum() / (12 << 2 * range_order):.6g}",
         }
         (temporary / "properties").write_text(properties(known))
     return dict(sorted(Counter(orders).items()))

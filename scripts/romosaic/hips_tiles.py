@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import moc
 from .fits_file import Card, write_image
 from .small_image import Stretch
 
@@ -51,15 +52,16 @@ def middles(order: int, numbers: np.ndarray) -> np.ndarray:
     return np.stack(healpix_to_xyz(numbers, 1 << order, order="nested"))
 
 
-def touched(cells: np.ndarray, cell_order: int, order: int) -> np.ndarray:
+def touched(ranges: np.ndarray, range_order: int, order: int) -> np.ndarray:
     """
     Tiles in which there may be data.
 
     Parameters
     ----------
-    cells : (n,) int64 array
-        Covered HEALPix cells, nested. What they cover is known to a part of a cell: the neighbours count, too.
-    cell_order : int
+    ranges : (n, 2) int64 array
+        Ranges of covered HEALPix cells, nested (see `moc`). What they cover is known to a part of a cell: the
+        neighbours count, too.
+    range_order : int
         Their order.
     order : int
         Order of the tiles.
@@ -71,6 +73,11 @@ def touched(cells: np.ndarray, cell_order: int, order: int) -> np.ndarray:
     """
     from astropy_healpix import neighbours
 
+    # Cells of a quarter of a tile will do; there may be very many of the finest ones.
+    cell_order = min(range_order, order + 2)
+    shift = 2 * (range_order - cell_order)
+    first, last = ranges[:, 0] >> shift, (ranges[:, 1] - 1 >> shift) + 1
+    cells = np.unique(moc.cells(np.stack([first, last], axis=1)))
     around = neighbours(cells, 1 << cell_order, order="nested").ravel()
     cells = np.unique(np.concatenate([cells, around[around >= 0]]))
     if cell_order >= order:

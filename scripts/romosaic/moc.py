@@ -74,6 +74,12 @@ def union(parts: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack([ranges[first, 0], ends[last]], axis=1)
 
 
+def cells(ranges: np.ndarray) -> np.ndarray:
+    """Cells (m,) int64 of ranges, one after the other."""
+    n = ranges[:, 1] - ranges[:, 0]
+    return np.repeat(ranges[:, 0] - np.cumsum(n) + n, n) + np.arange(n.sum())
+
+
 def join(parts: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
     """Ranges (ranges, order) of all parts, of the finest of their orders."""
     order = max((own for _, own in parts), default=0)
@@ -87,9 +93,8 @@ def uniq(ranges: np.ndarray, order: int) -> np.ndarray:
         shift = 2 * (order - level)
         first, last = -(-left[:, 0] >> shift), left[:, 1] >> shift
         whole = first < last
-        first, last, n = first[whole], last[whole], (last - first)[whole]
-        cells = np.repeat(first - np.cumsum(n) + n, n) + np.arange(n.sum())
-        found.append(cells + (4 << 2 * level))
+        first, last = first[whole], last[whole]
+        found.append(cells(np.stack([first, last], axis=1)) + (4 << 2 * level))
         before = np.stack([left[whole, 0], first << shift], axis=1)
         behind = np.stack([last << shift, left[whole, 1]], axis=1)
         left = np.concatenate([left[~whole], before, behind])
