@@ -6,7 +6,7 @@ bright count less, and the uneven sampling of few dithers made stars of 18 to 21
 their fluxes scatter 4 times as much. For faint sources, whose err is that of the sky, both are the same.
 
 Each source is fitted alone in a small box around its start (romancal: 5x5 pixels); a source's numbers depend
-on no other source and on no chunking. Quality flags have the meanings of photutils.psf.
+on no other source and on no chunking (of more than `MOST_REFITS` failures the first ones are fitted again).
 """
 
 import math
