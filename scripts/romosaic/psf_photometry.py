@@ -39,7 +39,7 @@ _MAX_ITERATIONS = 2000
 _POSITION_TOLERANCE = 1e-7  # pixels
 _FLUX_TOLERANCE = 1e-9  # relative
 _MAX_STEP = 0.5  # pixels
-#: Sources of one call that photutils fits again at most, the first ones (it bounds the time; about 10 ms each).
+#: Sources of one call that photutils fits again at most, the first ones (it bounds the time; about 25 ms each).
 MOST_REFITS = 1000
 _REFIT_TOLERANCE = 1e-3  # of the sum of squares: photutils stops earlier and its spline is another
 _SPLINE_REACH = 12  # pixels of the model on each side of its centre that the fit may use
