@@ -106,6 +106,29 @@ def test_noise_and_garbage_never_raise():
         assert np.isfinite(fit.flux_err[converged]).all()
 
 
+def test_photutils_fits_what_the_batch_fit_does_not():
+    """Spikes in noise, where Gauss-Newton steps circle: sound where photutils ends, else flagged as before."""
+    rng = np.random.default_rng(3)
+    at = np.arange(10, 800, 20.0)
+    x, y = (grid.ravel() for grid in np.meshgrid(at, at))
+    data = rng.normal(0, scene.NOISE, (800, 800))
+    data = (data + 10 * (rng.uniform(size=data.shape) < 0.04)).astype(np.float32)
+    err, bad = np.full(data.shape, scene.NOISE, np.float32), np.zeros(data.shape, bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("romosaic.psf_photometry.MOST_REFITS", 0)
+        before = fit_psf(data, err, bad, x, y, scene.psf())
+    fit = fit_psf(data, err, bad, x, y, scene.psf())
+    again = fit.flags == 8192
+    assert again.sum() > 4 and (before.flags[again] & 8).all()
+    assert np.isfinite([fit.flux_err[again], fit.var_x[again], fit.gof[again]]).all()
+    assert (fit.flux[again] > 0).all()
+    for name in ("x", "y", "flux", "flux_err", "gof", "flags"):
+        np.testing.assert_array_equal(getattr(fit, name)[~again], getattr(before, name)[~again])
+    one = np.flatnonzero(again)[-1:]
+    alone = fit_psf(data, err, bad, x[one], y[one], scene.psf())
+    assert alone.flux[0] == fit.flux[one[0]] and alone.x[0] == fit.x[one[0]]
+
+
 def test_the_coadd_psf_is_wider_than_the_detectors():
     """Detector pixel, drop and output pixel: variances of squares add to that of the optics."""
     sizes = {}

@@ -6,7 +6,7 @@ bright count less, and the uneven sampling of few dithers made stars of 18 to 21
 their fluxes scatter 4 times as much. For faint sources, whose err is that of the sky, both are the same.
 
 Each source is fitted alone in a small box around its start (romancal: 5x5 pixels); a source's numbers depend
-on no other source and on no chunking. Quality flags have the meanings of photutils.psf.
+on no other source and on no chunking (of more than `MOST_REFITS` failures the first ones are fitted again).
 """
 
 import math
@@ -20,7 +20,7 @@ from .noise_correlation import INDEPENDENT, form, halved, taps
 
 _jit = njit(cache=True, nogil=True, error_model="numpy")
 
-#: Bits of `psf_flags` (those of photutils.psf that can occur here).
+#: Bits of `psf_flags`: those of photutils.psf that can occur here, and from 4096 on our own.
 PSF_FLAGS = {
     1: "some pixels of the fit box are unusable or outside the image",
     2: "fitted position outside the image",
@@ -31,11 +31,17 @@ PSF_FLAGS = {
     128: "all pixels of the fit box are unusable",
     256: "too few usable pixels to fit",
     4096: "fitted position outside the fit box",
+    8192: "fitted by photutils, as the batch fit did not converge",
 }
-_MAX_ITERATIONS = 60
+# Steps shrink slowly where residuals are as large as the light: of 400 stars with 30 times the noise of a pixel
+# 37 do not converge in 60 passes and all in 2000.
+_MAX_ITERATIONS = 2000
 _POSITION_TOLERANCE = 1e-7  # pixels
 _FLUX_TOLERANCE = 1e-9  # relative
 _MAX_STEP = 0.5  # pixels
+#: Sources of one call that photutils fits again at most, the first ones (it bounds the time; about 25 ms each).
+MOST_REFITS = 1000
+_REFIT_TOLERANCE = 1e-3  # of the sum of squares: photutils stops earlier and its spline is another
 _SPLINE_REACH = 12  # pixels of the model on each side of its centre that the fit may use
 
 
@@ -103,17 +109,15 @@ def fit_psf(
 
     stamp = psf.central(_SPLINE_REACH)
     coefficients = spline_filter(stamp, order=3, mode="mirror")
-    values, flags = _fit_all(
-        data,
-        err,
-        bad,
-        np.asarray(x, float),
-        np.asarray(y, float),
-        coefficients,
-        psf.oversample,
-        box // 2,
-        taps(correlation),
-    )
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    shared = (coefficients, psf.oversample, box // 2, taps(correlation))
+    values, flags = _fit_all(data, err, bad, x, y, *shared)
+    failed = np.flatnonzero(flags & 8)[:MOST_REFITS]
+    if failed.size:
+        from .psf_refit import refit  # photutils takes long to import
+
+        found = refit(data, bad, x[failed], y[failed], stamp, psf.oversample, box)
+        _replace(data, err, bad, x, y, *shared, failed, found, values, flags)
     return PSFFit(*values[:, :7].T.copy(), flags, values[:, 7].copy())
 
 
@@ -285,22 +289,72 @@ def _covariance(data, err, bad, box, coefficients, oversample, p, inverse, half_
 
 
 @_jit
+def _fit_box(x, y, half, shape, box):
+    """Fill the fit box, rows and columns, cut at the image; return its middle column and row."""
+    col, row = math.ceil(x - 0.5), math.ceil(y - 0.5)
+    box[0], box[1] = max(row - half, 0), min(row + half + 1, shape[0])
+    box[2], box[3] = max(col - half, 0), min(col + half + 1, shape[1])
+    return col, row
+
+
+@_jit
+def _result(data, err, bad, box, middle, coefficients, oversample, half, half_rho, p, matrix, out):
+    """Fill a row of results of a fit that ended at p; return the flags that p decides."""
+    ny, nx = data.shape
+    inverse, covariance = np.empty((3, 3)), np.empty((3, 3))
+    out[:] = np.nan
+    out[0], out[1], out[2] = p[1], p[2], p[0]
+    flag = 0 if p[0] > 0.0 else 4
+    flag |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
+    if abs(p[1] - middle[0]) > half + 0.5 or abs(p[2] - middle[1]) > half + 0.5:
+        flag |= 4096
+    if not _inverse(matrix, 0.0, inverse):
+        return flag | 16
+    out[7] = _covariance(
+        *(data, err, bad, box, coefficients, oversample, p), *(inverse, half_rho, covariance)
+    )
+    out[3], out[4], out[5] = covariance[1, 1], covariance[2, 2], covariance[1, 2]
+    out[6] = math.sqrt(covariance[0, 0])
+    return flag
+
+
+@_jit
+def _replace(
+    data, err, bad, x, y, coefficients, oversample, half, half_rho, failed, found, values, flags
+):
+    """Put the fits `found` (flux, x, y; NaN without one) where they are sound and fit no worse."""
+    box, work, out = np.zeros(4, np.int64), np.empty((4, 4)), np.empty(8)
+    matrix, vector, p = np.empty((3, 3)), np.empty(3), np.empty(3)
+    for k in range(failed.size):
+        i = failed[k]
+        if not np.isfinite(found[k]).all():
+            continue
+        middle = _fit_box(x[i], y[i], half, data.shape, box)
+        p[0], p[1], p[2] = values[i, 2], values[i, 0], values[i, 1]
+        before = _normal(data, bad, box, coefficients, oversample, p, work, matrix, vector)
+        square = _normal(data, bad, box, coefficients, oversample, found[k], work, matrix, vector)
+        flag = _result(
+            *(data, err, bad, box, middle, coefficients, oversample, half, half_rho),
+            *(found[k], matrix, out),
+        )
+        if flag == 0 and square <= before * (1.0 + _REFIT_TOLERANCE):
+            values[i] = out
+            flags[i] = (flags[i] & 1) | 8192
+
+
+@_jit
 def _fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
     """Fit every source; columns x, y, flux, var x, var y, cov xy, flux error, chi-square over expectation."""
-    ny, nx = data.shape
     out = np.full((x.size, 8), np.nan)
     flags = np.zeros(x.size, np.int32)
     box, p = np.zeros(4, np.int64), np.zeros(3)
-    matrix, vector, inverse = np.empty((3, 3)), np.empty(3), np.empty((3, 3))
-    covariance = np.empty((3, 3))
+    matrix, vector = np.empty((3, 3)), np.empty(3)
     full = (2 * half + 1) ** 2
     for i in range(x.size):
         if not math.isfinite(x[i] + y[i]):
             flags[i] = 64
             continue
-        col, row = math.ceil(x[i] - 0.5), math.ceil(y[i] - 0.5)
-        box[0], box[1] = max(row - half, 0), min(row + half + 1, ny)
-        box[2], box[3] = max(col - half, 0), min(col + half + 1, nx)
+        middle = _fit_box(x[i], y[i], half, data.shape, box)
         if box[0] >= box[1] or box[2] >= box[3]:
             flags[i] = 64
             continue
@@ -314,19 +368,9 @@ def _fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
             continue
         p[1], p[2] = x[i], y[i]
         converged = _levenberg(data, bad, box, coefficients, oversample, p, matrix, vector)
-        out[i, 0], out[i, 1], out[i, 2] = p[1], p[2], p[0]
         flags[i] |= 0 if converged else 8
-        flags[i] |= 0 if p[0] > 0.0 else 4
-        flags[i] |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
-        if abs(p[1] - col) > half + 0.5 or abs(p[2] - row) > half + 0.5:
-            flags[i] |= 4096
-        if _inverse(matrix, 0.0, inverse):
-            out[i, 7] = _covariance(
-                *(data, err, bad, box, coefficients, oversample, p),
-                *(inverse, half_rho, covariance),
-            )
-            out[i, 3], out[i, 4], out[i, 5] = covariance[1, 1], covariance[2, 2], covariance[1, 2]
-            out[i, 6] = math.sqrt(covariance[0, 0])
-        else:
-            flags[i] |= 16
+        flags[i] |= _result(
+            *(data, err, bad, box, middle, coefficients, oversample, half, half_rho),
+            *(p, matrix, out[i]),
+        )
     return out, flags
