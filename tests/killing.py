@@ -32,11 +32,13 @@ _DATE = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?")
 def digest(path: Path) -> str:
     """Content of a file but for the dates of its making; raises for one that is not whole."""
     from romosaic.asdf_blocks import AsdfBlocks
+    from romosaic.flux_file import open_flux
 
     if path.suffix == ".asdf":
         blocks = AsdfBlocks.read(path)
         blocks.verify()
-        blocks.tree()
+        if "checksums" in blocks.tree():
+            open_flux(path).verify()
         text = re.sub(rb"#ROMOSAIC .*\n", b"", _DATE.sub(b"", blocks.text))
         # asdf lists its extensions in no order.
         parts = [

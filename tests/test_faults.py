@@ -279,10 +279,10 @@ def test_an_exposure_that_vanishes_while_others_are_worked_on(snakemake, begun, 
 
 
 def flux_content(path: Path):
-    """Everything that a flux file holds, as steps read it, its images checked as target `verify` does."""
+    """Everything that a flux file holds: images as steps read them, the others checked as by `verify`."""
     found = open_flux(path)
-    found.blocks.verify()
-    images = [found.blocks.array(found.tree["roman"][name]) for name in ("data", "dq", "err")]
+    images = [getattr(found, name)[:] for name in ("data", "dq", "var_rnoise", "var_poisson")]
+    found.verify()
     return found.tree, [bytes(found.blocks.stored(block)) for block in found.blocks.blocks], images
 
 

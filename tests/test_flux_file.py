@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from romosaic import exposure, flux, product
 from romosaic.asdf_blocks import AsdfBlocks
+from romosaic.checked_plane import PIECE
 from romosaic.errors import ProductError
 from romosaic.flux_file import open_flux, write_flux
 
@@ -42,13 +43,12 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
     exposure["effective_exposure_time"] = -999999  # not known
     assert found.effective_exposure_time == found.exposure_time
     for array, expected in ((found.data, calibrated.data), (found.dq, calibrated.dq)):
-        assert isinstance(array, np.memmap) and not array.flags.writeable
-        assert array.dtype == expected.dtype
-        np.testing.assert_array_equal(array, expected)
+        assert not array[:].flags.writeable and array.dtype == expected.dtype
+        np.testing.assert_array_equal(array[:], expected)
     for name in ("var_rnoise", "var_poisson", "var_flat"):
         variance = getattr(found, name)
-        assert isinstance(variance, np.memmap) and variance.dtype == np.float16
-        np.testing.assert_array_equal(variance, calibrated.variances[name])
+        assert variance.dtype == np.float16
+        np.testing.assert_array_equal(variance[:], calibrated.variances[name])
     for key, value in calibrated.sky_blocks.items():
         np.testing.assert_array_equal(found.sky_blocks[key], value)
     assert found.sky_variance == calibrated.noise["sky_variance"]
@@ -67,8 +67,8 @@ def test_small_variances_are_float32(tmp_path, survey):
     found = open_flux(path)
     for name, variance in calibrated.precise_variances.items():
         assert getattr(found, name).dtype == np.float32
-        np.testing.assert_array_equal(getattr(found, name), variance)
-    assert np.median(found.var_rnoise) < 6e-8  # nothing in float16
+        np.testing.assert_array_equal(getattr(found, name)[:], variance)
+    assert np.median(found.var_rnoise[:]) < 6e-8  # nothing in float16
     assert found.sky_variance == pytest.approx(calibrated.noise["sky_variance"])
 
 
@@ -114,6 +114,66 @@ def test_open_flux_loads_no_plugins(flux_file):
     )
     folder = Path(__file__).parent.parent / "scripts"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+
+
+# --- damage ---
+
+
+def flipped(path, start):
+    """Turn one bit over, at a place in the file."""
+    content = bytearray(path.read_bytes())
+    content[start] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["data", "var_rnoise"])
+def test_a_window_is_held_against_its_checksums(tmp_path, survey, name):
+    # Small variances are float32, and 256 x 256 of these are two pieces.
+    blocks, calibrated, pixmap, _ = parts(survey.paths[survey.names[0]], conversion=1e-4)
+    path = tmp_path / "a_flux.asdf"
+    write_flux(path, blocks, calibrated, pixmap, "a", product.provenance({}, [("a", "b")]))
+    found = open_flux(path)
+    plane = getattr(found, name)
+    assert plane[:].nbytes == 2 * PIECE
+    node = (found.tree["romosaic"]["variances"] if name != "data" else found.tree["roman"])[name]
+    start = found.blocks.blocks[node["source"]].start
+    flipped(path, start + PIECE - 1)  # row 127, last pixel
+    for damaged in (np.s_[127:128], np.s_[:], np.s_[100:200, 3:5], np.s_[0, 0], np.s_[-129]):
+        with pytest.raises(ProductError, match=r"is corrupt.*delete it and run again") as error:
+            getattr(open_flux(path), name)[damaged]
+        assert "\n" not in str(error.value)
+    whole = np.s_[128:, :7]
+    np.testing.assert_array_equal(getattr(open_flux(path), name)[whole], plane[whole])
+    with pytest.raises(ProductError, match="is corrupt"):
+        open_flux(path).verify()
+
+
+def test_copied_blocks_are_checked_by_verify(tmp_path, calibration):
+    import asdf
+
+    rng, raw, path = np.random.default_rng(1), tmp_path / "a_cal.asdf", tmp_path / "a_flux.asdf"
+    extra = rng.integers(0, 2**12, (300, 300))  # packed, it has still more than a piece
+    asdf.AsdfFile({"roman": {"meta": {"file_date": "2027"}}, "extra": extra}).write_to(
+        raw, all_array_compression="lz4"
+    )
+    made_of = product.provenance({}, [("a", "b")])
+    write_flux(path, AsdfBlocks.read(raw), *calibration[1:3], "a", made_of)
+    with asdf.open(path, validate_checksums=True) as file:
+        np.testing.assert_array_equal(file["extra"], extra)
+    found = open_flux(path)
+    found.verify()
+    block = next(block for block in found.blocks.blocks if block.compression)
+    assert block.used > PIECE and block.checksum == bytes(16)  # ASDF: there is none
+    flipped(path, block.start + block.used - 1)
+    with pytest.raises(ProductError, match="is corrupt"):
+        open_flux(path).verify()
+
+
+def test_a_piece_is_checked_once(flux_file, monkeypatch):
+    data = open_flux(flux_file[0]).data
+    data[:130]
+    monkeypatch.setattr("romosaic.checked_plane.zlib", None)
+    np.testing.assert_array_equal(data[3:9, 4:6], flux_file[1].data[3:9, 4:6])
 
 
 # --- as other programs see them ---
@@ -190,7 +250,7 @@ def test_flux_files_keep_what_flux_does_not_change(tmp_path, survey, calibration
         for name in set(before["meta"]) - {"cal_step", "filename", "file_date", "wcs"}:
             assert after["meta"][name] == before["meta"][name], name
         assert after["meta"]["file_date"] > before["meta"]["file_date"]
-        n_own = len(calibration[1].sky_blocks) - 1
+        n_own = len(calibration[1].sky_blocks) - 1 + 1  # one is a number; the checksums
     assert len(AsdfBlocks.read(path).blocks) == len(calibration[0].blocks) + n_own
 
 

@@ -10,10 +10,8 @@ float64. `bad` marks pixels without a usable value; with a `label`, pixels of ot
 import math
 
 import numpy as np
-from numba import njit
 
-# Division by zero gives inf or NaN as in numpy, never an exception inside a kernel.
-_jit = njit(cache=True, nogil=True, error_model="numpy")
+from .numba_kernel import kernel
 
 # Half the diagonal of a pixel: no point of a pixel is farther from its centre.
 _HALF_DIAGONAL = 0.70710678118654757
@@ -21,13 +19,13 @@ _HALF_DIAGONAL = 0.70710678118654757
 _KRON_REACH = 6.0
 
 
-@_jit
+@kernel
 def _sector(ax, ay, bx, by):
     """Signed area of the unit-circle sector from direction a to direction b."""
     return 0.5 * math.atan2(ax * by - ay * bx, ax * bx + ay * by)
 
 
-@_jit
+@kernel
 def _edge_area(ax, ay, bx, by):
     """Signed area shared by the unit disc and the triangle (origin, a, b)."""
     dx, dy = bx - ax, by - ay
@@ -53,7 +51,7 @@ def _edge_area(ax, ay, bx, by):
     return area + 0.5 * (px * qy - py * qx)
 
 
-@_jit
+@kernel
 def pixel_overlap(dx, dy, a, b, cos_t, sin_t):
     """
     Area of a pixel that lies inside an ellipse.
@@ -80,14 +78,14 @@ def pixel_overlap(dx, dy, a, b, cos_t, sin_t):
     return min(max(area * a * b, 0.0), 1.0)
 
 
-@_jit
+@kernel
 def _limits(b):
     """Squared radii, in units of the ellipse, within which pixels are whole and beyond which they are out."""
     reach = _HALF_DIAGONAL / b
     return max(1.0 - reach, 0.0) ** 2, (1.0 + reach) ** 2
 
 
-@_jit
+@kernel
 def bounding_box(x, y, half_x, half_y, ny, nx):
     """
     Rows and columns [y0, y1), [x0, x1) of an image that a region can touch.
@@ -108,7 +106,7 @@ def bounding_box(x, y, half_x, half_y, ny, nx):
     return y0, y1, x0, x1
 
 
-@_jit
+@kernel
 def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
     """
     Sum data over ellipses with exact pixel overlaps.
@@ -168,7 +166,7 @@ def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
     return out
 
 
-@_jit
+@kernel
 def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
     """
     Unscaled first-moment radii, in units of the source ellipse (Kron 1980; Bertin & Arnouts 1996).
@@ -215,7 +213,7 @@ def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
     return out
 
 
-@_jit
+@kernel
 def _circle_flux(data, bad, segments, label, x, y, radius):
     """Sum of data over a circle without other segments."""
     ny, nx = data.shape
@@ -236,7 +234,7 @@ def _circle_flux(data, bad, segments, label, x, y, radius):
     return total
 
 
-@_jit
+@kernel
 def flux_radii(data, bad, segments, labels, x, y, flux, largest):
     """
     Radii of circles that hold a given flux.
@@ -284,7 +282,7 @@ def flux_radii(data, bad, segments, labels, x, y, flux, largest):
     return out
 
 
-@_jit
+@kernel
 def annulus_levels(data, bad, x, y, inner, outer):
     """
     Local level in circular annuli: the median of the pixels inside after clipping.
@@ -331,7 +329,7 @@ def annulus_levels(data, bad, x, y, inner, outer):
     return out
 
 
-@_jit
+@kernel
 def _clipped_median(values):
     """Median of sorted values clipped at 3 sigma, and its error."""
     first, last = 0, values.size

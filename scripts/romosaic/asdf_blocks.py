@@ -25,7 +25,8 @@ _YAML_END = re.compile(rb"\r?\n\.\.\.\r?\n")
 BLOCK_MAGIC = b"\xd3BLK"
 _INDEX_MAGIC = b"#ASDF BLOCK INDEX"
 BLOCK_HEADER = struct.Struct(">I4sQQQ16s")
-_NO_CHECKSUM = bytes(16)
+#: In a header: no checksum was made.
+NO_CHECKSUM = bytes(16)
 #: A tree larger than this is not one that a Roman file has (a real one is under 1 MB).
 MAX_TREE_BYTES = 16_000_000
 #: Zeros that may stand between the tree and the first block.
@@ -115,7 +116,7 @@ class AsdfBlocks:
         digest = hashlib.sha256(self.text)
         for block in self.blocks:
             checksum = block.checksum
-            if checksum == _NO_CHECKSUM:
+            if checksum == NO_CHECKSUM:
                 checksum = self._md5(block)
             digest.update(struct.pack(">QQ", block.used, block.size) + checksum)
         return digest.hexdigest()
@@ -285,7 +286,7 @@ class AsdfBlocks:
             block = self.blocks[number]
             if block.used > largest:
                 continue
-            if block.checksum not in (_NO_CHECKSUM, self._md5(block)):
+            if block.checksum not in (NO_CHECKSUM, self._md5(block)):
                 raise ProductError(
                     self.path, f"is corrupt: block {number} does not match its checksum", _FETCH
                 )

@@ -9,15 +9,16 @@ import hashlib
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, AsdfBlocks, Block
+from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, NO_CHECKSUM, AsdfBlocks, Block
 from .asdf_compression import pack
 from .asdf_tree import load_nodes, seal, without_seal
+from .checked_plane import n_pieces, piece_checksums
 from .errors import ProductError
 from .threads import in_order
 
@@ -77,6 +78,9 @@ def write_copy(
     """
     Write a changed copy of an ASDF file; tags, and the arrays that do not change, are kept as they are stored.
 
+    Large blocks get no MD5: ``checksums`` at the top of the tree has those of their pieces, block after block
+    (see `checked_plane`).
+
     Parameters
     ----------
     path : str or path
@@ -98,7 +102,8 @@ def write_copy(
     root = load_nodes(source.text)
     # What is replaced is taken out first: its array must not be copied, unless something else refers to it.
     places = [_take_out(source, root, keys) for keys in changes]
-    root.value = [(key, value) for key, value in root.value if key.value not in more]
+    taken = {*more, "checksums"}
+    root.value = [(key, value) for key, value in root.value if key.value not in taken]
     _keep_arrays(source, root, blocks)
     for (mapping, index, old), value in zip(places, changes.values(), strict=True):
         new = _represent(value, blocks)
@@ -106,8 +111,10 @@ def write_copy(
             new.tag = old.tag if not old.tag.startswith(_YAML_TAG) else new.tag
         mapping.value[index] = mapping.value[index][0], new
     root.value += _represent(more, blocks).value
+    checksums = np.concatenate([piece_checksums(_bytes(block)) for block in blocks])
+    root.value += _represent({"checksums": checksums}, blocks).value
     head, found, _ = without_seal(source.text).partition(b"%YAML")
-    _write(path, head if found else _HEAD, root, blocks)
+    _write(path, head if found else _HEAD, root, blocks, by_pieces=True)
 
 
 def _take_out(source: AsdfBlocks, root, keys: tuple[str, ...]) -> tuple:
@@ -198,7 +205,13 @@ def _array_node(array: np.ndarray, block: int) -> dict:
 
 
 def _write(
-    path: str | Path, head: bytes, root, blocks: list, packed: bool = False, threads: int = 1
+    path: str | Path,
+    head: bytes,
+    root,
+    blocks: list,
+    packed: bool = False,
+    threads: int = 1,
+    by_pieces: bool = False,
 ) -> None:
     """Write the tree, then the blocks: arrays of ours, or pairs (file, block) to be copied."""
     import yaml
@@ -215,7 +228,7 @@ def _write(
     )
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
-        for stored, pieces in in_order(partial(_stored, packed), blocks, threads):
+        for stored, pieces in in_order(partial(_stored, packed, by_pieces), blocks, threads):
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size))
             packing = stored.compression.encode("latin1").ljust(4, b"\0")
             sizes = (stored.used, stored.used, stored.size)
@@ -224,17 +237,28 @@ def _write(
                 stream.write(piece)
 
 
-def _stored(packed: bool, block) -> tuple[Block, list]:
+def _bytes(block) -> np.ndarray:
+    """Bytes of an array of ours, or of a block to be copied as it is stored; uint8."""
+    if isinstance(block, np.ndarray):
+        return block.reshape(-1).view(np.uint8)
+    source, stored = block
+    return np.frombuffer(source.stored(stored), np.uint8)
+
+
+def _stored(packed: bool, by_pieces: bool, block) -> tuple[Block, list]:
     """Header of a block, as of a file, and its bytes in pieces."""
+    content = memoryview(_bytes(block))
+    unhashed = by_pieces and n_pieces(len(content)) > 0
     if not isinstance(block, np.ndarray):
-        source, stored = block
-        return stored, [source.stored(stored)]
-    content = memoryview(block.reshape(-1).view(np.uint8))
+        stored = block[1]
+        return replace(stored, checksum=NO_CHECKSUM) if unhashed else stored, [content]
     pieces = pack(content) if packed else None
     compression = "lz4" if pieces else ""
     pieces = pieces or [content]
-    checksum = hashlib.md5(usedforsecurity=False)
-    for piece in pieces:
-        checksum.update(piece)
-    used = sum(len(piece) for piece in pieces)
-    return Block(0, used, content.nbytes, compression, checksum.digest()), pieces
+    used, checksum = sum(len(piece) for piece in pieces), NO_CHECKSUM
+    if not unhashed:
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in pieces:
+            digest.update(piece)
+        checksum = digest.digest()
+    return Block(0, used, content.nbytes, compression, checksum), pieces

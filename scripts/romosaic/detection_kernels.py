@@ -1,16 +1,14 @@
 """Passes over the pixels of a coadd that detection makes (numba kernels): masks, smoothing, labels."""
 
 import numpy as np
-from numba import njit
 
-# Division by zero gives inf or NaN as in numpy, never an exception inside a kernel.
-_jit = njit(cache=True, nogil=True, error_model="numpy")
+from .numba_kernel import kernel
 
 # Where less than this part of a smoothing kernel meets usable pixels, there is nothing to smooth.
 _LEAST_COVERED = 1e-6
 
 
-@_jit
+@kernel
 def mark_unusable(data, err, weight, largest):
     """
     Mark pixels that cannot be measured.
@@ -35,7 +33,7 @@ def mark_unusable(data, err, weight, largest):
     return bad
 
 
-@_jit
+@kernel
 def expand(rows, cols, offset, low, high, bad):
     """
     Image of a sum of products of rows and columns, within limits.
@@ -67,7 +65,7 @@ def expand(rows, cols, offset, low, high, bad):
     return image
 
 
-@_jit
+@kernel
 def smooth(data, bad, kernel):
     """
     Convolve with a separable kernel, unusable pixels and the outside of the image interpolated over.
@@ -123,7 +121,7 @@ def smooth(data, bad, kernel):
     return result
 
 
-@_jit
+@kernel
 def _along_row(line, kernel, out):
     """Correlate a line that has margins with a kernel."""
     out[:] = 0.0
@@ -133,7 +131,7 @@ def _along_row(line, kernel, out):
             out[col] += weight * line[col + k]
 
 
-@_jit
+@kernel
 def label(image, threshold, bad, npixels):
     """
     Label groups of pixels above a threshold that are connected by sides or corners.
@@ -185,7 +183,7 @@ def label(image, threshold, bad, npixels):
     return segments, n
 
 
-@_jit
+@kernel
 def segment_pixels(segments):
     """
     Pixels of all segments, row by row (numpy's nonzero takes four times as long).
@@ -218,7 +216,7 @@ def segment_pixels(segments):
     return rows, cols
 
 
-@_jit
+@kernel
 def segment_sums(data, smoothed, segments, n):
     """
     Moments, sums and bounds of segments 1..n.
@@ -269,7 +267,7 @@ def segment_sums(data, smoothed, segments, n):
     return sums, bounds, area
 
 
-@_jit
+@kernel
 def touching(bad, rows, cols):
     """
     Whether pixels have a bad one among their eight neighbours.
@@ -292,7 +290,7 @@ def touching(bad, rows, cols):
     return touched
 
 
-@_jit
+@kernel
 def _runs(image, threshold, bad):
     """Runs [begin, end) of pixels above the threshold, and the first run of each row."""
     ny, nx = image.shape
@@ -320,7 +318,7 @@ def _runs(image, threshold, bad):
     return begin, end, starts
 
 
-@_jit
+@kernel
 def _root(parent, run):
     """First run of a group; halves the way to it for the next time."""
     while parent[run] != run:
@@ -329,7 +327,7 @@ def _root(parent, run):
     return run
 
 
-@_jit
+@kernel
 def _join(parent, a, b):
     """Make two groups one; the earlier root stays."""
     a, b = _root(parent, a), _root(parent, b)

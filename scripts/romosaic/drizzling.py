@@ -7,7 +7,6 @@ runs on a padded grid, because it leaves out or misweights pixels near a border 
 """
 
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from .drizzle_library import RIM, add_image, padding, positions
 from .drizzle_tiles import Tile, place_tiles, window_of
 from .grid import Grid
 from .pixmap import GridMap, PixelMap
-from .threads import in_threads
+from .threads import Scratch, in_threads
 
 KERNELS = ("square", "point", "turbo", "gaussian", "lanczos2", "lanczos3")
 #: Which of the planes is the weight.
@@ -125,7 +124,7 @@ class Drizzle:
         self.threads = max(int(threads), 1)
         self.sums = np.zeros((n_planes, grid.ny, grid.nx), np.float32)
         self.context = np.zeros((max(-(-n_members // 32), 1), grid.ny, grid.nx), np.uint32)
-        self._buffers: SimpleQueue = SimpleQueue()
+        self._buffers = Scratch(np.float64)
 
     def place(self, pixmap: PixelMap) -> Placement | None:
         """Find the part of an exposure that falls in the grid; None when there is none."""
@@ -182,34 +181,27 @@ class Drizzle:
     def _add_tile(self, tile, placement, planes, context, bit, threshold) -> tuple[int, int]:
         rows, columns = tile.shape
         n_planes = planes.shape[2]
-        size = rows * (columns + 1) * n_planes
-        try:  # a buffer that another tile has left zero: fresh pages cost more than clearing
-            scratch = self._buffers.get_nowait()
-        except Empty:
-            scratch = np.zeros(0)
-        if scratch.size < size:
-            scratch = np.zeros(size)
-        buffer = scratch[:size].reshape(rows, columns + 1, n_planes)
         y0, _, x0, x1 = tile.box
-        n_used = walk_edges(
-            buffer,
-            planes,
-            (placement.window[0] - y0, placement.window[2] - x0),
-            tile.cx,
-            tile.cy,
-            tile.corners(placement.gridmap),
-            tile.lo,
-            tile.hi,
-            x1 - x0,
-            tuple(float(edge) for edge in tile.crop),
-            WEIGHT,
-        )
-        place = tile.corner, tile.crop
-        n_covered = accumulate(
-            *(buffer, self.sums, context, bit, *place, WEIGHT, threshold),
-            each=(0,) * n_planes,
-        )
-        self._buffers.put(scratch)
+        # `accumulate` leaves the buffer zero, as the next tile needs it
+        with self._buffers.array((rows, columns + 1, n_planes)) as buffer:
+            n_used = walk_edges(
+                buffer,
+                planes,
+                (placement.window[0] - y0, placement.window[2] - x0),
+                tile.cx,
+                tile.cy,
+                tile.corners(placement.gridmap),
+                tile.lo,
+                tile.hi,
+                x1 - x0,
+                tuple(float(edge) for edge in tile.crop),
+                WEIGHT,
+            )
+            place = tile.corner, tile.crop
+            n_covered = accumulate(
+                *(buffer, self.sums, context, bit, *place, WEIGHT, threshold),
+                each=(0,) * n_planes,
+            )
         return n_used, n_covered
 
     def _add_library(self, placement, planes, context, bit, threshold) -> tuple[int, int]:

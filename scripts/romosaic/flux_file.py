@@ -15,14 +15,12 @@ import numpy as np
 from .asdf_blocks import AsdfBlocks
 from .asdf_writer import write_copy
 from .atomic import atomic
+from .checked_plane import PIECE, CheckedPlane, n_pieces
 from .errors import ProductError
 from .pixmap import PixelMap
 
 if TYPE_CHECKING:
     from .flux import Calibrated
-
-#: Bytes up to which a block is checked when its file is opened: images have more.
-_SMALL = 1 << 16
 
 
 def write_flux(
@@ -76,7 +74,7 @@ def write_flux(
 @dataclass(frozen=True)
 class FluxExposure:
     """
-    One exposure as `flux` left it; images are read-only memory maps.
+    One exposure as `flux` left it; images are read-only memory maps, checked where they are read.
 
     Each access to an image makes a map, and who holds it holds memory and an open file: of a product of many
     members not all fit. Small arrays are read.
@@ -136,32 +134,67 @@ class FluxExposure:
         seconds = self.meta["exposure"].get("effective_exposure_time") or 0.0
         return float(seconds) if seconds > 0 else self.exposure_time
 
+    @cached_property
+    def _checksums(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Checksums of the pieces of each large block, and which of them are known to be right."""
+        given, found, start = self.blocks.array(self.tree["checksums"]), {}, 0
+        for number, block in enumerate(self.blocks.blocks):
+            stop = start + n_pieces(block.used)
+            if stop > start:
+                found[number] = given[start:stop], np.zeros(stop - start, bool)
+            start = stop
+        return found
+
+    def _stored(self, number: int) -> CheckedPlane:
+        """Bytes of a large block as they are in the file."""
+        content = np.frombuffer(self.blocks.stored(self.blocks.blocks[number]), np.uint8)
+        return CheckedPlane(self.path, content, *self._checksums[number])
+
+    def _plane(self, node: dict) -> np.ndarray | CheckedPlane:
+        number = node.get("source")
+        if number not in self._checksums:  # a small block, checked when the file was opened
+            return self.blocks.array(node)
+        return CheckedPlane(self.path, self.blocks.array(node), *self._checksums[number])
+
+    def verify(self) -> None:
+        """
+        Check all bytes of the file.
+
+        Raises
+        ------
+        ProductError
+            Some are not those that were written.
+        """
+        self.blocks.verify()
+        for number in self._checksums:
+            self._stored(number)[:]
+
     @property
-    def data(self) -> np.ndarray:
+    def data(self) -> np.ndarray | CheckedPlane:
         """(ny, nx) float32, MJy/sr."""
-        return self.blocks.array(self.tree["roman"]["data"])
+        return self._plane(self.tree["roman"]["data"])
 
     @property
-    def dq(self) -> np.ndarray:
+    def dq(self) -> np.ndarray | CheckedPlane:
         """(ny, nx) uint32."""
-        return self.blocks.array(self.tree["roman"]["dq"])
+        return self._plane(self.tree["roman"]["dq"])
 
-    def _variance(self, name: str) -> np.ndarray | None:
+    def _variance(self, name: str) -> np.ndarray | CheckedPlane | None:
         node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)
-        return None if node is None else self.blocks.array(node)
+        return None if node is None else self._plane(node)
 
     @property
-    def var_rnoise(self) -> np.ndarray:
+    def var_rnoise(self) -> np.ndarray | CheckedPlane:
         """(ny, nx) float16 or float32, MJy^2/sr^2."""
         return self._variance("var_rnoise")
 
     @property
-    def var_poisson(self) -> np.ndarray:
+    def var_poisson(self) -> np.ndarray | CheckedPlane:
         """(ny, nx) float16 or float32, MJy^2/sr^2."""
         return self._variance("var_poisson")
 
     @property
-    def var_flat(self) -> np.ndarray | None:
+    def var_flat(self) -> np.ndarray | CheckedPlane | None:
         """(ny, nx) float16 or float32, MJy^2/sr^2; None where the exposure has none."""
         return self._variance("var_flat")
 
@@ -199,7 +232,7 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     Open a file that `flux` made, without asdf's plugins.
 
-    Header and small arrays are held against their checksums; images, of which windows are read, are not.
+    Header and small arrays are held against their checksums; images are when windows of them are read.
 
     Raises
     ------
@@ -208,8 +241,8 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     path = Path(path)
     blocks = AsdfBlocks.read(path)
-    blocks.verify(largest=_SMALL)
+    blocks.verify(largest=PIECE)
     tree = blocks.tree()
-    if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
+    if not isinstance(tree, dict) or not {"roman", "romosaic", "checksums"} <= set(tree):
         raise ProductError(path, "is not a file of the flux step", "delete it and run again")
     return FluxExposure(path, blocks, tree)

@@ -15,7 +15,7 @@ _PIECE = 1 << 18
 _LARGEST = np.finfo(np.float16).max
 
 
-def from_half(array: np.ndarray, factor: float = 1.0) -> np.ndarray:
+def from_half(array: np.ndarray, factor: float = 1.0, out: np.ndarray | None = None) -> np.ndarray:
     """
     Float32 values of a float16 array, times a factor.
 
@@ -25,13 +25,16 @@ def from_half(array: np.ndarray, factor: float = 1.0) -> np.ndarray:
         Of any shape and byte order.
     factor : float
         Multiplied in float32.
+    out : float32 array, optional
+        C-ordered, of the same shape: receives them.
 
     Returns
     -------
     float32 array
         The same as ``array.astype(float32) * float32(factor)``.
     """
-    return _look_up(_table(factor), array, np.empty(array.shape, np.float32))
+    out = np.empty(array.shape, np.float32) if out is None else out
+    return _look_up(_table(factor), array, out)
 
 
 def scale_half(array: np.ndarray, factor: float, in_place: bool = False) -> np.ndarray:

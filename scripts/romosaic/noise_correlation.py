@@ -13,11 +13,9 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from numba import njit
 
 from .apertures import bounding_box, pixel_overlap
-
-_jit = njit(cache=True, nogil=True, error_model="numpy")
+from .numba_kernel import kernel
 
 #: rho of independent pixels.
 INDEPENDENT = np.ones((1, 1))
@@ -84,7 +82,7 @@ def taps(rho: np.ndarray) -> np.ndarray:
     return out
 
 
-@_jit
+@kernel
 def halved(t, half_rho):
     """
     Half of the correlated image of t: ``sum a h(b) + sum b h(a)`` is ``sum a_j b_l rho(j - l)``.
@@ -118,7 +116,7 @@ def halved(t, half_rho):
     return out.reshape((height, wide))[:, reach : reach + width]
 
 
-@_jit
+@kernel
 def form(a, half_b):
     """Sum of products of two images."""
     total = 0.0
@@ -128,20 +126,20 @@ def form(a, half_b):
     return total
 
 
-@_jit
+@kernel
 def variance(t, half_rho):
     """Variance of the sum whose weights times `err` are t."""
     return 2.0 * form(t, halved(t, half_rho))
 
 
-@_jit
+@kernel
 def covariances(tx, ty, half_rho):
     """Variances of two sums and their covariance."""
     hx, hy = halved(tx, half_rho), halved(ty, half_rho)
     return 2.0 * form(tx, hx), 2.0 * form(ty, hy), form(tx, hy) + form(ty, hx)
 
 
-@_jit
+@kernel
 def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
     """
     Variances of the sums over ellipses.
@@ -183,7 +181,7 @@ def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
     return out
 
 
-@_jit
+@kernel
 def segment_variances(err, segments, labels, bounds, half_rho):
     """
     Variances of the sums over segments.

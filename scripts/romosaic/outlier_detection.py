@@ -19,6 +19,7 @@ from . import outlier_kernels as kernels
 from .dq import parse_good_bits
 from .grid import Grid
 from .patches import Patches, cut
+from .threads import Scratch
 
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
 #: Meaning of the bits of `why`.
@@ -215,13 +216,13 @@ class _View:
 
     def images(self) -> Images:
         """Data and DQ: maps that the caller is to drop."""
-        return np.asarray(self.member.data), np.asarray(self.member.dq)
+        return self.member.data, self.member.dq
 
     def variances(self, noise: str) -> list[np.ndarray]:
         """Variance planes that add up to the square of the error: maps; none for the noise model."""
         member = self.member
         planes = (member.var_rnoise, member.var_poisson, member.var_flat) if noise == "err" else ()
-        return [np.asarray(plane) for plane in planes if plane is not None]
+        return [plane for plane in planes if plane is not None]
 
     def patch(self, key: tuple[int, int]) -> tuple | None:
         """Positions in the patch `key` and its grid limits (y0, y1, x0, x1); None off the member."""
@@ -251,17 +252,20 @@ class _OpenImages:
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.touched, self.open, self.lock = limit, 0.0, {}, Lock()
+        self.limit, self.touched, self.open, self.lock = limit, 0, {}, Lock()
 
-    def of(self, view: _View, rows: int) -> Images:
-        """Images of a member, of which some rows are going to be read."""
+    def of(self, view: _View, y0: int, y1: int) -> Images:
+        """Images of a member, of which rows `y0` to `y1` - 1 are going to be read."""
         with self.lock:
-            self.touched += 8 * rows * view.shape[1]  # whole pages are read, and some around them
             if self.touched > self.limit or len(self.open) >= MAX_OPEN:
-                self.open, self.touched = {}, 0.0
+                self.open, self.touched = {}, 0
             if view not in self.open:
-                self.open[view] = view.images()
-            return self.open[view]
+                self.open[view] = view.images(), np.zeros(view.shape[0], bool)
+            images, seen = self.open[view]
+            # pages are read as a whole, and some around them: about whole rows
+            self.touched += 8 * view.shape[1] * int(np.count_nonzero(~seen[y0:y1]))
+            seen[y0:y1] = True
+            return images
 
 
 def _origin(grid: Grid) -> tuple[int, int]:
@@ -277,6 +281,7 @@ def _reference(
     budget = parameters["memory_mb"] * 2**20
     images, stacks = _OpenImages(OPEN_SHARE * budget), (1 - OPEN_SHARE) * budget / threads
     y_origin, x_origin = _origin(grid)
+    scratch = Scratch(np.float32)
     network = medians.sorting_network(min(len(views), medians.FEW))
 
     def combine(limits: list[int]) -> None:
@@ -284,7 +289,8 @@ def _reference(
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
             maskpt = np.float32(parameters["maskpt"])
-            _combine_patch(found, network, limits, maskpt, images, stacks, reference, depth)
+            where = images, scratch, stacks, reference, depth
+            _combine_patch(found, network, limits, maskpt, *where)
 
     rows = cut(0, grid.ny, GRID_PATCH, y_origin)
     columns = cut(0, grid.nx, GRID_PATCH, x_origin)
@@ -298,6 +304,7 @@ def _combine_patch(
     limits: list[int],
     maskpt: np.float32,
     images: _OpenImages,
+    scratch: Scratch,
     budget: float,
     reference: np.ndarray,
     depth: np.ndarray,
@@ -307,30 +314,31 @@ def _combine_patch(
     height = int(np.clip(budget / (4 * len(found) * (x1 - x0)), 1, y1 - y0))
     for top in range(y0, y1, height):
         bottom = min(top + height, y1)
-        stack = np.full((len(found), bottom - top, x1 - x0), np.nan, np.float32)
-        n = 0
-        for view, ((*cubic, table), (py0, py1, px0, px1)) in found:
-            box = np.array([max(py0, top), min(py1, bottom), px0, px1], np.int64)
-            if box[1] <= box[0]:
-                continue
-            rows = np.ascontiguousarray(table[:, box[0] - py0 : box[1] - py0])
-            positions = (*cubic, rows)
-            window = kernels.detector_window(positions, box, view.shape)
-            if window[1] <= window[0] or window[3] <= window[2]:
-                continue
-            # A member that leaves only NaN here leaves its layer to the next one.
-            valid = kernels.sample(
-                view.pixels(images.of(view, window[1] - window[0]), *window),
-                (window[0], window[2]),
-                positions,
-                box,
-                maskpt,
-                stack[n],
-                (top, x0),
-            )
-            n += valid > 0
-        if n >= 2:
-            medians.combine(stack[:n], network, reference, depth, (top, x0))
+        with scratch.array((len(found), bottom - top, x1 - x0)) as stack:
+            n = 0
+            for view, ((*cubic, table), (py0, py1, px0, px1)) in found:
+                box = np.array([max(py0, top), min(py1, bottom), px0, px1], np.int64)
+                if box[1] <= box[0]:
+                    continue
+                rows = np.ascontiguousarray(table[:, box[0] - py0 : box[1] - py0])
+                positions = (*cubic, rows)
+                window = kernels.detector_window(positions, box, view.shape)
+                if window[1] <= window[0] or window[3] <= window[2]:
+                    continue
+                stack[n] = np.nan
+                # A member that leaves only NaN here leaves its layer to the next one.
+                valid = kernels.sample(
+                    view.pixels(images.of(view, *window[:2]), *window),
+                    (window[0], window[2]),
+                    positions,
+                    box,
+                    maskpt,
+                    stack[n],
+                    (top, x0),
+                )
+                n += valid > 0
+            if n >= 2:
+                medians.combine(stack[:n], network, reference, depth, (top, x0))
 
 
 def _flag(

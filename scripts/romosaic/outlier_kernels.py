@@ -7,7 +7,8 @@ threads on separate rectangles.
 """
 
 import numpy as np
-from numba import njit
+
+from .numba_kernel import kernel
 
 #: Bits of `why`: passes the first test itself; passes the second only, beside one that passes the first;
 #: is fainter than the reference.
@@ -16,7 +17,7 @@ FIRST, NEIGHBOUR, NEGATIVE = 1, 2, 4
 HALO = 2
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _row_cubic(coefficients, v):
     """Cubic in u at row coordinate v; coefficients[power of v, power of u]."""
     c = coefficients
@@ -27,7 +28,7 @@ def _row_cubic(coefficients, v):
     return a0, a1, a2, a3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _fill(positions, row, y, first, xs, ys):
     """Fill xs, ys with the positions of the pixels from `first` on of row y, the given one of the box."""
     coefficients, place, table = positions
@@ -44,7 +45,7 @@ def _fill(positions, row, y, first, xs, ys):
         ys[i] = y0 + u * (y1 + u * (y2 + u * y3))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def detector_window(positions, box, shape):
     """
     Detector pixels that a piece of the grid needs, one pixel more on each side.
@@ -95,7 +96,7 @@ def detector_window(positions, box, shape):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clean(data, dq, bad_bits, level):
     """
     Subtract a level and blank bad pixels, in place.
@@ -118,7 +119,7 @@ def clean(data, dq, bad_bits, level):
             data[y, x] = value if good else np.float32(np.nan)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sample(window, corner, positions, box, min_weight, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
@@ -179,7 +180,7 @@ def sample(window, corner, positions, box, min_weight, out, origin):
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _renormalised(window, iy, ix, fy, fx, min_weight):
     """Bilinear value over the good ones of four pixels; NaN below the least weight."""
     total, value, one = np.float32(0), np.float32(0), np.float32(1)
@@ -195,7 +196,7 @@ def _renormalised(window, iy, ix, fy, fx, min_weight):
     return value / total if total > 0 and total >= min_weight else np.float32(np.nan)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blot(reference, depth, positions, box, zone, blot, members):
     """
     Interpolate the reference linearly at detector pixels.
@@ -229,7 +230,7 @@ def _blot(reference, depth, positions, box, zone, blot, members):
             members[j, i] = np.int16(least) if inside else -np.int16(least)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _derivative(blot, j, i):
     """Largest absolute difference from the four neighbours, and whether one of them has no value."""
     value, largest, rim = blot[j, i], np.float32(0), False
@@ -241,7 +242,7 @@ def _derivative(blot, j, i):
     return largest, rim
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _slope(reference, positions, box, j, i):
     """Steepest change of the reference over one detector pixel, in the grid cell of pixel (j, i) of `box`."""
     coefficients, place, table = positions
@@ -264,7 +265,7 @@ def _slope(reference, positions, box, j, i):
     return steepest * step
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _reasons(data, blot, members, first, second, backg, why):
     """Bits of the pixels that fail the second test beside one (or being one) that fails the first."""
     ny, nx = data.shape
@@ -278,7 +279,7 @@ def _reasons(data, blot, members, first, second, backg, why):
             why[j - 2, i - 2] = bits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def judge(data, variance, reference, depth, positions, box, zone, noise, limits, factors, why):
     """
     Compare a rectangle of detector pixels with the reference, in romancal's two passes.

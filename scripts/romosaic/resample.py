@@ -27,11 +27,11 @@ from .halves import from_half
 from .image_statistics import image_statistics
 from .pixel_noise import noise_factors
 from .resample_kernels import exposure_times, fill_planes, finish_rows
-from .threads import in_order, in_threads
+from .threads import Scratch, in_order, in_threads
 from .weights import exposure_weights, pixel_weights
 
 #: Rows that are prepared or finished in one go.
-BAND = 256
+BAND = 64
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,7 @@ class _Reader:
         self.names, self.unit, self.threads = names, unit, threads
         self.good_bits, self.weight_type = parameters["good_bits"], parameters["weight_type"]
         self.scratch = np.empty(0, np.float32)
+        self.bands = Scratch(np.float32)
 
     def planes(self, member, window, level, flags, weight) -> tuple[np.ndarray, int, int]:
         """
@@ -242,25 +243,29 @@ class _Reader:
             low, high = np.searchsorted(outliers[0], [rows.start, rows.stop])
             bad[outliers[0][low:high] - rows.start, outliers[1][low:high] - x0] = True
             n_flagged = np.count_nonzero(bad) - n_before
-            pixels = np.array(data[part], np.float32)
-            parts = tuple(_variance(plane, part, bad.shape) for plane in variances)
-            weights = weigh(part, pixels, *parts[:2])
-            out = planes[start : start + BAND]
-            n_good = fill_planes(pixels, bad, parts, level, weights, out)
+            with self.bands.array((1 + len(variances), *bad.shape)) as values:
+                pixels, *parts = values
+                pixels[:] = data[part]
+                for plane, out in zip(variances, parts, strict=True):
+                    _read_variance(plane, part, out)
+                weights = weigh(part, pixels, *parts[:2])
+                out = planes[start : start + BAND]
+                n_good = fill_planes(pixels, bad, tuple(parts), level, weights, out)
             return bad.size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
         return planes, sum(n for n, _ in counts), sum(n for _, n in counts)
 
 
-def _variance(plane: np.ndarray | None, part, shape: tuple[int, int]) -> np.ndarray:
-    """Part of a variance plane, float32; zeros where the exposure has no variance of the flat."""
+def _read_variance(plane, part, out: np.ndarray) -> None:
+    """Fill `out` with part of a variance plane; with zeros where the exposure has no variance of the flat."""
     if plane is None:
-        return np.zeros(shape, np.float32)
+        out[:] = 0
     # 16-bit values would overflow in the first product.
-    if plane.dtype == np.float16:
-        return from_half(plane[part])
-    return np.array(plane[part], np.float32)
+    elif plane.dtype == np.float16:
+        from_half(plane[part], out=out)
+    else:
+        out[:] = plane[part]
 
 
 def _outliers(member, flags, window) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,11 @@
 """Compiled loops of `resample`: planes of a detector window, and the last arithmetic of a coadd."""
 
 import numpy as np
-from numba import njit
+
+from .numba_kernel import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_planes(data, bad, variances, level, weights, out):
     """
     Write the planes of a detector window that are to be drizzled.
@@ -55,7 +56,7 @@ def fill_planes(data, bad, variances, level, weights, out):
     return n_good
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def finish_rows(data, weight, variances, err, unit, fill):
     """
     Divide sums by weights, in place.
@@ -96,7 +97,7 @@ def finish_rows(data, weight, variances, err, unit, fill):
     return n_covered
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def exposure_times(context, times, out):
     """
     Add up the exposure times of the members of each pixel.

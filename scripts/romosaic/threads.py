@@ -3,6 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import prod
+from queue import Empty, SimpleQueue
+
+import numpy as np
 
 
 def in_threads(function: Callable, items: Iterable, threads: int) -> list:
@@ -42,3 +47,33 @@ def in_order(function: Callable, items: Iterable, threads: int) -> Iterator:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+class Scratch:
+    """
+    Memory of passing arrays, used again.
+
+    That of a new array is cleared page by page, which takes as long as most of what is done in it, and threads
+    wait for each other there.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the arrays.
+    """
+
+    def __init__(self, dtype: type) -> None:
+        self._dtype, self._free = dtype, SimpleQueue()
+
+    @contextmanager
+    def array(self, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """Array of a shape, zero at first, later as it was left; nobody else's until the block ends."""
+        try:
+            memory = self._free.get_nowait()
+        except Empty:
+            memory = np.zeros(0, self._dtype)
+        size = prod(shape)
+        if memory.size < size:
+            memory = np.zeros(size, self._dtype)
+        yield memory[:size].reshape(shape)
+        self._free.put(memory)

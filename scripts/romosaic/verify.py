@@ -21,6 +21,7 @@ import numpy as np
 from .asdf_blocks import AsdfBlocks
 from .atomic import write_text
 from .errors import ProductError, RomosaicError, first_line
+from .flux_file import open_flux
 from .names import exposure_name
 from .result_files import EXPOSURE, FINAL, PRODUCT
 
@@ -152,6 +153,8 @@ def _check_asdf(file: Wanted, schemas: bool) -> str:
     blocks = AsdfBlocks.read(file.path)
     tree = blocks.tree()
     blocks.verify()
+    if file.step == "flux":
+        open_flux(file.path).verify()
     own = tree.get("romosaic") if isinstance(tree, dict) else None
     found = own.get("provenance") if isinstance(own, dict) else None
     if not isinstance(found, dict):
