@@ -153,9 +153,9 @@ def test_copied_blocks_are_checked_by_verify(tmp_path, calibration):
 
     rng, raw, path = np.random.default_rng(1), tmp_path / "a_cal.asdf", tmp_path / "a_flux.asdf"
     extra = rng.integers(0, 2**12, (300, 300))  # packed, it has still more than a piece
-    asdf.AsdfFile({"roman": {"meta": {"file_date": "2027"}}, "extra": extra}).write_to(
-        raw, all_array_compression="lz4"
-    )
+    asdf.AsdfFile(
+        {"roman": {"meta": {"file_date": "2027", "cal_step": {}}}, "extra": extra}
+    ).write_to(raw, all_array_compression="lz4")
     made_of = product.provenance({}, [("a", "b")])
     write_flux(path, AsdfBlocks.read(raw), *calibration[1:3], "a", made_of)
     with asdf.open(path, validate_checksums=True) as file:

@@ -27,6 +27,8 @@ _HEAD = b"#ASDF 1.0.0\n#ASDF_STANDARD 1.6.0\n"
 _YAML_TAG = "tag:yaml.org,2002:"
 _INTEGER = f"{_YAML_TAG}int"
 _REMAKE = "make it again"
+#: Blocks begin at multiples of so many bytes.
+_ALIGNED = 64
 
 
 @dataclass(frozen=True)
@@ -229,10 +231,12 @@ def _write(
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
         for stored, pieces in in_order(partial(_stored, packed, by_pieces), blocks, threads):
-            stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size))
+            # The header is made longer, so that who maps the block gets aligned values.
+            rest = -(stream.tell() + len(BLOCK_MAGIC) + 2 + BLOCK_HEADER.size) % _ALIGNED
+            stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size + rest))
             packing = stored.compression.encode("latin1").ljust(4, b"\0")
             sizes = (stored.used, stored.used, stored.size)
-            stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum))
+            stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum) + bytes(rest))
             for piece in pieces:
                 stream.write(piece)
 

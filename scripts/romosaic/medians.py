@@ -11,7 +11,7 @@ from .numba_kernel import kernel
 
 #: Most members that a network sorts.
 FEW = 64
-#: Largest depth that is told. What is made of it (`outlier_detection.noise_factors`) no longer changes there.
+#: Largest depth that is told. What is made of it (`outlier_limits.noise_factors`) no longer changes there.
 DEEPEST = 255
 
 

@@ -7,7 +7,6 @@ romancal's two passes. The noise of a pixel comes from a model of its exposure a
 pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
@@ -18,6 +17,7 @@ from . import medians
 from . import outlier_kernels as kernels
 from .dq import parse_good_bits
 from .grid import Grid
+from .outlier_limits import noise_factors, scales
 from .patches import Patches, cut
 from .threads import Scratch
 
@@ -36,72 +36,6 @@ OPEN_SHARE = 0.25
 GRID_PATCH, DETECTOR_PATCH = 256, 128
 #: Data and DQ of a member.
 Images = tuple[np.ndarray, np.ndarray]
-#: Variance of (pixel - reference) beyond 3 sigma for a reference of two, in units of the pixel's.
-TWO_MEMBER_FACTOR = 1.4
-#: Factor of `scale` for filters whose stars the pixels sample worse than in F158. A star on the middle of a
-#: pixel in one member and on corners in the others is off by more of the derivative: see `scales`.
-SHARPER = {"F062": 1.5, "F087": 1.5, "F106": 1.5, "F129": 1.25}
-#: Square of the derivative that noise alone exceeds in 1 % of all pixels, in units of a pixel's variance,
-#: for a reference of two, of three, and times n of n > 3.
-DERIVATIVE_NOISE = (4.8, 2.7, 6.4)
-
-
-def noise_factors(model: bool = True) -> np.ndarray:
-    """
-    Count the noise of the reference in the thresholds.
-
-    Three or more members: an outlier is the largest or smallest value, so the median is one of the others and
-    does not follow it; it is drawn towards it by half a step in rank, which makes up for the noise it adds.
-    In simulations of pure noise through this code, the tails of (pixel - median) at 1e-4 and 1e-5 are those
-    of the pixel's own noise, within 3 % for 3 to 20 members: factor 1.
-
-    Two members: when a pixel is high, the minimum is the other member, whose noise adds in full. A bilinear
-    sample, interpolated once more, has 0.4 of a pixel's variance: factor 1.4 (tails measured: 1.19 squared). A
-    mean would put half of every outlier in the reference and flag both members.
-
-    The derivative of the blot is meant for sources, but between pixels of a noisy reference it is never 0:
-    0.7 sigma for three members, which would raise a limit of 5 sigma to 5.8. What noise alone seldom exceeds
-    is therefore taken off, in quadrature: star cores, where the derivative is many sigma, do not feel it. The
-    figures hold for grid pixels of half a detector pixel, as skycells have; on coarser grids noise is less.
-
-    Parameters
-    ----------
-    model : bool
-        False leaves the derivative as it is, as romancal does.
-
-    Returns
-    -------
-    (256, 2) float64 array
-        By number of members: factor of a pixel's variance; then the square to take off the derivative, in
-        units of that product.
-    """
-    n = np.arange(256)
-    variance = np.where(n == 2, TWO_MEMBER_FACTOR, 1.0)
-    two, three, more = DERIVATIVE_NOISE
-    derivative = np.select([n <= 2, n == 3], [two, three], more / np.maximum(n, 1))
-    return np.stack([variance, derivative / variance if model else np.zeros(256)], axis=1)
-
-
-def scales(optical_element: str, scale: Sequence[float], model: bool = True) -> list[float]:
-    """
-    Scales of the derivative for a filter.
-
-    In simulations of bright stars through this code, three dithered members without noise, 8, 7, 6 and 0.4 % of
-    the stars in F062, F087, F106 and F158 were off by more than 1.2 derivatives somewhere, none to 0.5 % of
-    the first three by more than 1.8. Flagging them takes up to a third of a star's flux from its coadd. Away
-    from sources there is no derivative, and nothing changes.
-
-    Parameters
-    ----------
-    optical_element : str
-        Filter.
-    scale : sequence of float
-        As configured: right for F158 and redder.
-    model : bool
-        False leaves them as they are, as romancal does.
-    """
-    factor = SHARPER.get(optical_element, 1.0) if model else 1.0
-    return [factor * value for value in scale]
 
 
 def status(n_members: int) -> str:
@@ -235,13 +169,6 @@ class _View:
         limits = (*p.rows[row], *p.columns[column])
         return p.positions(row, column, limits), limits
 
-    def pixels(self, images: Images, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """Level-subtracted copy of a piece of the detector, bad pixels NaN."""
-        data, dq = (image[y0:y1, x0:x1] for image in images)
-        data = np.array(data, np.float32)
-        kernels.clean(data, np.array(dq, np.uint32), self.bad_bits, self.level)
-        return data
-
 
 class _OpenImages:
     """
@@ -265,7 +192,7 @@ class _OpenImages:
             # pages are read as a whole, and some around them: about whole rows
             self.touched += 8 * view.shape[1] * int(np.count_nonzero(~seen[y0:y1]))
             seen[y0:y1] = True
-            return images
+            return tuple(image[y0:y1] for image in images)
 
 
 def _origin(grid: Grid) -> tuple[int, int]:
@@ -325,11 +252,12 @@ def _combine_patch(
                 window = kernels.detector_window(positions, box, view.shape)
                 if window[1] <= window[0] or window[3] <= window[2]:
                     continue
-                stack[n] = np.nan
                 # A member that leaves only NaN here leaves its layer to the next one.
                 valid = kernels.sample(
-                    view.pixels(images.of(view, *window[:2]), *window),
-                    (window[0], window[2]),
+                    *images.of(view, *window[:2]),
+                    view.bad_bits,
+                    view.level,
+                    window,
                     positions,
                     box,
                     maskpt,
@@ -383,7 +311,8 @@ def _judge_row(
         ]
         there = np.s_[inside[0] : inside[1], inside[2] : inside[3]]
         data = np.full((y1 - y0 + 2 * halo, x1 - x0 + 2 * halo), np.nan, np.float32)
-        data[here] = view.pixels(images, *inside)
+        rows = (image[inside[0] : inside[1]] for image in images)
+        kernels.clean(*rows, inside[2], view.bad_bits, view.level, data[here])
         variance = np.zeros(data.shape if variances else (0, 0), np.float32)
         for plane in variances:
             variance[here] += plane[there]

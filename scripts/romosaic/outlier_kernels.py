@@ -97,42 +97,47 @@ def detector_window(positions, box, shape):
 
 
 @kernel
-def clean(data, dq, bad_bits, level):
+def clean(data, dq, left, bad_bits, level, out):
     """
-    Subtract a level and blank bad pixels, in place.
+    Copy a piece of a member, a level subtracted and bad pixels blanked.
 
     Parameters
     ----------
-    data : (ny, nx) float32 array
-        MJy/sr; bad pixels become NaN.
-    dq : (ny, nx) uint32 array
-        Data quality.
+    data, dq : (rows, nx) float32 and uint32 arrays
+        Rows of the member, MJy/sr, and their data quality.
+    left : int
+        First column of the piece.
     bad_bits : uint32
         A pixel with any of these bits is bad.
     level : float32
         Sky level, MJy/sr.
+    out : (rows, columns) float32 array
+        Receives the piece; bad pixels become NaN.
     """
-    for y in range(data.shape[0]):
-        for x in range(data.shape[1]):
-            value = data[y, x] - level
-            good = (dq[y, x] & bad_bits) == 0 and np.isfinite(value)
-            data[y, x] = value if good else np.float32(np.nan)
+    for y in range(out.shape[0]):
+        values, flags, line = data[y, left:], dq[y, left:], out[y]
+        for x in range(line.size):
+            value = values[x] - level
+            good = (flags[x] & bad_bits) == 0 and np.isfinite(value)
+            line[x] = value if good else np.float32(np.nan)
 
 
 @kernel
-def sample(window, corner, positions, box, min_weight, out, origin):
+def sample(data, dq, bad_bits, level, window, positions, box, min_weight, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
 
     Bad pixels, and those outside of the window, have weight 0; the others are renormalised. The value is NaN
-    where less than `min_weight` of the weight is good.
+    where less than `min_weight` of the weight is good, and off the member.
 
     Parameters
     ----------
-    window : (ny, nx) float32 array
-        Detector pixels, bad ones NaN.
-    corner : tuple of int
-        Detector row and column of the window's first pixel.
+    data, dq : (rows, nx) float32 and uint32 arrays
+        Those rows of the member that lie in the window.
+    bad_bits, level : uint32, float32
+        As in `clean`.
+    window : tuple of int
+        Detector pixels (y0, y1, x0, x1) that the piece needs, from `detector_window`.
     positions : tuple of float64 arrays
         Coefficients, (2, 4, 4): detector x and y as cubics, [axis, power of v, power of u]. Place, (4,):
         x0, sx, y0, sy of u = (grid x - x0) sx, v = (grid y - y0) sy. Table, (2, rows, columns): detector x
@@ -151,32 +156,41 @@ def sample(window, corner, positions, box, min_weight, out, origin):
     int
         Number of samples that are not NaN.
     """
-    ny, nx = window.shape
+    top, left = window[0], window[2]
+    good = np.empty((window[1] - top, window[3] - left), np.float32)
+    clean(data, dq, left, bad_bits, level, good)
+    out[:] = np.float32(np.nan)
     count = 0
     xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
     for j in range(box[1] - box[0]):
         line = out[box[0] + j - origin[0], box[2] - origin[1] :]
         _fill(positions, j, box[0] + j, box[2], xs, ys)
-        for i in range(box[3] - box[2]):
-            x, y = xs[i], ys[i]
-            if not (
-                x > -2.0 and y > -2.0
-            ):  # NaN off the detector, and no number for the way to integers
-                line[i] = np.float32(np.nan)
-                continue
-            # The fractions are taken before the window's offset: they must not depend on the window.
-            ix, iy = int(np.floor(x)), int(np.floor(y))
-            fx, fy = np.float32(x - ix), np.float32(y - iy)
-            iy, ix = iy - corner[0], ix - corner[1]
-            value = np.float32(np.nan)
-            if ix >= 0 and iy >= 0 and ix < nx - 1 and iy < ny - 1:
-                top = window[iy, ix] + fx * (window[iy, ix + 1] - window[iy, ix])
-                low = window[iy + 1, ix] + fx * (window[iy + 1, ix + 1] - window[iy + 1, ix])
-                value = top + fy * (low - top)
-            if value != value and ix >= -1 and iy >= -1 and ix < nx and iy < ny:
-                value = _renormalised(window, iy, ix, fy, fx, min_weight)
-            line[i] = value
-            count += value == value
+        count += _sample_row(good, top, left, xs, ys, min_weight, line)
+    return count
+
+
+@kernel
+def _sample_row(good, top, left, xs, ys, min_weight, line):
+    """Samples of a row of grid pixels, from a window whose first pixel is (top, left); how many are not NaN."""
+    ny, nx = good.shape
+    count = 0
+    for i in range(xs.size):
+        x, y = xs[i], ys[i]
+        if not (x > -2.0 and y > -2.0):  # NaN off the detector has no way to integers
+            continue
+        # The fractions are taken before the window's offset: they must not depend on the window.
+        ix, iy = int(np.floor(x)), int(np.floor(y))
+        fx, fy = np.float32(x - ix), np.float32(y - iy)
+        iy, ix = iy - top, ix - left
+        value = np.float32(np.nan)
+        if ix >= 0 and iy >= 0 and ix < nx - 1 and iy < ny - 1:
+            upper = good[iy, ix] + fx * (good[iy, ix + 1] - good[iy, ix])
+            lower = good[iy + 1, ix] + fx * (good[iy + 1, ix + 1] - good[iy + 1, ix])
+            value = upper + fy * (lower - upper)
+        if value != value and ix >= -1 and iy >= -1 and ix < nx and iy < ny:
+            value = _renormalised(good, iy, ix, fy, fx, min_weight)
+        line[i] = value
+        count += value == value
     return count
 
 
