@@ -10,7 +10,7 @@
 #   resample/            *_coadd.asdf      the mosaic
 #   epsf/                *_epsf.asdf       PSF of a filter, if it is to be measured
 #   source_catalog/      *_cat.asdf *_cat.parquet *_segm.asdf
-#   catalog/             <filter>/                every source of a filter once, as a HATS catalog
+#   catalog/             <filter>/                every source of a filter once, a file per projection region
 #   preview/             *_coadd.png *_planes.png *_thumbnail.jpg, and *_small.asdf for the next three
 #   color/               *_color.png       skycells with three filters
 #   overview/            *_overview.png    all products of a filter on the sky
@@ -18,6 +18,7 @@
 #   fits/                *_coadd.fits fits.tsv (target `fits`)
 #   moc/                 *_moc.fits moc.fits: the covered part of the sky (target `moc`)
 #   hips/                <filter>/ tiles for Aladin, hips.tsv (target `hips`)
+#   hats/                <filter>/ catalogs for LSDB, hats.tsv (target `hats`)
 #   verify/              verify.tsv: the files that were checked (target `verify`)
 #   clean_stale/         clean_stale.tsv: files that nothing wants any more (target `clean_stale`)
 #   logs/ benchmarks/    one file per job
@@ -53,6 +54,7 @@ include: "rules/qa.smk"
 include: "rules/fits.smk"
 include: "rules/moc.smk"
 include: "rules/hips.smk"
+include: "rules/hats.smk"
 include: "rules/verify.smk"
 include: "rules/clean_stale.smk"
 

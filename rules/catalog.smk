@@ -2,11 +2,11 @@ rule catalog:
     input:
         catalogs=catalogs,
     output:
-        directory(f"{OUT}/catalog/{{filter}}"),
+        f"{OUT}/catalog/{{filter}}/projection_region={{region}}/{{filter}}_{{region}}.parquet",
     log:
-        f"{OUT}/logs/catalog/{{filter}}.log",
+        f"{OUT}/logs/catalog/{{filter}}_{{region}}.log",
     benchmark:
-        f"{OUT}/benchmarks/catalog/{{filter}}.tsv"
+        f"{OUT}/benchmarks/catalog/{{filter}}_{{region}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -17,6 +17,6 @@ rule catalog:
         parameters=CONFIG["catalog"],
         code=code_digest("catalog"),
     message:
-        "catalog {wildcards.filter}"
+        "catalog {wildcards.filter}_{wildcards.region}"
     script:
         "../scripts/catalog.py"

@@ -93,6 +93,7 @@ wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     filter=r"f\d{3}",
+    region=r"\d{3}[pm]\d{2}|none",
     cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     optical_element=r"F[0-9]{3}",
 
@@ -289,11 +290,29 @@ def forcing(wildcards):
     return [f"{OUT}/source_catalog/{file}" for file in files]
 
 
+@cache
+def read_regions(folder, *ages):
+    """Products of each filter and projection region."""
+    regions = {}
+    for name, product in read_products(folder, *ages).items():
+        pair = product.optical_element.lower(), product.region
+        regions.setdefault(pair, []).append(name)
+    return regions
+
+
 def catalogs(wildcards):
-    """Catalogs of the products of a filter."""
+    """Catalogs of the products of a filter in a projection region."""
+    names = read_regions(*associated())[wildcards.filter, wildcards.region]
+    return expand(f"{OUT}/source_catalog/{{product}}_cat.parquet", product=names)
+
+
+def merged_catalogs(wildcards):
+    """Catalogs of all projection regions, of one filter where the wildcards name one."""
+    own = wildcards.get("filter")
     return [
-        f"{OUT}/source_catalog/{name}_cat.parquet"
-        for name in products_of_filter(wildcards)
+        f"{OUT}/catalog/{element}/projection_region={region}/{element}_{region}.parquet"
+        for element, region in sorted(read_regions(*associated()))
+        if own in (None, element)
     ]
 
 
@@ -344,6 +363,6 @@ def all_products(wildcards):
     files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
     elements = sorted({product.optical_element for product in found.values()})
     files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
-    files += [f"{OUT}/catalog/{element.lower()}" for element in elements]
+    files += merged_catalogs(wildcards)
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
     return truth + files + ([f"{OUT}/qa/qa.tsv"] if found else [])

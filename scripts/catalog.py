@@ -1,4 +1,4 @@
-"""Rule `catalog`: one catalog of all products of a filter."""
+"""Rule `catalog`: one catalog of all products of a filter in a projection region."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,6 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import catalog
 
-    catalogs = snakemake.input.catalogs
-    count = catalog.merge(
-        catalogs,
-        snakemake.output[0],
-        **snakemake.params.parameters,
-    )
+    catalogs, made = snakemake.input.catalogs, snakemake.output[0]
+    count = catalog.merge(catalogs, made, **snakemake.params.parameters)
     print(f"catalog: {count} sources of {len(catalogs)} products")

@@ -38,9 +38,7 @@ def test_every_key_has_a_comment_above_it():
 
 def test_sections_follow_the_pipeline():
     steps = "skymap simulate associate plan flux skymatch outlier_detection resample "
-    steps += (
-        "epsf source_catalog catalog preview color overview qa fits moc hips verify clean_stale"
-    )
+    steps += "epsf source_catalog catalog preview color overview qa fits moc hips hats verify clean_stale"
     assert list(config.sections()) == steps.split()
 
 

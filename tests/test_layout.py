@@ -33,6 +33,7 @@ STEPS = [
     "fits",
     "moc",
     "hips",
+    "hats",
     "verify",
     "clean_stale",
 ]
@@ -59,7 +60,7 @@ LIGHT = {
             ),
             *("plan", "product", "simulate", "skymap", "skymatch"),
             *("preview", "color", "overview", "qa", "qa_report"),
-            *("fits", "fits_file", "moc", "hips", "cutout"),
+            *("fits", "fits_file", "moc", "hips", "cutout", "catalog", "hats"),
         ],
         {*HEAVY, "numba"},
     ),

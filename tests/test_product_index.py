@@ -36,6 +36,8 @@ def test_grids_of_numbers_are_no_skycells(tmp_path):
         "numbers": "",
         "regular": "",
     }
+    regions = {name: product.region for name, product in found.items()}
+    assert regions == {"cell": "000p86", "numbers": "none", "regular": "none"}
     assert json.loads(found["numbers"].grid) == elsewhere.to_wcs_info()
     assert len({product.grid for product in found.values()}) == 3
 

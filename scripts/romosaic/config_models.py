@@ -283,7 +283,17 @@ class Epsf(Section):
 
 
 class Catalog(Section):
-    """One catalog per filter: every source once, in the HATS layout that LSDB reads."""
+    """One catalog per filter and projection region: every source once."""
+
+    max_rows: whole(ge=1000, le=10_000_000) = key(
+        100_000,
+        "Most rows of a row group: what the job, and a reader, holds at a time.",
+        unit="rows",
+    )
+
+
+class Hats(Section):
+    """Catalogs of the filters in the HATS layout that LSDB reads, on request."""
 
     max_rows: whole(ge=1000, le=10_000_000) = key(
         250_000,
@@ -347,5 +357,6 @@ class Config(Section):
     fits: _section(Fits) = Fits()
     moc: _section(Moc) = Moc()
     hips: _section(Hips) = Hips()
+    hats: _section(Hats) = Hats()
     verify: _section(Verify) = Verify()
     clean_stale: _section(CleanStale) = CleanStale()

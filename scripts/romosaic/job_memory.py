@@ -94,5 +94,5 @@ def job_memory(
 
 
 def catalog_memory(rows: int) -> int:
-    """Memory that the job of `catalog` asks for, MB, by the rows that it holds at a time."""
+    """Memory that a job of `catalog` or `hats` asks for, MB, by the rows that it holds at a time."""
     return ceil(SNAKEMAKE + MARGIN * (400 + 0.0015 * rows))

@@ -35,6 +35,11 @@ class Product:
     grid: str
     members: int
 
+    @property
+    def region(self) -> str:
+        """Projection region, with which the name of the skycell begins; none on another grid."""
+        return self.skycell.partition("x")[0] or "none"
+
 
 def read(folder: str | Path) -> dict[str, Product]:
     """
