@@ -14,14 +14,14 @@ def _start() -> None:
     Numba only asks whether there is one; that would be half of the time that a step waits for its first kernel.
     No kernel uses it: one that did would be refused when it is compiled.
     """
-    hidden = "scipy" not in sys.modules
+    hidden = "scipy.linalg" not in sys.modules
     if hidden:
-        sys.modules["scipy"] = None  # an import of it fails while this stands
+        sys.modules["scipy.linalg"] = None  # an import of it fails while this stands
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
         if hidden:
-            del sys.modules["scipy"]
+            del sys.modules["scipy.linalg"]
 
 
 _start()
