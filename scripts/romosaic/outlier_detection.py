@@ -252,18 +252,16 @@ def _combine_patch(
                 window = kernels.detector_window(positions, box, view.shape)
                 if window[1] <= window[0] or window[3] <= window[2]:
                     continue
+                size = window[1] - window[0], window[3] - window[2]
+                with scratch.array(size) as good:
+                    kernels.clean(
+                        *images.of(view, *window[:2]), window[2], view.bad_bits, view.level, good
+                    )
+                    corner = window[0], window[2]
+                    valid = kernels.sample(
+                        good, corner, positions, box, maskpt, stack[n], (top, x0)
+                    )
                 # A member that leaves only NaN here leaves its layer to the next one.
-                valid = kernels.sample(
-                    *images.of(view, *window[:2]),
-                    view.bad_bits,
-                    view.level,
-                    window,
-                    positions,
-                    box,
-                    maskpt,
-                    stack[n],
-                    (top, x0),
-                )
                 n += valid > 0
             if n >= 2:
                 medians.combine(stack[:n], network, reference, depth, (top, x0))

@@ -123,7 +123,7 @@ def clean(data, dq, left, bad_bits, level, out):
 
 
 @kernel
-def sample(data, dq, bad_bits, level, window, positions, box, min_weight, out, origin):
+def sample(good, corner, positions, box, min_weight, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
 
@@ -132,12 +132,10 @@ def sample(data, dq, bad_bits, level, window, positions, box, min_weight, out, o
 
     Parameters
     ----------
-    data, dq : (rows, nx) float32 and uint32 arrays
-        Those rows of the member that lie in the window.
-    bad_bits, level : uint32, float32
-        As in `clean`.
-    window : tuple of int
-        Detector pixels (y0, y1, x0, x1) that the piece needs, from `detector_window`.
+    good : (ny, nx) float32 array
+        Window of the member, bad pixels NaN: from `clean`.
+    corner : tuple of int
+        Detector row and column of the window's first pixel.
     positions : tuple of float64 arrays
         Coefficients, (2, 4, 4): detector x and y as cubics, [axis, power of v, power of u]. Place, (4,):
         x0, sx, y0, sy of u = (grid x - x0) sx, v = (grid y - y0) sy. Table, (2, rows, columns): detector x
@@ -156,22 +154,19 @@ def sample(data, dq, bad_bits, level, window, positions, box, min_weight, out, o
     int
         Number of samples that are not NaN.
     """
-    top, left = window[0], window[2]
-    good = np.empty((window[1] - top, window[3] - left), np.float32)
-    clean(data, dq, left, bad_bits, level, good)
     out[:] = np.float32(np.nan)
     count = 0
     xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
     for j in range(box[1] - box[0]):
         line = out[box[0] + j - origin[0], box[2] - origin[1] :]
         _fill(positions, j, box[0] + j, box[2], xs, ys)
-        count += _sample_row(good, top, left, xs, ys, min_weight, line)
+        count += _sample_row(good, corner, xs, ys, min_weight, line)
     return count
 
 
 @kernel
-def _sample_row(good, top, left, xs, ys, min_weight, line):
-    """Samples of a row of grid pixels, from a window whose first pixel is (top, left); how many are not NaN."""
+def _sample_row(good, corner, xs, ys, min_weight, line):
+    """Fill a row of grid pixels with samples; return how many are not NaN."""
     ny, nx = good.shape
     count = 0
     for i in range(xs.size):
@@ -181,7 +176,7 @@ def _sample_row(good, top, left, xs, ys, min_weight, line):
         # The fractions are taken before the window's offset: they must not depend on the window.
         ix, iy = int(np.floor(x)), int(np.floor(y))
         fx, fy = np.float32(x - ix), np.float32(y - iy)
-        iy, ix = iy - top, ix - left
+        iy, ix = iy - corner[0], ix - corner[1]
         value = np.float32(np.nan)
         if ix >= 0 and iy >= 0 and ix < nx - 1 and iy < ny - 1:
             upper = good[iy, ix] + fx * (good[iy, ix + 1] - good[iy, ix])
