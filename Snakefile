@@ -64,7 +64,7 @@ rule all:
 
 
 onsuccess:
-    say(summary(OUT, PROGRESS))
+    say(summary(OUT, PROGRESS, CONFIG["batch"]))
 
 
 onerror:

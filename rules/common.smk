@@ -15,11 +15,12 @@ from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
+from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
-from romosaic.result_files import RECORDING, final_files
+from romosaic.result_files import RECORDING, final_files, unfinished
 from romosaic.run_records import (
     damaged_associations,
     lock,
@@ -55,6 +56,9 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
     found = [at_work] if at_work else [damaged_associations(OUT), lost_records(OUT)]
     for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
+    lacking = unfinished(OUT) if CONFIG["batch"] == REST else ""
+    if lacking:
+        sys.exit(f"romosaic: batch: rest comes after all parts: {lacking}")
 
 
 def jobs_left():
@@ -91,7 +95,8 @@ def say(text):
 
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
-    product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    # after the parts of a survey no rule makes files of products, so that none is planned once more
+    product=r"(?!)" if CONFIG["batch"] == REST else r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     filter=r"f\d{3}",
     cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     optical_element=r"F[0-9]{3}",
@@ -336,12 +341,20 @@ def colors(own):
 
 
 def all_products(wildcards):
-    """Final files of every product, and of the run."""
-    found = products(wildcards)
-    files = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
+    """Final files of every product, and of the run; of a part of a survey only the ones or the others."""
+    found, batch = products(wildcards), CONFIG["batch"]
+    if batch == REST:
+        return files_of_run(found)
+    names = sorted(product_index.batch(found, batch)) if batch else sorted(found)
+    files = [f"{OUT}/{path}" for name in names for path in final_files(name)]
+    return files if batch else files + files_of_run(found)
+
+
+def files_of_run(found):
+    """Final files that are of no single product."""
     cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
-    files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
+    files = expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
     elements = sorted({product.optical_element for product in found.values()})
     files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
     files += [f"{OUT}/catalog/{element.lower()}" for element in elements]
