@@ -48,12 +48,30 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
         "romosaic: nothing to do: set `exposures` (or `associations`) in a file for --configfile, or run `make demo` to see it work"
     )
 
+
+def ages(folder):
+    """Ages of the parts of the folder of `associate`: others when a file in it is."""
+    parts = Path(folder) / "associations", Path(folder) / "exposures"
+    return [part.stat().st_mtime_ns for part in parts if part.exists()]
+
+
+@cache
+def read_products(folder, *ages):
+    """Products of the folder of `associate` at its age."""
+    return product_index.read(folder)
+
+
+def read_once(folder):
+    """Products of the folder of `associate`: there may be thousands, read again only when there are others."""
+    return read_products(folder, *ages(folder))
+
+
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process and "--unlock" not in sys.argv:
-    # what another run is making has no record yet
-    at_work = run_at_work()
-    found = [at_work] if at_work else [damaged_associations(OUT), lost_records(OUT)]
+    found = [run_at_work()]  # what another run is making has no record yet
+    if not any(found):
+        found = [damaged_associations(OUT, read_once), lost_records(OUT)]
     for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
     lacking = unfinished(OUT) if CONFIG["batch"] == REST else ""
@@ -251,20 +269,13 @@ def quarantine(wildcards):
 
 def associated():
     """Folder that `associate` writes, and the ages of its parts."""
-    folder = Path(checkpoints.associate.get().output[0])
-    parts = folder / "associations", folder / "exposures"
-    return str(folder), *(part.stat().st_mtime_ns for part in parts if part.exists())
+    folder = str(checkpoints.associate.get().output[0])
+    return folder, *ages(folder)
 
 
 def products(wildcards):
-    """Products with their filters and grids, by name; read again only when there are others."""
+    """Products with their filters and grids, by name."""
     return read_products(*associated())
-
-
-@cache
-def read_products(folder, *ages):
-    """Products of the folder of `associate` at its age."""
-    return product_index.read(folder)
 
 
 @cache
