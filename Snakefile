@@ -66,7 +66,7 @@ rule all:
 
 
 onsuccess:
-    say(summary(OUT, PROGRESS))
+    say(summary(OUT, PROGRESS, CONFIG["batch"]))
 
 
 onerror:

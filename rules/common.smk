@@ -15,11 +15,12 @@ from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
+from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
-from romosaic.result_files import RECORDING, final_files
+from romosaic.result_files import RECORDING, final_files, unfinished
 from romosaic.run_records import (
     damaged_associations,
     lock,
@@ -47,14 +48,35 @@ if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
         "romosaic: nothing to do: set `exposures` (or `associations`) in a file for --configfile, or run `make demo` to see it work"
     )
 
+
+def ages(folder):
+    """Ages of the parts of the folder of `associate`: others when a file in it is."""
+    parts = Path(folder) / "associations", Path(folder) / "exposures"
+    return [part.stat().st_mtime_ns for part in parts if part.exists()]
+
+
+@cache
+def read_products(folder, *ages):
+    """Products of the folder of `associate` at its age."""
+    return product_index.read(folder)
+
+
+def read_once(folder):
+    """Products of the folder of `associate`: there may be thousands, read again only when there are others."""
+    return read_products(folder, *ages(folder))
+
+
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process and "--unlock" not in sys.argv:
-    # what another run is making has no record yet
-    at_work = run_at_work()
-    found = [at_work] if at_work else [damaged_associations(OUT), lost_records(OUT)]
+    found = [run_at_work()]  # what another run is making has no record yet
+    if not any(found):
+        found = [damaged_associations(OUT, read_once), lost_records(OUT)]
     for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
+    lacking = unfinished(OUT) if CONFIG["batch"] == REST else ""
+    if lacking:
+        sys.exit(f"romosaic: batch: rest comes after all parts: {lacking}")
 
 
 def jobs_left():
@@ -91,7 +113,8 @@ def say(text):
 
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
-    product=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    # after the parts of a survey no rule makes files of products, so that none is planned once more
+    product=r"(?!)" if CONFIG["batch"] == REST else r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     filter=r"f\d{3}",
     region=r"\d{3}[pm]\d{2}|none",
     cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
@@ -247,20 +270,13 @@ def quarantine(wildcards):
 
 def associated():
     """Folder that `associate` writes, and the ages of its parts."""
-    folder = Path(checkpoints.associate.get().output[0])
-    parts = folder / "associations", folder / "exposures"
-    return str(folder), *(part.stat().st_mtime_ns for part in parts if part.exists())
+    folder = str(checkpoints.associate.get().output[0])
+    return folder, *ages(folder)
 
 
 def products(wildcards):
-    """Products with their filters and grids, by name; read again only when there are others."""
+    """Products with their filters and grids, by name."""
     return read_products(*associated())
-
-
-@cache
-def read_products(folder, *ages):
-    """Products of the folder of `associate` at its age."""
-    return product_index.read(folder)
 
 
 @cache
@@ -355,14 +371,22 @@ def colors(own):
 
 
 def all_products(wildcards):
-    """Final files of every product, and of the run."""
-    found = products(wildcards)
-    files = [f"{OUT}/{path}" for name in sorted(found) for path in final_files(name)]
+    """Final files of every product, and of the run; of a part of a survey only the ones or the others."""
+    found, batch = products(wildcards), CONFIG["batch"]
+    if batch == REST:
+        return files_of_run(found)
+    names = sorted(product_index.batch(found, batch)) if batch else sorted(found)
+    files = [f"{OUT}/{path}" for name in names for path in final_files(name)]
+    return files if batch else files + files_of_run(found)
+
+
+def files_of_run(found):
+    """Final files that are of no single product."""
     cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
-    files += expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
+    files = expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
     elements = sorted({product.optical_element for product in found.values()})
     files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
-    files += merged_catalogs(wildcards)
+    files += merged_catalogs({})
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
     return truth + files + ([f"{OUT}/qa/qa.tsv"] if found else [])

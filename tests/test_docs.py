@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -59,6 +60,16 @@ def blocks(path: Path, *languages: str) -> list[str]:
     return [dedent(text) for _, language, text in found if language in languages]
 
 
+def unrolled(line: str) -> list[str]:
+    """A line of shell; of a loop of Snakemake the first command and the last."""
+    if not line.startswith("for "):
+        return [line]
+    shown = f'snakemake() {{ echo snakemake "$@"; }}; {line}'
+    done = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
+    found = done.stdout.splitlines()
+    return [found[0], found[-1]]
+
+
 def commands(path: Path) -> list[str]:
     """Commands of a document: in blocks of shell, indented, and between backticks."""
     text = path.read_text()
@@ -66,7 +77,7 @@ def commands(path: Path) -> list[str]:
     lines += re.findall(r"^ {4,}(\.venv/bin/.*)$", text, re.M)
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.M | re.S))
     found = []
-    for line in lines:
+    for line in [command for text in lines for command in unrolled(text)]:
         line = re.sub(
             r"\s+#.*|\s+2>&1.*|^\$ |^PYTHONPATH=scripts |(?<!source )\.venv/bin/", "", line
         )
@@ -132,7 +143,9 @@ def test_commands_run(line, server, folder):
     if "--cores" not in arguments:
         arguments = ["--cores", "2", *arguments]
     # what changes a parameter would run for long: planned, which checks it as a whole
-    if "--config" in arguments and arguments[0] not in ("clean_stale", "verify"):
+    if "--config" in arguments and not (
+        arguments[0] in ("clean_stale", "verify") or arguments[-1].startswith("batch=")
+    ):
         arguments = ["-n", *arguments]
     run(server, folder, *arguments)
 

@@ -117,3 +117,12 @@ def test_a_run_that_is_stopped_has_not_failed(results, tmp_path, heard):
         f"romosaic: stopped; 0 of 3 products in {results}/ are whole",
         "  next      the same command goes on from here",
     ]
+
+
+@pytest.mark.parametrize("batch, said", [(None, False), ("2/3", True), ("rest", False)])
+def test_a_part_says_what_comes_next(results, batch, said):
+    touch(results / f"resample/{NAMES[0]}_coadd.asdf")
+    lines = summary(results, batch=batch).splitlines()
+    assert lines[0] == f"romosaic: 1 of 3 products in {results}/"
+    assert (lines[-1].split()[:5] == ["next", "this", "was", "part", "2/3;"]) == said
+    assert ("--config batch=rest" in lines[-1]) == said

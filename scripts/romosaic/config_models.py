@@ -19,6 +19,7 @@ from .config_source_catalog import SourceCatalog
 from .config_types import (
     BITS,
     EXACT_MAPS,
+    Batch,
     Bits,
     Detector,
     Fill,
@@ -339,6 +340,13 @@ class Config(Section):
     )
     output_dir: Folder = key("results", "Folder of all results.", allowed="path of a folder")
     threads: whole(ge=1) = key(2, "Threads of the steps that work on pixels.")
+    batch: optional(Batch) = key(
+        None,
+        "Make only a part of the survey: 2/10, the second tenth of the products, sorted by skycell; after all "
+        "parts rest, what is of filters, colours and the run. null: everything at once. Targets that are "
+        "named are made whole.",
+        allowed="two whole numbers k/n from 1/1 to n/n, rest, or null",
+    )
     skymap: _section(Skymap) = Skymap()
     simulate: _section(Simulate) = Simulate()
     associate: _section(Associate) = Associate()

@@ -28,6 +28,8 @@ from .names import FILTERS
 
 #: Why there is no key for something that romancal interpolates.
 EXACT_MAPS = "pixel maps are exact: there is nothing to set"
+#: Value of `batch` for what is of no product.
+REST = "rest"
 BITS = "DQ flag names or bit values joined by '+', a leading '~' negates; null: ignore dq"
 DETECTORS = tuple(f"WFI{number:02d}" for number in range(1, 19))
 
@@ -272,6 +274,16 @@ def _folder(value: Any) -> str:
     return path
 
 
+def _batch(value: Any) -> str:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    found = re.fullmatch(r"(\d{1,9}) */ *(\d{1,9})", text)
+    if found and 1 <= int(found[1]) <= int(found[2]):
+        return f"{int(found[1])}/{int(found[2])}"
+    if text != REST:
+        raise ValueError
+    return text
+
+
 def _number(kind: type, **limits: Any) -> Any:
     return Annotated[kind, Field(**limits), BeforeValidator(_whole if kind is int else _real)]
 
@@ -316,6 +328,8 @@ Texts = Annotated[
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}),
 ]
 Folder = Annotated[str, BeforeValidator(_folder), WithJsonSchema({"type": "string"})]
+_PARTS = {"type": "string", "pattern": f"^([1-9][0-9]*/[1-9][0-9]*|{REST})$"}
+Batch = Annotated[str, BeforeValidator(_batch), WithJsonSchema(_PARTS)]
 Instant = Annotated[str, BeforeValidator(_instant), WithJsonSchema({"type": "string"})]
 Falling, Rising, SkyPosition = pair(_falling), pair(_rising), pair(_on_sky)
 Filter = Annotated[Literal[FILTERS], BeforeValidator(_upper)]

@@ -1,5 +1,6 @@
 """Names of exposures and their files."""
 
+import os
 from pathlib import Path
 
 #: Imaging filters of the Wide Field Instrument.
@@ -10,4 +11,4 @@ SUFFIX = "_cal.asdf"
 
 def exposure_name(path: str | Path) -> str:
     """Name of the exposure in a file: the file's name without ``_cal.asdf`` or ``.asdf``."""
-    return Path(path).name.removesuffix(SUFFIX).removesuffix(".asdf")
+    return os.path.basename(path).removesuffix(SUFFIX).removesuffix(".asdf")

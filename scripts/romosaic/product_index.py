@@ -143,3 +143,29 @@ def partner(products: Mapping[str, Product], name: str, optical_element: str) ->
     if same in others:
         return same
     return max(sorted(others), key=lambda other: products[other].members, default=None)
+
+
+def batch(products: Mapping[str, Product], text: str) -> list[str]:
+    """
+    Choose the products of a part of a survey.
+
+    Parameters
+    ----------
+    products : mapping
+        `Product` by name.
+    text : str
+        "k/n": which of how many parts.
+
+    Returns
+    -------
+    list of str
+        Names, by skycell: neighbours, which share exposures, are in one part if they can. Products of one
+        skycell, or of one other grid, are in the same part; each product is in just one of the n parts.
+    """
+    part, parts = (int(number) for number in text.split("/"))
+    places = {name: product.skycell or product.grid for name, product in products.items()}
+    ordered = sorted(products, key=lambda name: (places[name], name))
+    first: dict[str, int] = {}
+    for number, name in enumerate(ordered):
+        first.setdefault(places[name], number)
+    return [name for name in ordered if first[places[name]] * parts // len(ordered) == part - 1]

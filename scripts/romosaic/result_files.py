@@ -1,6 +1,7 @@
 """Which files a run makes of an exposure and of a product, by step: where they lie below `output_dir`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 #: By step, files of an exposure; ``{}`` stands for its name.
 EXPOSURE = {"flux": ("flux/{}_flux.asdf",)}
@@ -35,6 +36,40 @@ RECORDING = ("flux", "skymatch", "outlier_detection", "resample", "source_catalo
 def final_files(product: str) -> list[str]:
     """List what a run is asked to make of a product, below `output_dir`."""
     return [pattern.format(product) for step in FINAL for pattern in PRODUCT[step]]
+
+
+def product_names(folder: str | Path) -> list[str]:
+    """List the products that a run has found, sorted; `folder` is its `output_dir`."""
+    ending = "_asn.json"
+    listed = (Path(folder) / "associate/associations").glob(f"*{ending}")
+    return sorted(path.name.removesuffix(ending) for path in listed)
+
+
+def unfinished(folder: str | Path) -> str:
+    """
+    Say what a run has not made of its products.
+
+    Parameters
+    ----------
+    folder : str or path
+        The run's `output_dir`.
+
+    Returns
+    -------
+    str
+        How many products lack a final file, and the first of them; empty when all are whole.
+    """
+    names = product_names(folder)
+    lacking = [
+        name for name in names if not all(Path(folder, path).exists() for path in final_files(name))
+    ]
+    if not names:
+        return f"{folder}/ has no products"
+    if not lacking:
+        return ""
+    return (
+        f"{len(lacking)} of {len(names)} products in {folder}/ are not whole, such as {lacking[0]}"
+    )
 
 
 def patterns() -> Iterator[tuple[str, str, bool]]:

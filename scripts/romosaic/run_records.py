@@ -2,7 +2,7 @@
 
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def unrecorded(files: Iterable[str]) -> list[str]:
     return [file for file in files if Path(file).exists() and not _recorded(file)]
 
 
-def damaged_associations(folder: str) -> str:
+def damaged_associations(folder: str, reader: Callable[[str], object] = read) -> str:
     """
     Warn, in one line, of a damaged file of `associate`, and see to it that the step runs again, which mends it.
 
@@ -69,9 +69,11 @@ def damaged_associations(folder: str) -> str:
     ----------
     folder : str
         The run's `output_dir`, as the rules have it.
+    reader : callable, optional
+        Reads the products from the folder of `associate`, as `product_index.read` does.
     """
     try:
-        read(f"{folder}/associate")
+        reader(f"{folder}/associate")
     except AssociationError as error:
         for place in _places(f"{folder}/associate"):
             place.unlink(missing_ok=True)  # what has no record runs: see `lost_records`

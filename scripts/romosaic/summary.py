@@ -3,15 +3,16 @@
 from collections import Counter
 from pathlib import Path
 
+from .config_types import REST
 from .progress import Job, Progress, read_costs, why_failed
-from .result_files import final_files
+from .result_files import final_files, product_names
 from .run_lines import clock
 
 #: Warnings and failures that are written out.
 SHOWN = 5
 
 
-def summary(folder: str | Path, progress: Progress | None = None) -> str:
+def summary(folder: str | Path, progress: Progress | None = None, batch: str | None = None) -> str:
     """
     Say what lies in a folder of results, what to look at, and what the run has cost.
 
@@ -21,6 +22,8 @@ def summary(folder: str | Path, progress: Progress | None = None) -> str:
         The run's `output_dir`.
     progress : Progress, optional
         The run that has ended; its costs and warnings are told.
+    batch : str, optional
+        The part of a survey that it was, as in the configuration.
 
     Returns
     -------
@@ -28,7 +31,7 @@ def summary(folder: str | Path, progress: Progress | None = None) -> str:
         Lines without an end of line; empty when there is no mosaic.
     """
     folder = Path(folder)
-    names = _names(folder)
+    names = product_names(folder)
     made = [name for name in names if (folder / f"resample/{name}_coadd.asdf").exists()]
     if not made:
         return ""
@@ -50,6 +53,10 @@ def summary(folder: str | Path, progress: Progress | None = None) -> str:
     if progress and progress.warnings:
         lines.append(f"  warnings  {len(progress.warnings)}, in {folder}/logs/")
         lines += [f"            {text}" for text in progress.warnings[:SHOWN]]
+    if batch not in (None, REST):
+        lines.append(
+            f"  next      this was part {batch}; after the last part --config batch={REST}"
+        )
     return "\n".join(lines)
 
 
@@ -72,7 +79,7 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
         Lines without an end of line.
     """
     folder, failed = Path(folder), list(progress.failed.values())
-    names = _names(folder)
+    names = product_names(folder)
     whole = [n for n in names if all((folder / path).exists() for path in final_files(n))]
     state = (
         f"{len(whole)} of {_count(len(names), 'product')} in {folder}/ are whole" if names else ""
@@ -95,12 +102,6 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
             "            with --keep-going, what does not depend on a failure is made all the same"
         )
     return "\n".join(lines)
-
-
-def _names(folder: Path) -> list[str]:
-    ending = "_asn.json"
-    listed = (folder / "associate/associations").glob(f"*{ending}")
-    return sorted(path.name.removesuffix(ending) for path in listed)
 
 
 def _costs(progress: Progress, folder: Path) -> list[str]:

@@ -93,10 +93,12 @@ def watch(process: subprocess.Popen, peak: list[float]) -> None:
         time.sleep(1)
 
 
-def run(folder: Path, *arguments: str) -> tuple[float, float, float, str]:
+def run(
+    folder: Path, *arguments: str, config: tuple[str, ...] = ()
+) -> tuple[float, float, float, str]:
     """Run Snakemake on the folder's exposures: seconds, core seconds, memory (MB) and what it printed."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(folder)]
-    command += [*arguments, "--config", "exposures=raw"]
+    command += [*arguments, "--config", "exposures=raw", *config]
     peak, output = [0.0], folder / "output.txt"
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with open(output, "w") as stream:

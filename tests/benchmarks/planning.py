@@ -5,11 +5,12 @@ Time and memory that Snakemake takes to plan the products of many exposures.
 
 takes that many records of exposures, a survey of fields (18 detectors, 4 dithers) as in ``associate.py``, whose
 headers count as read already, and prints seconds, core seconds and memory of ``snakemake associate`` (products
-from records) and of ``snakemake -n`` (the plan of every job), of all products and of a
-hundred of them.
+from records) and of ``snakemake -n`` (the plan of every job): of a part (``batch``) of about 1000 products or
+a tenth, of the rest when all products are there, in name at least, and of all products.
 """
 
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from associate import SIDE, place, run
 from romosaic import simulate_wcs
 from romosaic.footprint import detector_outline
 from romosaic.records import Records, status
+from romosaic.result_files import final_files, product_names
 
 
 def record(number: int, footprint: dict) -> dict:
@@ -65,12 +67,11 @@ def survey(folder: Path, number: int) -> None:
     Records(good, [], list(good), statuses, unchecked).write(folder / "results/associate")
 
 
-def measure(label: str, folder: Path, *arguments: str) -> str:
-    """Run Snakemake, print a line, and return what Snakemake printed."""
-    wall, core, memory, text = run(folder, *arguments)
+def measure(label: str, folder: Path, *arguments: str, config: tuple[str, ...] = ()) -> None:
+    """Run Snakemake and print a line."""
+    wall, core, memory, text = run(folder, *arguments, config=config)
     jobs = re.search(r"^total +(\d+)", text, re.M)
     print(f"{label:44}{wall:9.1f}{core:9.1f}{memory:9.0f}{jobs[1] if jobs else '-':>9}", flush=True)
-    return text
 
 
 def main(numbers: list[int]) -> None:
@@ -84,11 +85,18 @@ def main(numbers: list[int]) -> None:
             assert (
                 " 0 headers read" in (folder / "results/logs/associate/associate.log").read_text()
             )
-            found = sorted((folder / "results/associate/associations").glob("*_asn.json"))
-            measure(f"  plan of all {len(found)} products", folder, "-n", "-q", "rules")
-            names = [path.name.removesuffix("_asn.json") for path in found[:100]]
-            pictures = [f"results/preview/{name}_coadd.png" for name in names]
-            measure(f"  plan of {len(names)} of them", folder, *pictures, "-n", "-q", "rules")
+            names = product_names(folder / "results")
+            parts = max(10, len(names) // 1000)
+            dry = "-n", "-q", "rules"
+            measure(f"  plan of part 1 of {parts}", folder, *dry, config=(f"batch=1/{parts}",))
+            files = [folder / "results" / path for name in names for path in final_files(name)]
+            for path in files:
+                path.parent.mkdir(exist_ok=True)
+                path.touch()
+            measure("  plan of the rest", folder, *dry, config=("batch=rest",))
+            for path in {path.parent for path in files}:
+                shutil.rmtree(path)
+            measure(f"  plan of all {len(names)} products", folder, *dry)
 
 
 if __name__ == "__main__":

@@ -119,9 +119,9 @@ class Run:
 
 @pytest.fixture(scope="module")
 def short_of_memory(survey, tmp_path_factory):
-    """A run whose flux jobs get too little memory at first; it goes on while other tests run."""
+    """A run whose flux jobs get too little memory at first; it goes on while other tests run. Of one part."""
     run = Run(tmp_path_factory.mktemp("memory"), survey.folder)
-    run.start("--set-resources", "flux:mem_mb=80*attempt")
+    run.start("--set-resources", "flux:mem_mb=80*attempt", "--config", "batch=1/1")
     yield run
     run.process.kill()
 
@@ -159,6 +159,13 @@ def test_a_job_killed_for_memory_gets_more(short_of_memory):
     assert "1 of 1 product" in run.log
     again = "failed: flux .*: out of memory, ended by Slurm; it is tried again"
     assert len(re.findall(again, run.log)) >= 4  # every flux job at least once
+
+
+def test_a_part_is_made_with_groups(short_of_memory):
+    run = short_of_memory
+    run.finish()
+    assert "this was part 1/1" in run.log
+    assert not (run.folder / "results/catalog").exists()
 
 
 def test_products_are_the_same_bit_for_bit(broken, short_of_memory):
