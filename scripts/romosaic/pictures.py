@@ -10,8 +10,8 @@ OWN, EXPOSURE, QUIET = "#f0b429", "#5db0f5", "#93a0bd"
 SHADES = ("#03050a", "#1d2740", "#6d80a8", "#d9deea", "#fffaf0")
 #: From a touch of an exposure to the deepest place.
 DEPTHS = ("#1d2b45", "#24577a", "#2f8f83", "#8cc46a", "#f4e285")
-#: From one outlier to many.
-SPARKS = ("#1a2133", "#5a3b2b", "#b0652a", "#f0b429", "#fff3c9")
+#: From no outlier to many.
+SPARKS = ("#03050a", "#5a3b2b", "#b0652a", "#f0b429", "#fff3c9")
 #: How pictures are saved: noise does not get much smaller with more effort.
 PNG = {"format": "png", "pil_kwargs": {"compress_level": 3}}
 #: How thumbnails are saved.

@@ -167,7 +167,7 @@ def _panels(planes: Planes) -> list[_Panel]:
         ),
         _Panel(
             outliers,
-            f"outliers, in {arcsec:.2g} x {arcsec:.2g} arcsec{note}",
+            f"outliers, in {arcsec:.3g} x {arcsec:.3g} arcsec{note}",
             SPARKS,
             0,
             most,
@@ -184,6 +184,7 @@ def _draw_panel(axes, panel: _Panel, box: tuple[int, int, int, int]):
     # Only the coadd has anything that averaging would save.
     show["interpolation"] = "antialiased" if panel.colors is SHADES else "nearest"
     image = axes.imshow(panel.image, extent=extent, **show)
+    axes.set_anchor("SW")  # beside its colour bar, whatever the shape of the image
     axes.set_xlim(x0 - 0.5, x1 - 0.5)
     axes.set_ylim(y0 - 0.5, y1 - 0.5)
     frame(axes, panel.label)

@@ -121,7 +121,7 @@ def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> 
         *np.clip((x, y), middle - 0.93 * half, middle + 0.92 * half),
         label,
         color=INK,
-        fontsize=6,
+        fontsize=7,
         ha="left" if across else "center",
         va="bottom",
         clip_on=True,
