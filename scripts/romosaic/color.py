@@ -115,7 +115,7 @@ def draw(
     image = compose([join(bands[element]) for element in chosen])
     grid = bands[chosen[0]][0].grid
     _picture(paths[0], image, grid, title, chosen, size)
-    _picture(paths[1], image, grid, title, chosen, 480)
+    _picture(paths[1], image, grid, title, chosen, 600)
     return chosen
 
 
@@ -132,10 +132,10 @@ def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], s
     frame(axes, "")
     draw_compass(axes, grid, box, 0.8)
     draw_scale_bar(axes, grid, box)
-    letters = max(15, 15 * min(480 / size, 1))
-    figure.text(0.15 / wide, 1 - 0.5 / high, title, color=INK, fontsize=letters, weight="bold")
+    style = {"fontsize": 15, "weight": "bold"}
+    figure.text(0.15 / wide, 1 - 0.5 / high, title, color=INK, **style)
     for number, (element, color) in enumerate(zip(chosen, _LETTERS, strict=True)):
-        x = (wide - 0.9 * (3 - number) - 0.05) / wide
-        figure.text(x, 1 - 0.5 / high, element, color=color, fontsize=letters, weight="bold")
-    style = PNG if Path(path).suffix == ".png" else JPEG
-    figure.savefig(path, facecolor=PAPER, **style)
+        x = 0.15 + side - 0.9 * (2 - number)
+        figure.text(x / wide, 1 - 0.5 / high, element, color=color, ha="right", **style)
+    kind = PNG if Path(path).suffix == ".png" else JPEG
+    figure.savefig(path, facecolor=PAPER, **kind)

@@ -17,7 +17,7 @@ from .errors import MESSAGES
 from .progress import STOPPING, Job, Progress, why_failed
 
 #: Steps whose messages are what they are run for.
-ANSWERS = ("plan", "fits", "moc", "verify", "clean_stale")
+ANSWERS = ("plan", "fits", "moc", "hips", "verify", "clean_stale")
 #: Events after which the run stands otherwise than before.
 EVENTS = ("job_info", "job_finished", "job_error", "group_error")
 #: Seconds between two lines of state, at least: these, and this part of the time since the start.
