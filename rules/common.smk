@@ -118,7 +118,6 @@ wildcard_constraints:
     filter=r"f\d{3}",
     region=r"\d{3}[pm]\d{2}|none",
     cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
-    optical_element=r"F[0-9]{3}",
 
 
 def by_attempt(first):
@@ -350,11 +349,7 @@ def of_filters(pattern):
 
 def small_of_filter(wildcards):
     """Small images of the products of a filter."""
-    names = [
-        name
-        for name, product in products(wildcards).items()
-        if product.optical_element == wildcards.optical_element
-    ]
+    names = products_of_filter(wildcards)
     return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
 
@@ -385,7 +380,7 @@ def files_of_run(found):
     cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
     files = expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
-    elements = sorted({product.optical_element for product in found.values()})
+    elements = sorted({product.optical_element.lower() for product in found.values()})
     files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
     files += merged_catalogs({})
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []

@@ -3,15 +3,15 @@ rule overview:
         small=small_of_filter,
     output:
         report(
-            f"{OUT}/overview/{{optical_element}}_overview.png",
+            f"{OUT}/overview/{{filter}}_overview.png",
             caption="report/overview.rst",
             category="overview",
-            labels={"filter": "{optical_element}"},
+            labels={"filter": "{filter}"},
         ),
     log:
-        f"{OUT}/logs/overview/{{optical_element}}.log",
+        f"{OUT}/logs/overview/{{filter}}.log",
     benchmark:
-        f"{OUT}/benchmarks/overview/{{optical_element}}.tsv"
+        f"{OUT}/benchmarks/overview/{{filter}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: 1
@@ -22,6 +22,6 @@ rule overview:
         parameters=CONFIG["overview"],
         code=code_digest("overview"),
     message:
-        "overview {wildcards.optical_element}"
+        "overview {wildcards.filter}"
     script:
         "../scripts/overview.py"

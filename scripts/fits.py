@@ -16,7 +16,8 @@ with reported(snakemake.log[0]):
         names = {Path(path).name.removesuffix("_coadd.fits"): path for path in files.products}
         products = product_index.read(Path(made).parents[1] / "associate")
         atomic.write_text(made, fits.index(names, products))
-        print(f"fits: {len(names)} files in {Path(made).parent}")
+        ending = "" if len(names) == 1 else "s"
+        print(f"fits: {len(names)} file{ending} in {Path(made).parent}")
     else:
         coadd = coadd_file.open_coadd(files.coadd)
         images = fits.images(coadd, snakemake.params.parameters["planes"])

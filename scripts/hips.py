@@ -13,7 +13,7 @@ with reported(snakemake.log[0]):
     files, made = snakemake.input, snakemake.output[0]
     if snakemake.rule == "hips":
         atomic.write_text(made, hips.index(files.filters))
-        print(f"hips: {len(files.filters)} in {made}")
+        print(f"hips: folders for Aladin: {', '.join(files.filters)}")
     else:
         parameters, workers = snakemake.params.parameters, snakemake.threads
         tiles = hips.make(made, files.coadds, files.moc, workers=workers, **parameters)

@@ -11,7 +11,7 @@ with reported(snakemake.log[0]):
     from romosaic import overview
     from romosaic.atomic import atomic
 
-    images, element = snakemake.input.small, snakemake.wildcards.optical_element
+    images, element = snakemake.input.small, snakemake.wildcards.filter.upper()
     title = f"{element}: {len(images)} product{'' if len(images) == 1 else 's'}"
     with atomic(snakemake.output[0]) as temporary:
         overview.draw(temporary, images, title, **snakemake.params.parameters)

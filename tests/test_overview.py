@@ -5,6 +5,8 @@ import pytest
 from matplotlib.image import imread
 from romosaic import overview
 from romosaic.grid import Grid, unit_vector
+from romosaic.pictures import new_figure
+from romosaic.sky_plane import Plane, draw_graticule
 from romosaic.skymap import SkyMap
 from romosaic.small_image import SmallImage, block_grid
 
@@ -89,6 +91,18 @@ def test_picture_of_several_fields(tmp_path):
     assert max(picture.shape[:2]) == pytest.approx(600, abs=2)
     overview.draw(tmp_path / "b.png", paths, "F158: 4 products", 600)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("ra", [0.0, 228.9])
+@pytest.mark.parametrize("dec", [-90.0, 90.0, -89.99])
+def test_a_pole_has_rings_and_spokes(ra, dec):
+    axes = new_figure(4, 4, 100).add_axes((0, 0, 1, 1))
+    draw_graticule(axes, Plane(ra, dec), np.zeros(2), 0.05)
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    spokes = [f"{value}\N{DEGREE SIGN}" for value in (0, 90, 180, 270)]
+    rings = [f"{np.sign(dec) * value:+g}\N{DEGREE SIGN}" for value in (89.94, 89.96, 89.98)]
+    assert {*spokes, *rings} <= set(places)
+    assert min(np.hypot(*places[spoke]) for spoke in spokes) > 0.04
 
 
 def test_nothing_but_holes(tmp_path):

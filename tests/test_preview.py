@@ -214,6 +214,17 @@ def test_planes_and_thumbnail(tmp_path):
     assert np.hypot(rows + 3 - 300 * (1 - 82 / 200), columns + 3 - 300 * 62 / 200).max() < 10
 
 
+def test_pictures_of_flat_mosaics_are_flat(tmp_path):
+    grid = Grid(10.0, 20.0, 100.0, 20.0, PIXEL_SCALE * 5, 200, 40)
+    data, _, _ = stars(grid.shape)
+    small = SmallImage(data, np.ones_like(data), np.ones_like(data), grid, "F158")
+    planes = preview_planes.Planes(small, np.ones(grid.shape, np.uint16), np.zeros(grid.shape, int))
+    preview_planes.draw_planes(tmp_path / "a.png", planes, "name", 1035)
+    preview_planes.draw_thumbnail(tmp_path / "a.jpg", planes, "name")
+    large, thumbnail = imread(tmp_path / "a.png"), imread(tmp_path / "a.jpg")
+    assert large.shape[:2] == (347, 940) and thumbnail.shape[:2] == (117, 1240)
+
+
 def test_planes_of_nothing(tmp_path):
     grid = Grid(10.0, 20.0, 10.0, 10.0, PIXEL_SCALE, 20, 20)
     nothing = np.zeros(grid.shape, np.float32)

@@ -95,9 +95,10 @@ def test_messages_for_users_are_told_once(told):
     ]
 
 
-def test_answers_are_tables_as_they_are(told, tmp_path):
+@pytest.mark.parametrize("step", ["plan", "fits", "moc", "hips", "verify", "clean_stale"])
+def test_answers_are_tables_as_they_are(told, tmp_path, step):
     run, stream, _ = told
-    log = tmp_path / "plan.log"
+    log = tmp_path / f"{step}.log"
     log.write_text("product  members\na              6\n")
-    run.log(started(7, "plan", str(log)), finished(7))
+    run.log(started(7, step, str(log)), finished(7))
     assert said(stream) == ["product  members", "a              6"]

@@ -95,9 +95,8 @@ def test_failures_say_which_why_and_what_to_do(results, tmp_path):
     run = run_of(log, exposure="x")
     run.log(message("job_error", jobid=1, rule_name="flux", log=[str(log)]))
     text = failures(results, run.progress)
-    assert (
-        text.splitlines()[0] == f"romosaic: 1 job failed; 0 of 3 products in {results}/ are whole"
-    )
+    head = f"romosaic: 1 job failed; 0 of 3 products finished, in {results}/"
+    assert text.splitlines()[0] == head
     for part in ("flux x", "x_cal.asdf: cut off -> fetch it again", str(log), "on_bad_exposure"):
         assert part in text
     stopped = failures(tmp_path / "nothing", Run().progress)
@@ -114,7 +113,7 @@ def test_a_run_that_is_stopped_has_not_failed(results, tmp_path, heard):
     run.log(message("job_error", jobid=1, rule_name="flux", log=[str(log)]))
     text = failures(results, run.progress)
     assert text.splitlines() == [
-        f"romosaic: stopped; 0 of 3 products in {results}/ are whole",
+        f"romosaic: stopped; 0 of 3 products finished, in {results}/",
         "  next      the same command goes on from here",
     ]
 

@@ -105,7 +105,7 @@ def test_a_run_on_other_machines_is_told_in_plain_lines(shown):
     drawing.tick()
     drawing.lines.tick()
     assert [line[11:] for line in screen.lines()] == [
-        "0 of 1 jobs before the products | 0 s | in Slurm: 1 flux",
+        "0 of 1 job before the products | 0 s | in Slurm: 1 flux",
     ]
     assert "\x1b" not in screen.getvalue()
 
@@ -214,7 +214,7 @@ def test_a_run_on_a_terminal(survey, tmp_path):
     given = ["associate", "--cores", "1", "--config", f"exposures={survey.folder}"]
     code, screen = on_terminal(tmp_path, *given)
     assert code == 0
-    assert "romosaic: 0 of 1 jobs" in screen.getvalue()
+    assert "romosaic: 0 of 1 job " in screen.getvalue()
     assert "Select jobs" not in screen.getvalue() and "Job 0" not in screen.getvalue()
     assert not [line for line in screen.lines() if line.startswith("romosaic:")]  # it is over
     code, screen = on_terminal(tmp_path, *given)

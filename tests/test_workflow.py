@@ -143,7 +143,7 @@ def test_products_have_pictures_and_measures(run):
     head, *rows = [line.split("\t") for line in (results / "qa/qa.tsv").read_text().splitlines()]
     grades = {row[0]: row[head.index("exposures_grade")] for row in rows}
     assert grades == {"alone": "red", "field": "green", "given": "green", PRODUCT: "green"}
-    for path in ("preview/field_planes.png", "overview/F158_overview.png", "qa/qa.html"):
+    for path in ("preview/field_planes.png", "overview/f158_overview.png", "qa/qa.html"):
         assert (results / path).stat().st_size > 10_000
 
 

@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from .color_filters import choose_filters
-from .pictures import INK, JPEG, PAPER, PNG, draw_compass, draw_scale_bar, frame, new_figure
+from .pictures import (
+    INK,
+    JPEG,
+    PAPER,
+    PNG,
+    draw_compass,
+    draw_scale_bar,
+    flatness,
+    frame,
+    new_figure,
+)
 from .small_image import SmallImage, covered_box, sky_level
 
 #: Noise above the sky at which the stretch bends, and which is white.
@@ -104,7 +114,7 @@ def draw(
     filters : sequence of str, optional
         See `choose_filters`.
     size : int, optional
-        Height of the picture, pixels.
+        Height of the picture of a square skycell, pixels.
 
     Returns
     -------
@@ -115,15 +125,17 @@ def draw(
     image = compose([join(bands[element]) for element in chosen])
     grid = bands[chosen[0]][0].grid
     _picture(paths[0], image, grid, title, chosen, size)
-    _picture(paths[1], image, grid, title, chosen, 480)
+    _picture(paths[1], image, grid, title, chosen, 600)
     return chosen
 
 
 def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], size: int) -> None:
-    wide, high, side = 9.0, 9.6, 8.7
-    figure = new_figure(wide, high, size)
-    axes = figure.add_axes((0.15 / wide, 0.15 / high, side / wide, side / high))
+    wide, side, square = 9.0, 8.7, 9.6
     y0, y1, x0, x1 = box = covered_box(image.any(axis=2))
+    tall = side * flatness(box)
+    high = square - side + tall
+    figure = new_figure(wide, high, size * high / square)
+    axes = figure.add_axes((0.15 / wide, 0.15 / high, side / wide, tall / high))
     # Black is sky; where a filter has no data the ground shows.
     solid = np.dstack([image, image.any(axis=2).astype(np.float32)])
     axes.imshow(solid, origin="lower", interpolation="antialiased")
@@ -132,10 +144,10 @@ def _picture(path, image: np.ndarray, grid, title: str, chosen: Sequence[str], s
     frame(axes, "")
     draw_compass(axes, grid, box, 0.8)
     draw_scale_bar(axes, grid, box)
-    letters = max(15, 15 * min(480 / size, 1))
-    figure.text(0.15 / wide, 1 - 0.5 / high, title, color=INK, fontsize=letters, weight="bold")
+    style = {"fontsize": 15, "weight": "bold"}
+    figure.text(0.15 / wide, 1 - 0.5 / high, title, color=INK, **style)
     for number, (element, color) in enumerate(zip(chosen, _LETTERS, strict=True)):
-        x = (wide - 0.9 * (3 - number) - 0.05) / wide
-        figure.text(x, 1 - 0.5 / high, element, color=color, fontsize=letters, weight="bold")
-    style = PNG if Path(path).suffix == ".png" else JPEG
-    figure.savefig(path, facecolor=PAPER, **style)
+        x = 0.15 + side - 0.9 * (2 - number)
+        figure.text(x / wide, 1 - 0.5 / high, element, color=color, ha="right", **style)
+    kind = PNG if Path(path).suffix == ".png" else JPEG
+    figure.savefig(path, facecolor=PAPER, **kind)

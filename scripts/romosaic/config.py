@@ -96,7 +96,8 @@ def _problem(error: Any, raw: dict) -> str:
         return f"{path}: missing; allowed: {allowed(holder, last)}"
     value = _shown(_given(raw, error))
     if path in sections():
-        return f"{path}: {value} is not a section; allowed: its keys, indented below"
+        hint = _missing_space(_given(raw, error)) or "; allowed: its keys, indented below"
+        return f"{path}: {value} is not a section{hint}"
     reason = str(error.get("ctx", {}).get("error", ""))
     reason = f" ({reason})" if reason else _near_choice(error)
     return f"{path}: {value} is not allowed{reason}; allowed: {allowed(holder, last)}"
@@ -122,8 +123,17 @@ def _near_choice(error: Any) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+def _missing_space(text: Any) -> str:
+    """What to write where YAML has taken a key and its value for one word."""
+    key, colon, value = text.partition(":") if isinstance(text, str) else ("", "", "")
+    wrong = colon and re.fullmatch(r"\w+", key) and value.strip() == value
+    return f"; YAML wants a space after a colon -> write {key}: {value}" if wrong else ""
+
+
 def _suggestion(name: str, holder: type[Section], path: str) -> str:
     """The nearest known key, of the same section or of another one."""
+    if hint := _missing_space(name):
+        return hint
     own, prefix = list(fields(holder)), path[: -len(name)]
     elsewhere = {f"{part}.{key}": key for part, kind in sections().items() for key in fields(kind)}
     if name in elsewhere and not prefix:

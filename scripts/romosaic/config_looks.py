@@ -10,7 +10,9 @@ from .config_types import Filter, Flag, Section, key, listed, optional, real, tw
 class Preview(Section):
     """Pictures of the mosaics."""
 
-    size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
+    size: whole(ge=100, le=10000) = key(
+        1080, "Height of the picture of a square mosaic.", unit="pixel"
+    )
 
 
 def _three(filters: list[str]) -> list[str]:
@@ -28,7 +30,9 @@ class Color(Section):
         "wavelength of a skycell, the middle one, the shortest.",
         allowed="three filters, or an empty list",
     )
-    size: whole(ge=100, le=10000) = key(1080, "Height of a picture.", unit="pixel")
+    size: whole(ge=100, le=10000) = key(
+        1080, "Height of the picture of a square skycell.", unit="pixel"
+    )
 
 
 class Overview(Section):

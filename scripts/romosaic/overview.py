@@ -148,7 +148,7 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
     number = fields(centers, LINK)
     count = min(int(number.max()) + 1, PANELS)
     columns = int(np.ceil(np.sqrt(count)))
-    side, gap, top = 7.0, 0.25, 0.42
+    side, gap, top = 7.0, 0.25, 0.3
     wide = columns * (side + gap) + gap
     high = -(-count // columns) * (side + top) + gap + 0.5
     figure = new_figure(wide, high, max(int(size * high / max(wide, high)), 100))
@@ -164,15 +164,17 @@ def draw(path: str | Path, images: Sequence[str | Path], title: str, size: int =
         x = gap + (side + gap) * (panel % columns)
         y = high - 0.5 - (side + top) * (panel // columns + 1)
         axes = figure.add_axes((x / wide, y / high, side / wide, side / high))
-        _draw_field(axes, canvas, whole)
+        _draw_field(
+            axes, canvas, whole, f": {len(mine)} product{'s' * (len(mine) > 1)}" * (count > 1)
+        )
     left = int(number.max()) + 1 - count
     note = f" ({left} more field{'s' * (left > 1)} left out)" if left else ""
     figure.text(gap / wide, 1 - 0.36 / high, title + note, color=INK, fontsize=13, weight="bold")
     figure.savefig(path, facecolor=PAPER, **PNG)
 
 
-def _draw_field(axes, canvas: Canvas, grids: Sequence[Grid]) -> None:
-    """One field with its skycells and the lines of right ascension and declination."""
+def _draw_field(axes, canvas: Canvas, grids: Sequence[Grid], note: str) -> None:
+    """One field with its skycells and the lines of right ascension and declination, its middle above it."""
     half, middle = canvas.half, canvas.middle
     extent = (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)
     show = {"origin": "lower", "extent": extent, "cmap": shades(SHADES), "vmin": 0, "vmax": 1}
@@ -188,6 +190,6 @@ def _draw_field(axes, canvas: Canvas, grids: Sequence[Grid]) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(FAINT)
-    plane, n = canvas.plane, len(grids)
-    label = f"RA {plane.ra:.4f}  Dec {round(plane.dec, 4) + 0.0:+.4f}: {n} product{'s' * (n > 1)}"
+    plane = canvas.plane
+    label = f"RA {plane.ra:.4f}  Dec {round(plane.dec, 4) + 0.0:+.4f}{note}"
     axes.set_title(label, color=INK, fontsize=10, loc="left")

@@ -10,15 +10,15 @@ OWN, EXPOSURE, QUIET = "#f0b429", "#5db0f5", "#93a0bd"
 SHADES = ("#03050a", "#1d2740", "#6d80a8", "#d9deea", "#fffaf0")
 #: From a touch of an exposure to the deepest place.
 DEPTHS = ("#1d2b45", "#24577a", "#2f8f83", "#8cc46a", "#f4e285")
-#: From one outlier to many.
-SPARKS = ("#1a2133", "#5a3b2b", "#b0652a", "#f0b429", "#fff3c9")
+#: From no outlier to many.
+SPARKS = ("#03050a", "#5a3b2b", "#b0652a", "#f0b429", "#fff3c9")
 #: How pictures are saved: noise does not get much smaller with more effort.
 PNG = {"format": "png", "pil_kwargs": {"compress_level": 3}}
 #: How thumbnails are saved.
 JPEG = {"format": "jpg", "pil_kwargs": {"quality": 80, "optimize": True}}
 
 
-def new_figure(width: float, height: float, pixels: int):
+def new_figure(width: float, height: float, pixels: float):
     """Make an empty figure of a width and height in inches, so many pixels high, drawn without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -26,6 +26,12 @@ def new_figure(width: float, height: float, pixels: int):
     figure = Figure(figsize=(width, height), dpi=pixels / height, facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure
+
+
+def flatness(box: tuple[int, int, int, int]) -> float:
+    """Height of the pixels (y0, y1, x0, x1) that are shown over their width, at most 1."""
+    y0, y1, x0, x1 = box
+    return min((y1 - y0) / (x1 - x0), 1.0)
 
 
 def shades(colors: tuple[str, ...]):
@@ -132,7 +138,8 @@ def draw_scale_bar(axes, grid: Grid, box: tuple[int, int, int, int]) -> None:
     x, y = x0 + 0.04 * width, y0 + 0.04 * height
     ends = [x, x + length / 3600 / grid.pixel_scale]
     axes.plot(ends, [y, y], color=INK, lw=2.5, solid_capstyle="butt", **outlined(5))
-    axes.text(x, y + 0.015 * height, length_text(length), color=INK, fontsize=10, **outlined())
+    above = {"xytext": (0, 5), "textcoords": "offset points"}
+    axes.annotate(length_text(length), (x, y), **above, color=INK, fontsize=10, **outlined())
 
 
 def length_text(arcsec: float) -> str:

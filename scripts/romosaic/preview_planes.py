@@ -17,6 +17,7 @@ from .pictures import (
     SPARKS,
     draw_compass,
     draw_scale_bar,
+    flatness,
     frame,
     new_figure,
     shades,
@@ -68,7 +69,7 @@ class Planes:
 
 def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) -> None:
     """
-    Draw the four planes.
+    Draw the four planes, two above two.
 
     Parameters
     ----------
@@ -79,14 +80,16 @@ def draw_planes(path: str | Path, planes: Planes, title: str, size: int = 1080) 
     title : str
         Name of the product.
     size : int, optional
-        Height of the picture, pixels.
+        Height of the picture of a square mosaic, pixels.
     """
-    wide, high, side = 9.4, 10.35, 4.3
-    figure = new_figure(wide, high, size)
+    wide, side, square = 9.4, 4.3, 10.35
     box = covered_box(planes.small.covered > 0)
+    tall = side * flatness(box)
+    high = square - 2 * (side - tall)
+    figure = new_figure(wide, high, size * high / square)
     for number, panel in enumerate(_panels(planes)):
-        x, y = 0.3 + 4.5 * (number % 2), 0.45 + 4.9 * (1 - number // 2)
-        axes = figure.add_axes((x / wide, y / high, side / wide, side / high))
+        x, y = 0.3 + 4.5 * (number % 2), 0.45 + (tall + 0.6) * (1 - number // 2)
+        axes = figure.add_axes((x / wide, y / high, side / wide, tall / high))
         image = _draw_panel(axes, panel, box)
         if number == 0:
             draw_compass(axes, planes.small.grid, box, 1.2)
@@ -111,13 +114,15 @@ def draw_thumbnail(path: str | Path, planes: Planes, title: str) -> None:
     title : str
         Name of the product.
     """
-    wide, high, side = 12.4, 3.55, 3.0
+    wide, side = 12.4, 3.0
     planes = planes.coarser(_THUMBNAIL)
-    figure = new_figure(wide, high, 355)
     box = covered_box(planes.small.covered > 0)
+    tall = side * flatness(box)
+    high = tall + 0.55
+    figure = new_figure(wide, high, 100 * high)
     for number, panel in enumerate(_panels(planes)):
         axes = figure.add_axes(
-            ((0.05 + 3.1 * number) / wide, 0.05 / high, side / wide, side / high)
+            ((0.05 + 3.1 * number) / wide, 0.05 / high, side / wide, tall / high)
         )
         image = _draw_panel(axes, panel, box)
         if number == 0:
@@ -167,7 +172,7 @@ def _panels(planes: Planes) -> list[_Panel]:
         ),
         _Panel(
             outliers,
-            f"outliers, in {arcsec:.2g} x {arcsec:.2g} arcsec{note}",
+            f"outliers, in {arcsec:.3g} x {arcsec:.3g} arcsec{note}",
             SPARKS,
             0,
             most,
@@ -184,6 +189,7 @@ def _draw_panel(axes, panel: _Panel, box: tuple[int, int, int, int]):
     # Only the coadd has anything that averaging would save.
     show["interpolation"] = "antialiased" if panel.colors is SHADES else "nearest"
     image = axes.imshow(panel.image, extent=extent, **show)
+    axes.set_anchor("SW")  # beside its colour bar, whatever the shape of the image
     axes.set_xlim(x0 - 0.5, x1 - 0.5)
     axes.set_ylim(y0 - 0.5, y1 - 0.5)
     frame(axes, panel.label)

@@ -17,7 +17,7 @@ from .errors import MESSAGES
 from .progress import STOPPING, Job, Progress, why_failed
 
 #: Steps whose messages are what they are run for.
-ANSWERS = ("plan", "fits", "moc", "hats", "verify", "clean_stale")
+ANSWERS = ("plan", "fits", "moc", "hips", "hats", "verify", "clean_stale")
 #: Events after which the run stands otherwise than before.
 EVENTS = ("job_info", "job_finished", "job_error", "group_error")
 #: Seconds between two lines of state, at least: these, and this part of the time since the start.
@@ -38,12 +38,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def count(number: int, thing: str) -> str:
+    """Write a number of things: 1 job, 2 jobs."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def state(progress: Progress) -> str:
     """Say in a line how far a run has come."""
     done, all_ = progress.products()
-    parts = [f"{done} of {all_} products"] if all_ else []
-    count = f"{len(progress.done)} of {progress.total} jobs"
-    parts.append(count if progress.known else f"{count} before the products")
+    parts = [f"{done} of {count(all_, 'product')}"] if all_ else []
+    jobs = f"{len(progress.done)} of {count(progress.total, 'job')}"
+    parts.append(jobs if progress.known else f"{jobs} before the products")
     parts.append(clock(progress.elapsed))
     left = progress.seconds_left()
     if left is not None:

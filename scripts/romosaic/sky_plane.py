@@ -72,7 +72,9 @@ def draw_graticule(axes, plane: Plane, middle: np.ndarray, half: float) -> None:
     steps = np.linspace(-half, half, 41)
     ra, dec = plane.to_sky(*np.meshgrid(middle[0] + steps, middle[1] + steps))
     low, high = float(np.nanmin(dec)), float(np.nanmax(dec))
-    poles = [pole for pole in (-90.0, 90.0) if _inside(plane.to_plane(0.0, pole), middle, half)]
+    # The point opposite to the middle has no place in the plane.
+    near = [pole for pole in (-90.0, 90.0) if abs(pole - plane.dec) < 179]
+    poles = [pole for pole in near if _inside(plane.to_plane(0.0, pole), middle, half)]
     if poles:
         low, high = min([low, *poles]), max([high, *poles])
         west, east = -180.0, 180.0
@@ -80,8 +82,9 @@ def draw_graticule(axes, plane: Plane, middle: np.ndarray, half: float) -> None:
         offset = (ra - plane.ra + 180) % 360 - 180
         west, east = float(np.nanmin(offset)), float(np.nanmax(offset))
     along = np.linspace(0, 1, 361)
-    meridians = _round_values(plane.ra + west, plane.ra + east)
-    for value in meridians[:-1] if poles else meridians:
+    for value in _round_values(plane.ra + west, plane.ra + east):
+        if value >= plane.ra + west + 360 - 1e-6:  # drawn already
+            continue
         line = plane.to_plane(value, low + (high - low) * along)
         _draw_line(axes, line, f"{_number(value % 360)}", middle, half, bool(poles), across=False)
     for value in _round_values(low, high):
@@ -121,7 +124,7 @@ def _draw_line(axes, line, label, middle, half, outward: bool, across: bool) -> 
         *np.clip((x, y), middle - 0.93 * half, middle + 0.92 * half),
         label,
         color=INK,
-        fontsize=6,
+        fontsize=7,
         ha="left" if across else "center",
         va="bottom",
         clip_on=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 from .config_types import REST
 from .progress import Job, Progress, read_costs, why_failed
 from .result_files import final_files, product_names
-from .run_lines import clock
+from .run_lines import clock, count
 
 #: Warnings and failures that are written out.
 SHOWN = 5
@@ -36,7 +36,7 @@ def summary(folder: str | Path, progress: Progress | None = None, batch: str | N
     if not made:
         return ""
     lines = [
-        f"romosaic: {len(made)} of {_count(len(names), 'product')} in {folder}/",
+        f"romosaic: {len(made)} of {count(len(names), 'product')} in {folder}/",
         f"  mosaics   {folder}/resample/*_coadd.asdf  (roman_datamodels.open)",
         f"  catalogs  {folder}/source_catalog/*_cat.parquet  (astropy.table.Table.read)",
         f"  pictures  {folder}/preview/*_coadd.png",
@@ -82,9 +82,9 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
     names = product_names(folder)
     whole = [n for n in names if all((folder / path).exists() for path in final_files(n))]
     state = (
-        f"{len(whole)} of {_count(len(names), 'product')} in {folder}/ are whole" if names else ""
+        f"{len(whole)} of {count(len(names), 'product')} finished, in {folder}/" if names else ""
     )
-    what = f"{_count(len(failed), 'job')} failed" if failed else "stopped"
+    what = f"{count(len(failed), 'job')} failed" if failed else "stopped"
     lines = ["; ".join(filter(None, [f"romosaic: {what}", state]))]
     for job in failed[:SHOWN]:
         reason, *_ = why_failed(job).splitlines()
@@ -117,7 +117,7 @@ def _costs(progress: Progress, folder: Path) -> list[str]:
     largest, _, memory = max(costs, key=lambda row: row[2])
     shares = ", ".join(f"{step} {clock(seconds)}" for step, seconds in most)
     lines = [
-        f"  time      {clock(progress.elapsed)} for {_count(len(jobs), 'job')}",
+        f"  time      {clock(progress.elapsed)} for {count(len(jobs), 'job')}",
         f"  CPU       {clock(sum(steps.values()))}: {shares}",
         f"  memory    at most {memory / 1000:.1f} GB: {_title(largest)}",
         f"  costs     {folder}/benchmarks/*/*.tsv",
@@ -132,12 +132,8 @@ def _costs(progress: Progress, folder: Path) -> list[str]:
 def _left_out(folder: Path) -> list[str]:
     quarantine = folder / "associate/quarantine.tsv"
     bad = len(quarantine.read_text().splitlines()) - 1 if quarantine.exists() else 0
-    return [f"  left out  {_count(bad, 'exposure')}, see {quarantine}"] if bad > 0 else []
+    return [f"  left out  {count(bad, 'exposure')}, see {quarantine}"] if bad > 0 else []
 
 
 def _title(job: Job) -> str:
     return f"{job.rule} {job.name}".strip()
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
