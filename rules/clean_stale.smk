@@ -18,6 +18,7 @@ rule clean_stale:
         runtime=by_attempt(60),
     params:
         parameters=CONFIG["clean_stale"],
+        colors=CONFIG["color"]["filters"],
         asked=time.time(),  # what only looks is done whenever it is asked for
         code=code_digest("clean_stale"),
     message:

@@ -17,6 +17,7 @@ rule verify:
     params:
         parameters=CONFIG["verify"],
         steps={step: getattr(rules, step).params.parameters for step in RECORDING},
+        colors=CONFIG["color"]["filters"],
         asked=time.time(),  # what only looks is done whenever it is asked for
         code=code_digest("verify"),
     message:

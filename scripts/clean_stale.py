@@ -1,4 +1,4 @@
-"""Rule `clean_stale`: list the files that no association wants any more; remove them when told to."""
+"""Rule `clean_stale`: list what no association wants any more; remove it when told to."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,14 +9,13 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import clean_stale
+    from romosaic import clean_stale, product_index, result_files
 
-    found = clean_stale.stale_files(
-        Path(snakemake.output[0]).parents[1],
-        snakemake.input.associations,
-        snakemake.input.records,
-        snakemake.input.kept,
-    )
+    folder = Path(snakemake.output[0]).parents[1]
+    products = product_index.read(folder / "associate")
+    exposures = [Path(path).stem for path in snakemake.input.records]
+    wanted = result_files.names(products, exposures, snakemake.params.colors)
+    found = clean_stale.stale_files(folder, wanted, snakemake.input.kept)
     remove = snakemake.params.parameters["remove"]
     if remove:
         clean_stale.remove_files(found.files)

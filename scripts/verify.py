@@ -16,6 +16,7 @@ with reported(snakemake.log[0]):
         snakemake.input.associations,
         snakemake.input.records,
         snakemake.params.steps,
+        snakemake.params.colors,
     )
     table = verify.check_files(files, workers=snakemake.threads, **snakemake.params.parameters)
     verify.write_table(snakemake.output[0], table)

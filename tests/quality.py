@@ -80,7 +80,7 @@ def outlier_scores(
     cores : (ny, nx) bool array, optional
         Where clean pixels are counted apart, too.
     """
-    found = np.zeros(member.data.size, bool)
+    found = np.zeros(np.prod(member.shape), bool)
     found[flagged] = True
     amplitude = np.zeros(found.size)
     np.add.at(amplitude, cr_index, cr_amplitude)

@@ -10,7 +10,13 @@ from romosaic.config import load
 from romosaic.product_index import Product
 
 ALL = jobs_of(*PRODUCTS)
-REST = ["catalog f129_none", "catalog f158_none", "overview f129", "overview f158", "qa of all products"]
+REST = [
+    "catalog f129_none",
+    "catalog f158_none",
+    "overview f129",
+    "overview f158",
+    "qa of all products",
+]
 
 
 def part(run, batch: str, *arguments: str):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from rerun_survey import exposure, product
+from romosaic import result_files
 from romosaic.clean_stale import remove_files, stale_files, write_table
 from romosaic.errors import ProductError
+from romosaic.product_index import Product
 from romosaic.result_files import OF_ALL, PRODUCT, patterns
 
 ROOT = Path(__file__).parent.parent
@@ -39,9 +41,18 @@ def results(tmp_path):
     return folder
 
 
+#: Names of what is of the run.
+WANTED = {
+    "exposure": {"new"},
+    "product": {"new"},
+    "filter": {"f158"},
+    "region": {"f158_000p86"},
+    "cell": {"new"},
+}
+
+
 def found(folder, inputs=()):
-    associations, records = ["x/new_asn.json"], ["x/new.json"]
-    return stale_files(folder, associations, records, inputs)
+    return stale_files(folder, WANTED, inputs)
 
 
 def names(stale, folder):
@@ -71,6 +82,73 @@ def test_files_of_what_is_not_wanted_are_listed(results):
     assert found(results).report(True) == ["0 files (0.0 MB) that no association wants removed"]
 
 
+#: Files of a filter and of a skycell, of which the first ones are wanted.
+OF_SEVERAL = (
+    "epsf/{filter}_epsf.asdf",
+    "hats/{filter}/dataset/Norder=0/Npix=1.parquet",
+    "catalog/f158/projection_region={region}/f158_{region}.parquet",
+    "logs/catalog/f158_{region}.log",
+    "overview/{filter}_overview.png",
+    "color/{cell}_color.png",
+    "color/{cell}_thumbnail.jpg",
+    "moc/{filter}_moc.fits",
+    "hips/{filter}/Norder3/Dir0/Npix5.png",
+    "logs/hips/{filter}.log",
+    "benchmarks/overview/{filter}.tsv",
+    "logs/color/{cell}.log",
+)
+
+
+def test_what_is_of_filters_and_skycells_that_are_gone_is_listed(tmp_path):
+    """Folders as a whole: all that a step made in them, and nothing of another filter."""
+    folder = tmp_path / "results"
+    for row in (("f158", "new", "000p86"), ("f062", "old", "none")):
+        form = dict(zip(("filter", "cell", "region"), row, strict=True))
+        fill(folder, *(name.format(**form) for name in OF_SEVERAL))
+    kept = ["qa/qa.tsv", "moc/moc.fits", "hips/hips.tsv", "logs/moc/moc.log", "plan/plan.png"]
+    fill(folder, *kept)
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    stale = found(folder)
+    gone = [name.format(**form) for name in OF_SEVERAL]
+    folders = ("hats/f062", "hips/f062")
+    inside = [name for name in gone if name.startswith(folders)]
+    assert names(stale, folder) == sorted({*gone} - {*inside} | {*folders})
+    assert sum(size for _, size in stale.files) == sum(map(len, gone))
+    remove_files(stale.files)
+    after = {path for path in folder.rglob("*") if path.is_file()}
+    assert before - after == {folder / name for name in gone}
+    assert found(folder).files == []
+    assert [path.name for path in (folder / "catalog/f158").iterdir()] == [
+        "projection_region=000p86"
+    ]
+
+
+def test_folders_that_hold_an_input_or_are_links_are_not_emptied(tmp_path):
+    folder, outside = tmp_path / "results", tmp_path / "outside"
+    fill(folder, "hips/f062/raw.asdf", "hips/f062/Norder3/Npix5.png")
+    fill(outside, "Norder3/Npix5.png")
+    (folder / "hips/f087").symlink_to(outside)
+    (folder / "hips/f106").mkdir()
+    (folder / "hips/f106/link").symlink_to(outside)
+    stale = found(folder, [folder / "hips/f062/raw.asdf"])
+    assert names(stale, folder) == ["hips/f087", "hips/f106"]
+    remove_files(stale.files)
+    assert [path.name for path in (folder / "hips").iterdir()] == ["f062"]
+    assert (outside / "Norder3/Npix5.png").exists()
+
+
+def test_names_are_those_of_the_products():
+    cells = {"a": ("F062", "x"), "b": ("F158", "x"), "c": ("F106", "x"), "d": ("F158", "")}
+    products = {name: Product(*place, "grid", 1) for name, place in cells.items()}
+    made = result_files.names(products, ["e"])
+    assert made["region"] == {"f062_none", "f158_none", "f106_none"}
+    assert made["cell"] == {"x"}
+    assert made["filter"] == {"f062", "f106", "f158"} and made["exposure"] == {"e"}
+    del products["c"]  # no colour picture of two filters
+    assert result_files.names(products, ["e"])["cell"] == set()
+    assert result_files.names(products, ["e"], ("F062", "F158", "F062"))["cell"] == {"x"}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -86,6 +164,14 @@ def test_files_of_what_is_not_wanted_are_listed(results):
             "plan/plan.tsv",
             "old_coadd.asdf",
         ),
+        *(
+            "catalog/mine/x",
+            "hips/f15/x",
+            "hips/F062/x",
+            "epsf/my_epsf.asdf",
+            "flux/old_flux.asdf/x",
+        ),
+        *("overview/F062_overview.png", "moc/moc.fits", "qa/qa.html", "color/notes.png"),
         *("resample/mine/old_coadd.asdf", "logs/associate/old.log", "resample/old_flux.asdf"),
         *("logs/qa/qa_table.log", "logs/fits/fits.log", "benchmarks/fits/fits.tsv"),
         *("flux/.._flux.asdf/x", "../flux/old_flux.asdf", "../resample/old_coadd.asdf"),
@@ -161,7 +247,7 @@ def test_the_folder_itself_may_be_a_link_or_a_crooked_path(results):
 def test_what_is_gone_or_cannot_go(results, tmp_path):
     remove_files([(str(results / "flux" / "gone_flux.asdf"), 1)])
     with pytest.raises(ProductError, match="cannot be removed"):
-        remove_files([(str(results / "flux"), 1)])
+        remove_files([(str(results / "flux" / "new_flux.asdf" / "below"), 1)])
     write_table(tmp_path / "clean_stale.tsv", [("a", 1)], removed=True)
     assert (tmp_path / "clean_stale.tsv").read_text() == "file\tbytes\tremoved\na\t1\tyes\n"
 

@@ -44,7 +44,8 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
     assert found.effective_exposure_time == found.exposure_time
     for array, expected in ((found.data, calibrated.data), (found.dq, calibrated.dq)):
         assert not array[:].flags.writeable and array.dtype == expected.dtype
-        np.testing.assert_array_equal(array[:], expected)
+        np.testing.assert_array_equal(array, expected)
+        assert np.asarray(array, float).dtype == float
     for name in ("var_rnoise", "var_poisson", "var_flat"):
         variance = getattr(found, name)
         assert variance.dtype == np.float16

@@ -28,4 +28,3 @@ def test_divisions_by_zero_are_numpys():
 
     assert ratio(1.0, 0.0) == np.inf
     assert np.isnan(ratio(0.0, 0.0))
-

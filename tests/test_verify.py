@@ -10,12 +10,25 @@ from romosaic import verify
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.asdf_tree import seal, without_seal
 from romosaic.errors import ProductError
-from romosaic.result_files import EXPORT, EXPOSURE, FINAL, PRODUCT, RECORDING, patterns
+from romosaic.result_files import (
+    CELL,
+    ELEMENT,
+    EXPOSURE,
+    FINAL,
+    FINAL_OF_ALL,
+    KINDS,
+    PRODUCT,
+    RECORDING,
+    REGION,
+    RUN,
+    path_of,
+    patterns,
+)
 
 A, C = product("A"), product("C")
 #: Files of a product.
 PER_PRODUCT = sum(len(files) for files in PRODUCT.values())
-KINDS = {
+PATHS = {
     "flux": f"flux/{exposure('a1')}_flux.asdf",
     "sky levels": f"skymatch/{A}_skymatch.asdf",
     "outliers": f"outlier_detection/{A}_outliers.asdf",
@@ -25,7 +38,7 @@ KINDS = {
     "segmentation": f"source_catalog/{A}_segm.asdf",
     "picture": f"preview/{A}_coadd.png",
 }
-each_kind = pytest.mark.parametrize("kind", KINDS)
+each_kind = pytest.mark.parametrize("kind", PATHS)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +54,16 @@ def wanted(results):
     files = verify.wanted_files(
         results, sorted(folder.glob("associations/*")), sorted(folder.glob("exposures/*")), {}
     )
-    assert len(files) == 12 + PER_PRODUCT * len(PRODUCTS)
+    assert len([file for file in files if file.inputs]) == 12 + PER_PRODUCT * len(PRODUCTS)
     return {file.path.removeprefix(f"{results}/"): file for file in files}
 
 
 @pytest.fixture
 def victim(results, wanted, kind):
     """One file, put back afterwards."""
-    path = results / KINDS[kind]
+    path = results / PATHS[kind]
     content = path.read_bytes()
-    yield wanted[KINDS[kind]], path
+    yield wanted[PATHS[kind]], path
     path.write_bytes(content)
 
 
@@ -62,25 +75,60 @@ def problem(file, schemas=False) -> str:
 def test_the_files_of_the_steps_are_those_of_their_rules():
     from test_layout import rules_of
 
+    kinds = "exposure", "product", "filter", "filter}}_{{region", "optical_element", "cell"
+    for name, made in [*zip(kinds, KINDS.values(), strict=True), ("", RUN)]:
+        for step, files in made.items():
+            output = "".join(rule["output"] for rule in rules_of(step).values())
+            for pattern in files:
+                path = path_of(pattern, f"{{{{{name}}}}}" if name else "")
+                # `associate` makes a folder
+                assert f'"{{OUT}}/{path}"' in output or step == "associate", path
     for step, files in (EXPOSURE | PRODUCT).items():
-        output = rules_of(step)[step]["output"]
-        name = "exposure" if step in EXPOSURE else "product"
-        made = [pattern.replace("{}", f"{{{{{name}}}}}") for pattern in files]
-        assert output.count("{OUT}") == len(files)
-        assert [path for path in made if f'f"{{OUT}}/{path}"' not in output] == []
+        assert rules_of(step)[step]["output"].count("{OUT}") == len(files)
     assert set(FINAL) < set(PRODUCT) and set(RECORDING) < {*EXPOSURE, *PRODUCT}
-    assert 'f"{OUT}/fits/{{product}}_coadd.fits"' in rules_of("fits")["fits_product"]["output"]
-    steps = EXPOSURE | PRODUCT | EXPORT
-    assert len(list(patterns())) == sum(len(files) + 2 for files in steps.values())
+    assert set(FINAL_OF_ALL) < {*REGION, *ELEMENT, *CELL, *RUN}
+    assert len(list(patterns())) == sum(
+        len(files) + 2 for made in KINDS.values() for files in made.values()
+    )
 
 
 def test_a_finished_run_is_in_order(run):
     done = run.snakemake("verify")
     assert done.returncode == 0, done.output[-3000:]
-    assert f"verify: {12 + PER_PRODUCT * len(PRODUCTS)} files are in order" in done.output
     rows = (run.folder / "results/verify/verify.tsv").read_text().splitlines()
-    assert len(rows) == 1 + 12 + PER_PRODUCT * len(PRODUCTS)
+    assert f"verify: {len(rows) - 1} files are in order" in done.output
     assert all(row.endswith("\t") for row in rows[1:])
+    # Every file is looked at, or lies in a folder whose files are.
+    seen = {run.folder / row.split("\t")[0] for row in rows[1:]}
+    made = (path for path in (run.folder / "results").rglob("*") if path.is_file())
+    missed = {path for path in made if not seen & {path, path.parent}}
+    others = {"logs", "benchmarks", "verify", "associate"}
+    assert [path for path in missed if not others & {*path.parts} and path.name[0] != "."] == []
+
+
+def test_files_of_the_run_are_looked_at(results, wanted):
+    """Folders by their files, and what is made on request where it is."""
+    assert {f"overview/{e}_overview.png" for e in ("f129", "f158")} < wanted.keys()
+    assert {"qa/qa.tsv", "qa/seams.tsv", "qa/qa.html"} < wanted.keys()
+    (catalog,) = (path for path in wanted if path.startswith("catalog/f158/"))
+    assert problem(wanted[catalog]) == "" and (results / catalog).stat().st_size
+    made = {path.split("/")[0] for path in wanted}
+    assert not made & {"plan", "fits", "moc", "hips", "hats", "epsf"}
+    folder = results / "hats/f158"
+    (folder / "dataset").mkdir(parents=True)
+    shutil.copy(results / catalog, folder / "dataset/Npix=1.parquet")
+    (folder / "properties").write_text("cut sho")
+    paths = [sorted((results / "associate").glob(f"{k}/*")) for k in ("associations", "exposures")]
+    files = verify.wanted_files(results, *paths, {})
+    whole, part = (file for file in files if file.step == "hats")
+    assert (whole.path, part.path) == (str(folder), str(folder / "dataset"))
+    assert problem(whole) == "properties is cut short or no text" and problem(part) == ""
+    assert part.todo == f"delete {folder}, it is made when it is needed again"
+    (folder / "dataset/Npix=1.parquet").write_bytes(b"PAR1")
+    assert problem(part).startswith("Npix=1.parquet cannot be read: ")
+    (folder / "dataset/Npix=1.parquet").unlink()
+    assert problem(part) == "is empty"
+    shutil.rmtree(results / "hats")
 
 
 def spans(path) -> list[tuple[int, int]]:
@@ -109,7 +157,7 @@ def test_flipped_bits_are_found(victim, kind):
         damaged = bytearray(content)
         damaged[rng.integers(start, end)] ^= 1 << rng.integers(8)
         path.write_bytes(damaged)
-        # A parquet file has no checksums: what is not found must have changed no value.
+        # The pages of a parquet file have checksums: what is not found must have changed no value.
         if problem(file):
             found += 1
         else:
@@ -134,7 +182,7 @@ def test_other_files_of_the_name_are_found(victim, kind, results):
     file, path = victim
     path.write_text("something else\n")
     assert problem(file)
-    other = KINDS[kind].replace(A, C).replace(exposure("a1"), exposure("c1"))
+    other = PATHS[kind].replace(A, C).replace(exposure("a1"), exposure("c1"))
     shutil.copy(results / other, path)
     if kind == "picture":  # it says nothing of what it was made of
         assert problem(file) == ""
@@ -171,7 +219,7 @@ def test_other_parameters_are_found(victim, kind):
 
 
 def test_all_that_is_wrong_is_told_at_once(results, wanted):
-    coadd, flux = wanted[KINDS["coadd"]], wanted[KINDS["flux"]]
+    coadd, flux = wanted[PATHS["coadd"]], wanted[PATHS["flux"]]
     absent = replace(coadd, path=f"{results}/resample/absent_coadd.asdf")
     table = [
         (coadd, 1, "is corrupt"),
@@ -194,7 +242,7 @@ def test_what_it_says_to_delete_is_made_again(run):
     """Damage that leaves a file's date alone, which no run notices."""
     import os
 
-    path = run.folder / "results" / KINDS["segmentation"]
+    path = run.folder / "results" / PATHS["segmentation"]
     content, date = bytearray(path.read_bytes()), path.stat()
     content[-2000] ^= 1
     path.write_bytes(content)
@@ -204,7 +252,7 @@ def test_what_it_says_to_delete_is_made_again(run):
     told = [line for line in done.output.splitlines() if "-> delete it" in line]
     assert done.returncode == 1 and told
     assert {line.split(":")[0].removeprefix("  - ") for line in told} == {
-        f"results/{KINDS['segmentation']}"
+        f"results/{PATHS['segmentation']}"
     }
     path.unlink()
     assert run.jobs() == {f"source_catalog {A}", f"preview {A}", f"qa {A}"}

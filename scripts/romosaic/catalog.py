@@ -48,7 +48,7 @@ def merge(catalogs: Sequence[str | Path], path: str | Path, max_rows: int) -> in
     schema, places = _form(paths).schema, look(paths)
     with (
         atomic(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         for first, end in places.ranges(max_rows):
             table = places.gather(first, end, schema)

@@ -40,6 +40,7 @@ def write_parquet(path: str | Path, table: Any, meta: Mapping) -> None:
             temporary,
             compression="zstd",
             row_group_size=ROW_GROUP,
+            write_page_checksum=True,
         )
 
 

@@ -43,7 +43,7 @@ def piece_checksums(content: np.ndarray) -> np.ndarray:
 
 class CheckedPlane:
     """
-    Image of a file; indexed by rows, or rows and columns (slices or integers), as an array is.
+    Image of a file; indexed by rows, or rows and columns (slices or integers), as an array is, or made one.
 
     Parameters
     ----------
@@ -80,6 +80,10 @@ class CheckedPlane:
         stride = self._plane.strides[0]
         self._prove(first * stride // PIECE, -(-stop * stride // PIECE))
         return self._plane[part]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """Return the whole image, checked."""
+        return np.array(self[:], dtype=dtype, copy=copy)
 
     def _prove(self, first: int, stop: int) -> None:
         if self._proven[first:stop].all():

@@ -1,12 +1,16 @@
 """
-Step `clean_stale`: files of earlier runs that no association wants any more.
+Step `clean_stale`: files and folders of earlier runs that no association wants any more.
 
-Only files that lie in the run's folder, and are named as the steps name theirs, are looked at. A link is
-removed, never what it leads to; a folder that leads out of the run's is left alone; inputs are never removed.
+Only what lies in the run's folder, and is named as the steps name theirs, is looked at: files of exposures,
+products, filters, projection regions and skycells. A link is removed, never what it leads to; a folder that
+leads out of the run's is left alone; inputs are never removed.
 """
 
 import os
-from collections.abc import Iterable
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +19,19 @@ from .errors import ProductError
 from .result_files import OF_ALL, patterns
 
 _SHOWN = 20
+#: Names of kinds that a user's own files could have by chance; those of the others stand with an ending.
+_FORMS = {"filter": re.compile(r"f\d{3}")}
 
 
 @dataclass(frozen=True)
 class Stale:
     """
-    Files that nothing wants any more.
+    Files and folders that nothing wants any more.
 
     Attributes
     ----------
     files : list of (str, int)
-        Path and size (bytes), sorted.
+        Path and size (bytes, of a folder of all that is in it), sorted.
     notes : list of str
         What was not looked at, a line each.
     """
@@ -45,47 +51,61 @@ class Stale:
 
 
 def stale_files(
-    folder: str | Path,
-    associations: Iterable[str],
-    records: Iterable[str],
-    inputs: Iterable[str],
+    folder: str | Path, wanted: Mapping[str, set[str]], inputs: Iterable[str | Path]
 ) -> Stale:
     """
-    Find the files of exposures and products that are not of this run.
+    Find the files and folders of exposures, products, filters and skycells that are not of this run.
 
     Parameters
     ----------
     folder : str or path
         The run's `output_dir`.
-    associations, records : iterable of str
-        All files ``<product>_asn.json`` and ``<exposure>.json`` of `associate`.
+    wanted : mapping
+        Names of what is of this run, see `result_files.names`.
     inputs : iterable of str
         Files that must stay, wherever they lie.
     """
     root = Path(folder).resolve()
-    products = {Path(path).name.removesuffix("_asn.json") for path in associations}
-    exposures = {Path(path).name.removesuffix(".json") for path in records}
     kept = {_identity(path) for path in inputs}
     files, notes = [], []
-    for step, pattern, of_exposure in patterns():
-        place = Path(folder, pattern).parent
-        if not place.is_dir():
-            continue
+    for place, step, pattern, kind in _places(Path(folder)):
         if not place.resolve().is_relative_to(root):
             notes.append(f"{place} leads out of {folder}: not looked at")
             continue
         prefix, suffix = Path(pattern).name.split("{}")
-        wanted = exposures if of_exposure else products
         for entry in os.scandir(place):
             name = entry.name.removeprefix(prefix).removesuffix(suffix)
             ours = entry.name == f"{prefix}{name}{suffix}" and not name.startswith(".")
+            if kind in _FORMS and not _FORMS[kind].fullmatch(name):
+                continue
             if name == OF_ALL.get(step) and suffix in (".log", ".tsv"):
                 continue
-            if not ours or not name or name in wanted or entry.is_dir(follow_symlinks=False):
+            # a pattern without an ending is that of a folder
+            if not ours or not name or name in wanted[kind] or (suffix and _is_folder(entry)):
                 continue
-            if _identity(entry.path) not in kept:
-                files.append((entry.path, entry.stat(follow_symlinks=False).st_size))
+            inside = _inside(entry.path) if _is_folder(entry) else [entry.path]
+            if kept.isdisjoint(map(_identity, inside)):
+                size = sum(os.lstat(path).st_size for path in inside)
+                files.append((entry.path, size))
     return Stale(sorted(files), list(dict.fromkeys(notes)))
+
+
+def _places(folder: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Yield the folders that are there, each with what `patterns` says of the files in it."""
+    for step, pattern, kind in patterns():
+        parent = str(Path(pattern).parent)
+        for place in sorted(folder.glob(parent)) if "*" in parent else [folder / parent]:
+            if place.is_dir():
+                yield place, step, pattern, kind
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _inside(folder: str) -> list[str]:
+    """All files of a folder."""
+    return [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
 
 
 def _identity(path: str | Path) -> tuple[int, int] | str:
@@ -99,7 +119,7 @@ def _identity(path: str | Path) -> tuple[int, int] | str:
 
 def remove_files(files: Iterable[tuple[str, int]]) -> None:
     """
-    Remove the files of `Stale`, of links only the link.
+    Remove the files and folders of `Stale`, of links only the link, and folders that are empty then.
 
     Raises
     ------
@@ -108,12 +128,17 @@ def remove_files(files: Iterable[tuple[str, int]]) -> None:
     """
     for path, _ in files:
         try:
-            os.unlink(path)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
         except FileNotFoundError:
             continue
         except OSError as error:
             what = f"cannot be removed ({error.strerror})"
             raise ProductError(path, what, "check the permissions of its folder") from error
+        with suppress(OSError):  # not empty
+            os.removedirs(os.path.dirname(path))
 
 
 def write_table(path: str | Path, files: Iterable[tuple[str, int]], removed: bool) -> None:

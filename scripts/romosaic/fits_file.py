@@ -2,10 +2,10 @@
 FITS files of mosaics, written row by row: the first image is the file's first, the others are extensions.
 
 FITS Standard 4.0 (fits.gsfc.nasa.gov; Pence et al. 2010, A&A 524, A42). Unsigned integers are stored with
-BZERO 2^31.
+BZERO 2^31. Each image has the sum of its bytes in its header (DATASUM, section 4.4.2.7).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ def write_fits(
                 fits.Column(key, _format(values), array=values) for key, values in columns.items()
             ]
             table = fits.BinTableHDU.from_columns(made, name=name)
-            fits.append(str(temporary), table.data, table.header)
+            fits.append(str(temporary), table.data, table.header, checksum=True)
 
 
 def write_image(path: str | Path, cards: Mapping[str, Card], image: np.ndarray) -> None:
@@ -136,6 +136,7 @@ def _header(first: dict, image: np.ndarray, cards: Mapping[str, Card]):
     form |= {"EXTEND": True} if "SIMPLE" in first else {"PCOUNT": 0, "GCOUNT": 1}
     if image.dtype == np.uint32:
         form |= {"BZERO": 1 << 31, "BSCALE": 1}
+    form["DATASUM"] = str(_sum(image))
     return Header([(key, *_pair(value)) for key, value in {**form, **cards}.items()])
 
 
@@ -143,12 +144,26 @@ def _pair(value: Card) -> tuple[object, str]:
     return value if isinstance(value, tuple) else (value, "")
 
 
-def _write_rows(stream, image: np.ndarray) -> None:
+def _words(image: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows of an image as the 32-bit words that are stored, in native order."""
     for start in range(0, len(image), _BAND):
         rows = image[start : start + _BAND]
-        if rows.dtype == np.uint32:  # minus 2^31 is the same as turning the first bit
-            rows = rows ^ np.uint32(1 << 31)
-        stream.write(np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")))
+        rows = np.ascontiguousarray(rows, rows.dtype.newbyteorder("=")).view(np.uint32)
+        # minus 2^31 is the same as turning the first bit
+        yield rows ^ np.uint32(1 << 31) if image.dtype == np.uint32 else rows
+
+
+def _sum(image: np.ndarray) -> int:
+    """Sum of the stored words with the carry added at its end, which is DATASUM."""
+    total = sum(int(words.sum(dtype=np.uint64)) for words in _words(image))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _write_rows(stream, image: np.ndarray) -> None:
+    for words in _words(image):
+        stream.write(words.astype(">u4"))
     stream.write(bytes(-image.nbytes % _RECORD))
 
 

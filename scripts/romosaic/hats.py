@@ -81,7 +81,11 @@ def make(folder: str | Path, catalogs: Sequence[str | Path], max_rows: int) -> i
         for part in parts:
             table = places.gather(*part.places, schema)
             (dataset / part.path).parent.mkdir(parents=True, exist_ok=True)
-            options = {"compression": "zstd", "row_group_size": ROW_GROUP}
+            options = {
+                "compression": "zstd",
+                "row_group_size": ROW_GROUP,
+                "write_page_checksum": True,
+            }
             pq.write_table(table, dataset / part.path, metadata_collector=footers, **options)
             footers[-1].set_file_path(part.path)
         pq.write_metadata(schema, dataset / "_common_metadata")

@@ -26,7 +26,7 @@ RATES = {
     "source_catalog": {"job": 220, "grid": 80},
     "preview": {"job": 170, "grid": 8, "member": 0.1},
     "qa": {"job": 165, "grid": 10, "member": 0.5},
-    "fits": {"job": 150, "grid": 5},
+    "fits": {"job": 140, "grid": 8},
     # its members are its processes
     "hips": {"job": 200, "grid": 9, "member": 150},
 }

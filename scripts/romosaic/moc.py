@@ -126,7 +126,8 @@ def write(path: str | Path, ranges: np.ndarray, order: int) -> None:
     }
     table.header.update(cards)
     with atomic(path) as temporary:
-        fits.HDUList([fits.PrimaryHDU(), table]).writeto(temporary, output_verify="exception")
+        file = fits.HDUList([fits.PrimaryHDU(), table])
+        file.writeto(temporary, output_verify="exception", checksum=True)
 
 
 def read(path: str | Path) -> tuple[np.ndarray, int]:

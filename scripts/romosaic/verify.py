@@ -8,26 +8,23 @@ of its members and parameters against the associations, the records and the conf
 import gc
 import json
 import multiprocessing
-import struct
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from . import product_index, result_files
 from .asdf_blocks import AsdfBlocks
 from .atomic import write_text
 from .errors import ProductError, RomosaicError, first_line
+from .file_checks import problem_of
 from .flux_file import open_flux
 from .names import exposure_name
-from .result_files import EXPOSURE, FINAL, PRODUCT
+from .result_files import path_of
 
 #: Lists of an intermediate file of a product that have an entry per member.
 _LISTS = ("skymatch", "outlier_detection")
-_PNG = b"\x89PNG\r\n\x1a\n"
 #: Fewer files than this are not worth a process.
 _FEW = 8
 
@@ -35,30 +32,34 @@ _FEW = 8
 @dataclass(frozen=True)
 class Wanted:
     """
-    A file that a run makes.
+    A file that a run makes, or a folder whose own files are looked at.
 
     Attributes
     ----------
     path : str
-        The file.
+        The file or folder.
     step : str
         The step that makes it.
-    inputs : list of dict
-        Its members, ``name`` and ``fingerprint``, in order.
+    inputs : list of dict or None
+        Its members, ``name`` and ``fingerprint``, in order; None where its files do not hold them.
     parameters : dict or None
         Those of the step; None where its files do not hold them.
+    whole : str
+        The folder that is made as a whole, of which it is a part; empty for others.
     """
 
     path: str
     step: str
-    inputs: list[dict]
-    parameters: dict | None
+    inputs: list[dict] | None = None
+    parameters: dict | None = None
+    whole: str = ""
 
     @property
     def todo(self) -> str:
         """What the user can do when it is not in order."""
-        when = "the next run makes it" if self.step in FINAL else "it is made when it is needed"
-        return f"delete it, {when} again"
+        final = {*result_files.FINAL, *result_files.FINAL_OF_ALL}
+        when = "the next run makes it" if self.step in final else "it is made when it is needed"
+        return f"delete {self.whole or 'it'}, {when} again"
 
 
 def wanted_files(
@@ -66,9 +67,10 @@ def wanted_files(
     associations: Iterable[str],
     records: Iterable[str],
     steps: dict[str, dict],
+    colors: Iterable[str] = (),
 ) -> list[Wanted]:
     """
-    List the files of a run.
+    List the files of a run; those that are made on request only where they are.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ def wanted_files(
         All files ``<product>_asn.json`` and ``<exposure>.json`` of `associate`.
     steps : dict
         Parameters by step.
+    colors : iterable of str, optional
+        Filters of the colour pictures.
     """
     marks, files = {}, []
     for path in records:
@@ -87,7 +91,7 @@ def wanted_files(
     def add(made: dict, name: str, members: list[str]) -> None:
         inputs = [{"name": member, "fingerprint": marks.get(member)} for member in members]
         files.extend(
-            Wanted(f"{folder}/{pattern.format(name)}", step, inputs, steps.get(step))
+            Wanted(f"{folder}/{path_of(pattern, name)}", step, inputs, steps.get(step))
             for step, patterns in made.items()
             for pattern in patterns
         )
@@ -97,10 +101,30 @@ def wanted_files(
         product = json.loads(Path(path).read_text())["products"][0]
         used[product["name"]] = [exposure_name(m["expname"]) for m in product["members"]]
     for name in sorted({member for members in used.values() for member in members}):
-        add(EXPOSURE, name, [name])
+        add(result_files.EXPOSURE, name, [name])
     for name, members in used.items():
-        add(PRODUCT, name, members)
-    return files
+        add(result_files.PRODUCT, name, members)
+    products = product_index.read(Path(folder) / "associate") if used else {}
+    named = {**result_files.names(products, marks, colors), "run": {""}}
+    return [*files, *_shared(Path(folder), named)]
+
+
+def _shared(folder: Path, named: dict[str, set[str]]) -> Iterator[Wanted]:
+    """Yield what is of filters, projection regions, skycells and the run, and the exports of products."""
+    kinds = {**result_files.KINDS, "product": result_files.EXPORT, "run": result_files.RUN}
+    del kinds["exposure"]
+    for kind, made in kinds.items():
+        for step, patterns in made.items():
+            places = (
+                path_of(pattern, name) for pattern in patterns for name in sorted(named[kind])
+            )
+            for path in map(folder.joinpath, places):
+                if path.is_dir():
+                    below = sorted(inner for inner in path.rglob("*") if inner.is_dir())
+                    for part in (path, *below):
+                        yield Wanted(str(part), step, whole=str(path))
+                elif step in result_files.FINAL_OF_ALL or path.exists():
+                    yield Wanted(str(path), step)
 
 
 def check_files(
@@ -133,43 +157,60 @@ def check_files(
         return [first, *pool.map(check, files[1:])]
 
 
-def _checked(file: Wanted, schemas: bool) -> tuple[Wanted, int, str]:
-    path = Path(file.path)
+def _checked(wanted: Wanted, schemas: bool) -> tuple[Wanted, int, str]:
+    path = Path(wanted.path)
+    if not path.is_dir():
+        return wanted, *_of_file(path, wanted, schemas)
+    inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if not inside:
+        return wanted, 0, "is empty"
+    total = 0
+    for file in (entry for entry in inside if not entry.is_dir()):
+        size, problem = _of_file(file, wanted, schemas)
+        total += size
+        if problem:
+            return wanted, total, f"{file.name} {problem}"
+    return wanted, total, ""
+
+
+def _of_file(path: Path, wanted: Wanted, schemas: bool) -> tuple[int, str]:
+    """Bytes of a file, and what is wrong with it."""
     try:
         size = path.stat().st_size
     except OSError:
-        return file, 0, "is missing"
+        return 0, "is missing"
     try:
-        reader = _READERS.get(path.suffix)
-        problem = reader(path) if reader else _check_asdf(file, schemas)
+        asdf = path.suffix == ".asdf"
+        problem = _check_asdf(str(path), wanted, schemas) if asdf else problem_of(path)
     except RomosaicError as error:
         problem = error.what
     except Exception as error:  # each reader has its own kinds
         problem = f"cannot be read: {first_line(error)}"
-    return file, size, problem
+    return size, problem
 
 
-def _check_asdf(file: Wanted, schemas: bool) -> str:
-    blocks = AsdfBlocks.read(file.path)
+def _check_asdf(path: str, wanted: Wanted, schemas: bool) -> str:
+    blocks = AsdfBlocks.read(path)
     tree = blocks.tree()
     blocks.verify()
-    if file.step == "flux":
-        open_flux(file.path).verify()
+    if wanted.step == "flux":
+        open_flux(path).verify()
     own = tree.get("romosaic") if isinstance(tree, dict) else None
     found = own.get("provenance") if isinstance(own, dict) else None
     if not isinstance(found, dict):
         return "is not a file of this workflow"
-    if found.get("inputs") != file.inputs:
+    if wanted.inputs is None:
+        return ""
+    if found.get("inputs") != wanted.inputs:
         return "was made of other members, or of other content of theirs"
-    changed = _changed(found.get("parameters"), file.parameters)
+    changed = _changed(found.get("parameters"), wanted.parameters)
     if changed:
         return f"was made with another value of {', '.join(changed)}"
-    if file.step in _LISTS:
+    if wanted.step in _LISTS:
         named = [row.get("exposure") for row in own.get("members", [])]
-        return (
-            "" if named == [entry["name"] for entry in file.inputs] else "does not list its members"
-        )
-    return _check_schema(file.path) if schemas and "roman" in tree else ""
+        in_order = named == [entry["name"] for entry in wanted.inputs]
+        return "" if in_order else "does not list its members"
+    return _check_schema(path) if schemas and "roman" in tree else ""
 
 
 def _changed(found: object, wanted: dict | None) -> list[str]:
@@ -199,64 +240,6 @@ def _check_schema(path: str) -> str:
         except Exception as error:  # asdf and the data models raise many kinds
             return f"is not valid by its schema: {first_line(error)}"
     return ""
-
-
-def _check_png(path: Path) -> str:
-    """Hold the chunks of a picture against their checksums (PNG specification, section 5)."""
-    content, place = path.read_bytes(), len(_PNG)
-    if not content.startswith(_PNG):
-        return "is no PNG picture"
-    kind = b""
-    while kind != b"IEND":
-        if place + 12 > len(content):
-            return "is cut short"
-        (size,) = struct.unpack_from(">I", content, place)
-        kind = content[place + 4 : place + 8]
-        body = content[place + 4 : place + 8 + size]
-        place += 12 + size
-        if place > len(content):
-            return "is cut short"
-        if zlib.crc32(body) != struct.unpack_from(">I", content, place - 4)[0]:
-            return "is corrupt: a part does not match its checksum"
-    return "" if place == len(content) else "is corrupt: it goes on behind its end"
-
-
-def _check_jpeg(path: Path) -> str:
-    """Look at the ends of a picture: JPEG has no checksums."""
-    content = path.read_bytes()
-    if not content.startswith(b"\xff\xd8"):
-        return "is no JPEG picture"
-    return "" if content.endswith(b"\xff\xd9") else "is cut short"
-
-
-def _check_json(path: Path) -> str:
-    """Read measures, which have no checksums."""
-    return "" if isinstance(json.loads(path.read_text()), dict) else "does not hold measures"
-
-
-def _check_parquet(path: Path) -> str:
-    """Hold a table, which has no checksums, against that of the ASDF file beside it."""
-    import asdf
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    with asdf.open(path.with_suffix(".asdf"), validate_checksums=True, memmap=False) as file:
-        source = file["roman"]["source_catalog"]
-        if table.column_names != list(source.colnames) or table.num_rows != len(source):
-            return "does not hold the table of the .asdf file beside it"
-        for name in source.colnames:
-            here, there = np.asarray(table[name].to_numpy()), np.asarray(source[name])
-            if not np.array_equal(here, there, equal_nan=there.dtype.kind == "f"):
-                return f"does not hold the table of the .asdf file beside it: {name}"
-    return ""
-
-
-_READERS = {
-    ".png": _check_png,
-    ".jpg": _check_jpeg,
-    ".json": _check_json,
-    ".parquet": _check_parquet,
-}
 
 
 def write_table(path: str | Path, table: Iterable[tuple[Wanted, int, str]]) -> None:
