@@ -12,8 +12,8 @@ from romosaic.asdf_tree import seal, without_seal
 from romosaic.errors import ProductError
 from romosaic.result_files import (
     CELL,
-    ELEMENT,
     EXPOSURE,
+    FILTER,
     FINAL,
     FINAL_OF_ALL,
     KINDS,
@@ -75,7 +75,7 @@ def problem(file, schemas=False) -> str:
 def test_the_files_of_the_steps_are_those_of_their_rules():
     from test_layout import rules_of
 
-    kinds = "exposure", "product", "filter", "filter}}_{{region", "optical_element", "cell"
+    kinds = "exposure", "product", "filter", "filter}}_{{region", "cell"
     for name, made in [*zip(kinds, KINDS.values(), strict=True), ("", RUN)]:
         for step, files in made.items():
             output = "".join(rule["output"] for rule in rules_of(step).values())
@@ -86,7 +86,7 @@ def test_the_files_of_the_steps_are_those_of_their_rules():
     for step, files in (EXPOSURE | PRODUCT).items():
         assert rules_of(step)[step]["output"].count("{OUT}") == len(files)
     assert set(FINAL) < set(PRODUCT) and set(RECORDING) < {*EXPOSURE, *PRODUCT}
-    assert set(FINAL_OF_ALL) < {*REGION, *ELEMENT, *CELL, *RUN}
+    assert set(FINAL_OF_ALL) < {*REGION, *FILTER, *CELL, *RUN}
     assert len(list(patterns())) == sum(
         len(files) + 2 for made in KINDS.values() for files in made.values()
     )
