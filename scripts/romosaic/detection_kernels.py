@@ -186,6 +186,45 @@ def label(image, threshold, bad, npixels):
 
 
 @_jit
+def mark_near(segments, bad, reach):
+    """
+    Mark what is not sky alone: segments and what is near them, and unusable pixels.
+
+    Parameters
+    ----------
+    segments : (ny, nx) int32
+        0 is background.
+    bad : (ny, nx) bool
+    reach : int
+        Half side of the square around each pixel of a segment that is near it, pixels.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
+    ny, nx = segments.shape
+    wide, near = np.empty(segments.shape, np.bool_), bad.copy()
+    # Steps since the last pixel of a segment, along the rows there and back, then along all columns.
+    for row in range(ny):
+        steps = reach
+        for col in range(nx):
+            steps = 0 if segments[row, col] != 0 else steps + 1
+            wide[row, col] = steps <= reach
+        steps = reach
+        for col in range(nx - 1, -1, -1):
+            steps = 0 if segments[row, col] != 0 else steps + 1
+            wide[row, col] |= steps <= reach
+    for turn in range(2):
+        since = np.full(nx, reach)
+        for k in range(ny):
+            row = k if turn == 0 else ny - 1 - k
+            for col in range(nx):
+                since[col] = 0 if wide[row, col] else since[col] + 1
+                near[row, col] |= since[col] <= reach
+    return near
+
+
+@_jit
 def segment_pixels(segments):
     """
     Pixels of all segments, row by row (numpy's nonzero takes four times as long).
