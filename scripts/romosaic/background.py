@@ -51,15 +51,17 @@ def background(data: np.ndarray, bad: np.ndarray, boxsize: int) -> tuple[np.ndar
     if np.isnan(boxes[0]).all():
         box = data.shape
         boxes = _box_statistics(data, bad, box, 0.0)
-    level, rms = (_full_size(_filtered(_filled(values)), box, bad) for values in boxes)
+    level, rms = np.empty(bad.shape, np.float32), np.empty(bad.shape, np.float32)
+    for values, image in zip(boxes, (level, rms), strict=True):
+        _full_size(_filtered(_filled(values)), box, bad, image)
     return level, rms
 
 
 def level_between(
-    data: np.ndarray, bad: np.ndarray, near: np.ndarray, boxsize: int
-) -> np.ndarray | None:
+    data: np.ndarray, bad: np.ndarray, near: np.ndarray, boxsize: int, level: np.ndarray
+) -> bool:
     """
-    Background level between the sources.
+    Fill an image with the background level between the sources.
 
     As that of `background`, but of the pixels that are left when sources and their wings are masked: where few
     are, boxes count that have a tenth of theirs, and of many every so many-th is looked at (neighbours share
@@ -74,17 +76,20 @@ def level_between(
         These and those of sources.
     boxsize : int
         Side of a box, pixels.
+    level : (ny, nx) float32
+        Written to: the level, 0 where `bad`.
 
     Returns
     -------
-    (ny, nx) float32 or None
-        0 where `bad`; None when sources leave too little of every box.
+    bool
+        False, and nothing is written, when sources leave too little of every box.
     """
     box = tuple(min(boxsize, n) for n in data.shape)
-    level = _box_statistics(data, near, box, _LEAST_LEFT, _MOST_VALUES)[0]
-    if np.isnan(level).all():
-        return None
-    return _full_size(_filtered(_filled(level)), box, bad)
+    boxes = _box_statistics(data, near, box, _LEAST_LEFT, _MOST_VALUES)[0]
+    if np.isnan(boxes).all():
+        return False
+    _full_size(_filtered(_filled(boxes)), box, bad, level)
+    return True
 
 
 def _box_statistics(
@@ -103,7 +108,8 @@ def _box_statistics(
             here = slice(y, y + box[0]), slice(x, x + box[1])
             values = data[here][~bad[here]] if masked else data[here].flatten()
             step = max(values.size // most, 1) if most else 1
-            values = values[::step]
+            if step > 1:
+                values = values[::step].copy()
             values.sort()
             kept = clipped(values)
             if kept.size * step > least * box[0] * box[1]:
@@ -184,9 +190,9 @@ def _filtered(boxes: np.ndarray) -> np.ndarray:
     return np.nanmedian(windows, axis=(2, 3))
 
 
-def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray) -> np.ndarray:
+def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray, image: np.ndarray) -> None:
     """
-    Interpolate box values to pixels by cubic splines, within the range of the boxes.
+    Fill an image with box values, interpolated by cubic splines within the range of the boxes.
 
     The same numbers as photutils' own interpolation, which evaluates the 2-D spline at every pixel; splines on
     a grid are products of two sets of 1-D weights.
@@ -201,4 +207,4 @@ def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray) -> np.nd
     mean, low, high = (np.float32(value) for value in (mesh.mean(), mesh.min(), mesh.max()))
     rows, cols = (weights(mesh.shape[k], box[k], bad.shape[k]) for k in (0, 1))
     across = (mesh - mean) @ cols.T
-    return expand(rows.astype(np.float32), across.astype(np.float32), mean, low, high, bad)
+    expand(rows.astype(np.float32), across.astype(np.float32), mean, low, high, bad, image)

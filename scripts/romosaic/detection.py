@@ -152,9 +152,10 @@ def detect(
     rms *= np.float32(snr_threshold)
     segments, blended = _segment(smoothed, rms, bad, npixels, deblend)
     if blended.size:
-        level = level_between(data, bad, mark_near(segments, bad, _WINGS), bkg_boxsize)
-        if level is not None:
-            np.subtract(data, level, out=clean, where=~bad)
+        near = mark_near(segments, bad, _WINGS)
+        # The plane of what was searched takes the level, and then what is measured.
+        if level_between(data, bad, near, bkg_boxsize, clean):
+            np.subtract(data, clean, out=clean, where=~bad)
     return Detection(clean, smoothed, rms, bad, segments, blended, kernel)
 
 

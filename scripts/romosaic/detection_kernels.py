@@ -36,9 +36,9 @@ def mark_unusable(data, err, weight, largest):
 
 
 @_jit
-def expand(rows, cols, offset, low, high, bad):
+def expand(rows, cols, offset, low, high, bad, image):
     """
-    Image of a sum of products of rows and columns, within limits.
+    Fill an image with a sum of products of rows and columns, within limits.
 
     Parameters
     ----------
@@ -48,12 +48,9 @@ def expand(rows, cols, offset, low, high, bad):
         Added to the sum; limits of the result.
     bad : (ny, nx) bool
         Pixels that become 0.
-
-    Returns
-    -------
-    (ny, nx) float32
+    image : (ny, nx) float32
+        Written to.
     """
-    image = np.empty(bad.shape, np.float32)
     line = np.empty(cols.shape[1], np.float32)
     for row in range(rows.shape[0]):
         line[:] = np.float32(0)
@@ -64,7 +61,6 @@ def expand(rows, cols, offset, low, high, bad):
         for col in range(line.size):
             value = min(max(line[col] + offset, low), high)
             image[row, col] = np.float32(0) if bad[row, col] else value
-    return image
 
 
 @_jit
