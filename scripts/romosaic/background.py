@@ -19,7 +19,7 @@ _MAD_TO_STD = 1.482602218505602
 # A box counts when more than this part of a full box is left.
 _LEAST_FILLED = 0.9
 # Once sources are masked: part of a full box that must be left, and values of a box that are looked at.
-_LEAST_LEFT = 0.1
+_LEAST_LEFT = 0.05
 _MOST_VALUES = 250_000
 # Boxes that do not count take the mean of so many around, weighted by inverse distance.
 _NEIGHBOURS = 10
@@ -64,7 +64,7 @@ def level_between(
     Fill an image with the background level between the sources.
 
     As that of `background`, but of the pixels that are left when sources and their wings are masked: where few
-    are, boxes count that have a tenth of theirs, and of many every so many-th is looked at (neighbours share
+    are, boxes count that have a twentieth of theirs, and of many every so many-th is looked at (neighbours share
     noise: a quarter of a million gives the level to 1/400 of it).
 
     Parameters
