@@ -64,8 +64,8 @@ def level_between(
     Fill an image with the background level between the sources.
 
     As that of `background`, but of the pixels that are left when sources and their wings are masked: where few
-    are, boxes count that have a twentieth of theirs, and of many every so many-th is looked at (neighbours share
-    noise: a quarter of a million gives the level to 1/400 of it).
+    are, boxes count that have a twentieth of theirs, and of many every so many-th is looked at (neighbours
+    share noise: a quarter of a million gives the level to 1/400 of it).
 
     Parameters
     ----------
