@@ -1,11 +1,13 @@
 import sys
 
+import catalog_scene as scene
 import numpy as np
 import photutils
 import pytest
 from astropy.convolution import convolve
 from photutils.segmentation import make_2dgaussian_kernel
 from romosaic import detection
+from romosaic.background import background
 from romosaic.errors import ConfigError
 
 OPTIONS = {
@@ -78,6 +80,34 @@ def test_threshold_and_size_select_sources():
     bad[25:36, 25:36] = True
     masked = detection.detect(data, bad, **OPTIONS)
     assert not masked.segments[bad].any()
+
+
+def test_wings_of_sources_are_not_counted_as_sky():
+    """Sources are sought on the background of all pixels, and measured on that of those between them."""
+    rng = np.random.default_rng(6)
+    sources = scene.lattice(rng, 500, 70, 400, 4000, edge=35)
+    data, *_ = scene.observe(rng, scene.render((500, 500), sources))
+    bad = np.zeros(data.shape, bool)
+    bad[:, :50] = True
+    level, rms = background(data, bad, 1000)
+    found = detection.detect(data, bad, **OPTIONS | {"bkg_boxsize": 1000})
+    assert found.segments.max() == 42
+    smoothed = detection.smooth(np.where(bad, 0, data - level), bad, found.kernel)
+    np.testing.assert_allclose(found.smoothed, smoothed, atol=1e-6)
+    np.testing.assert_array_equal(found.threshold, rms * np.float32(3))
+    wings, left = (np.median(sky[~bad]) - scene.SKY for sky in (level, data - found.data))
+    noise = scene.NOISE * 1.2533 / np.sqrt(np.count_nonzero(~bad) / 3)
+    assert wings > 6 * noise and abs(left) < 2 * noise
+    assert (found.data[bad] == 0).all()
+
+
+def test_without_sky_between_sources_the_background_is_that_of_all_pixels():
+    rng = np.random.default_rng(6)
+    data = (blob(20, 20, 1500, (40, 40)) + rng.normal(size=(40, 40))).astype(np.float32)
+    bad = np.zeros(data.shape, bool)
+    found = detection.detect(data, bad, **OPTIONS)
+    assert found.segments.max() == 1
+    np.testing.assert_array_equal(found.data, data - background(data, bad, 1000)[0])
 
 
 def test_deblending_cuts_a_pair_apart():

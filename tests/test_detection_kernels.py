@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 from photutils.segmentation import detect_sources
-from romosaic.detection_kernels import label, mark_unusable, segment_pixels
-from scipy.ndimage import gaussian_filter
+from romosaic.detection_kernels import label, mark_near, mark_unusable, segment_pixels
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 
 @pytest.mark.parametrize("shape", [(150, 170), (1, 300), (300, 1), (2, 2)])
@@ -53,3 +53,17 @@ def test_pixels_of_segments():
     for part in (segments, np.zeros((3, 4), np.int32), np.ones((1, 1), np.int32)):
         for ours, numpys in zip(segment_pixels(part), np.nonzero(part), strict=True):
             np.testing.assert_array_equal(ours, numpys)
+
+
+@pytest.mark.parametrize("shape", [(90, 110), (1, 60), (60, 1)])
+@pytest.mark.parametrize("reach", [0, 1, 7, 20])
+def test_pixels_near_segments(shape, reach):
+    rng = np.random.default_rng(2)
+    segments = np.where(rng.uniform(size=shape) > 0.998, 7, 0).astype(np.int32)
+    segments.flat[[0, -1]] = 3
+    bad = rng.uniform(size=shape) < 0.01
+    before = bad.copy()
+    square = np.ones((2 * reach + 1,) * 2)
+    near = mark_near(segments, bad, reach)
+    np.testing.assert_array_equal(near, binary_dilation(segments > 0, square) | bad)
+    np.testing.assert_array_equal(bad, before)

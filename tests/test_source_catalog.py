@@ -126,8 +126,9 @@ def test_psf_fluxes_of_stars(stars):
     assert np.mean(table["psf_gof"]) == pytest.approx(1, abs=0.06)
 
 
-# The stars' own wings raise the sky of this crowded field: 2 per cent of the light at 0.8 arcsec.
-@pytest.mark.parametrize(("name", "bias"), [("02", 0.01), ("04", 0.01), ("08", 0.025)])
+# Stars too faint to be found raise the sky of this crowded field: 1 per cent of the light at 0.8 arcsec. If the
+# wings of the others were not masked, it would be 2.
+@pytest.mark.parametrize(("name", "bias"), [("02", 0.01), ("04", 0.01), ("08", 0.0125)])
 def test_aperture_fluxes_of_stars(stars, name, bias):
     table, truth = stars
     expected = truth[:, 2] * scene.psf().encircled_energy(int(name) / 10)

@@ -18,6 +18,9 @@ _CLIP_PASSES = 5
 _MAD_TO_STD = 1.482602218505602
 # A box counts when more than this part of a full box is left.
 _LEAST_FILLED = 0.9
+# Once sources are masked: part of a full box that must be left, and values of a box that are looked at.
+_LEAST_LEFT = 0.05
+_MOST_VALUES = 250_000
 # Boxes that do not count take the mean of so many around, weighted by inverse distance.
 _NEIGHBOURS = 10
 
@@ -48,14 +51,55 @@ def background(data: np.ndarray, bad: np.ndarray, boxsize: int) -> tuple[np.ndar
     if np.isnan(boxes[0]).all():
         box = data.shape
         boxes = _box_statistics(data, bad, box, 0.0)
-    level, rms = (_full_size(_filtered(_filled(values)), box, bad) for values in boxes)
+    level, rms = np.empty(bad.shape, np.float32), np.empty(bad.shape, np.float32)
+    for values, image in zip(boxes, (level, rms), strict=True):
+        _full_size(_filtered(_filled(values)), box, bad, image)
     return level, rms
 
 
+def level_between(
+    data: np.ndarray, bad: np.ndarray, near: np.ndarray, boxsize: int, level: np.ndarray
+) -> bool:
+    """
+    Fill an image with the background level between the sources.
+
+    As that of `background`, but of the pixels that are left when sources and their wings are masked: where few
+    are, boxes count that have a twentieth of theirs, and of many every so many-th is looked at (neighbours
+    share noise: a quarter of a million gives the level to 1/400 of it).
+
+    Parameters
+    ----------
+    data : (ny, nx) float32
+    bad : (ny, nx) bool
+        Pixels without a value.
+    near : (ny, nx) bool
+        These and those of sources.
+    boxsize : int
+        Side of a box, pixels.
+    level : (ny, nx) float32
+        Written to: the level, 0 where `bad`.
+
+    Returns
+    -------
+    bool
+        False, and nothing is written, when sources leave too little of every box.
+    """
+    box = tuple(min(boxsize, n) for n in data.shape)
+    boxes = _box_statistics(data, near, box, _LEAST_LEFT, _MOST_VALUES)[0]
+    if np.isnan(boxes).all():
+        return False
+    _full_size(_filtered(_filled(boxes)), box, bad, level)
+    return True
+
+
 def _box_statistics(
-    data: np.ndarray, bad: np.ndarray, box: tuple[int, int], least: float
+    data: np.ndarray, bad: np.ndarray, box: tuple[int, int], least: float, most: int | None = None
 ) -> np.ndarray:
-    """Level and rms of every box, NaN where no more than part `least` of a full box is left by the clipping."""
+    """
+    Level and rms of every box, NaN where no more than part `least` of a full box is left by the clipping.
+
+    Of more than twice `most` values of a box every so many-th is used.
+    """
     starts = [range(0, n, side) for n, side in zip(data.shape, box, strict=True)]
     boxes = np.full((2, *map(len, starts)), np.nan)
     masked = bad.any()
@@ -63,9 +107,12 @@ def _box_statistics(
         for j, x in enumerate(starts[1]):
             here = slice(y, y + box[0]), slice(x, x + box[1])
             values = data[here][~bad[here]] if masked else data[here].flatten()
+            step = max(values.size // most, 1) if most else 1
+            if step > 1:
+                values = values[::step].copy()
             values.sort()
             kept = clipped(values)
-            if kept.size > least * box[0] * box[1]:
+            if kept.size * step > least * box[0] * box[1]:
                 boxes[:, i, j] = _median(kept), kept.std(dtype=np.float64)
     return boxes
 
@@ -143,9 +190,9 @@ def _filtered(boxes: np.ndarray) -> np.ndarray:
     return np.nanmedian(windows, axis=(2, 3))
 
 
-def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray) -> np.ndarray:
+def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray, image: np.ndarray) -> None:
     """
-    Interpolate box values to pixels by cubic splines, within the range of the boxes.
+    Fill an image with box values, interpolated by cubic splines within the range of the boxes.
 
     The same numbers as photutils' own interpolation, which evaluates the 2-D spline at every pixel; splines on
     a grid are products of two sets of 1-D weights.
@@ -160,4 +207,4 @@ def _full_size(mesh: np.ndarray, box: tuple[int, int], bad: np.ndarray) -> np.nd
     mean, low, high = (np.float32(value) for value in (mesh.mean(), mesh.min(), mesh.max()))
     rows, cols = (weights(mesh.shape[k], box[k], bad.shape[k]) for k in (0, 1))
     across = (mesh - mean) @ cols.T
-    return expand(rows.astype(np.float32), across.astype(np.float32), mean, low, high, bad)
+    expand(rows.astype(np.float32), across.astype(np.float32), mean, low, high, bad, image)

@@ -34,9 +34,9 @@ def mark_unusable(data, err, weight, largest):
 
 
 @kernel
-def expand(rows, cols, offset, low, high, bad):
+def expand(rows, cols, offset, low, high, bad, image):
     """
-    Image of a sum of products of rows and columns, within limits.
+    Fill an image with a sum of products of rows and columns, within limits.
 
     Parameters
     ----------
@@ -46,12 +46,9 @@ def expand(rows, cols, offset, low, high, bad):
         Added to the sum; limits of the result.
     bad : (ny, nx) bool
         Pixels that become 0.
-
-    Returns
-    -------
-    (ny, nx) float32
+    image : (ny, nx) float32
+        Written to.
     """
-    image = np.empty(bad.shape, np.float32)
     line = np.empty(cols.shape[1], np.float32)
     for row in range(rows.shape[0]):
         line[:] = np.float32(0)
@@ -62,7 +59,6 @@ def expand(rows, cols, offset, low, high, bad):
         for col in range(line.size):
             value = min(max(line[col] + offset, low), high)
             image[row, col] = np.float32(0) if bad[row, col] else value
-    return image
 
 
 @kernel
@@ -181,6 +177,45 @@ def label(image, threshold, bad, npixels):
                 number[root] = n
             segments[row, begin[run] : end[run]] = number[root]
     return segments, n
+
+
+@kernel
+def mark_near(segments, bad, reach):
+    """
+    Mark what is not sky alone: segments and what is near them, and unusable pixels.
+
+    Parameters
+    ----------
+    segments : (ny, nx) int32
+        0 is background.
+    bad : (ny, nx) bool
+    reach : int
+        Half side of the square around each pixel of a segment that is near it, pixels.
+
+    Returns
+    -------
+    (ny, nx) bool
+    """
+    ny, nx = segments.shape
+    wide, near = np.empty(segments.shape, np.bool_), bad.copy()
+    # Steps since the last pixel of a segment, along the rows there and back, then along all columns.
+    for row in range(ny):
+        steps = reach
+        for col in range(nx):
+            steps = 0 if segments[row, col] != 0 else steps + 1
+            wide[row, col] = steps <= reach
+        steps = reach
+        for col in range(nx - 1, -1, -1):
+            steps = 0 if segments[row, col] != 0 else steps + 1
+            wide[row, col] |= steps <= reach
+    for turn in range(2):
+        since = np.full(nx, reach)
+        for k in range(ny):
+            row = k if turn == 0 else ny - 1 - k
+            for col in range(nx):
+                since[col] = 0 if wide[row, col] else since[col] + 1
+                near[row, col] |= since[col] <= reach
+    return near
 
 
 @kernel

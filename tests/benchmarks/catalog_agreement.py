@@ -6,6 +6,7 @@ import numpy as np
 
 _PSF = "another PSF on the coadd, pixels weighted alike: see above"
 _OVERLAPS = "sum of (overlap err)^2; romancal's with photutils before 3.1 is that of overlap err^2"
+_BACKGROUND = "background without the wings of sources: see above"
 _ORDER = "segments on the border have a row more, as the filter's weights are normalised there: another order"
 #: Columns that differ by intent, and why.
 INTENDED = {
@@ -23,6 +24,10 @@ INTENDED = {
     **{name: _PSF for name in ("psf_flux", "psf_flux_err", "psf_gof", "x_psf_err", "y_psf_err")},
     **{f"aper{radius}_flux_err": _OVERLAPS for radius in ("01", "02", "04", "08", "16")},
     **{name: _OVERLAPS for name in ("kron_flux_err", "kron_abmag_err")},
+    **{f"aper{name}_flux": _BACKGROUND for name in ("_bkg", "01", "02", "04", "08", "16")},
+    **{f"{name}_flux": _BACKGROUND for name in ("segment", "kron")},
+    **{name: _BACKGROUND for name in ("kron_abmag", "kron_radius", "fluxfrac_radius_50")},
+    **{f"{axis}_centroid_win": _BACKGROUND for axis in ("x", "y", "ra", "dec")},
 }
 # Zero in romancal: these have nothing to be compared with.
 PLACEHOLDER = "an error; romancal's is zero"

@@ -60,6 +60,8 @@ here, sizes by 3.3e-5. The PSF that romosaic fits is that of the file on this co
 the drop and the output pixel; the stars have that one, so `psf_gof` of romancal is the larger one of the two.
 romosaic's fits weigh all pixels alike, romancal's by 1 / err^2. The noise of these coadds is independent from
 pixel to pixel and they say so: errors are compared without the correlation that drizzled coadds have.
+romosaic's fluxes are above the background between the sources, romancal's above that of all pixels, which holds
+wings of sources: fluxes, and what is found with them, differ by the light of that level in the aperture.
 
 {agreement}"""
 
