@@ -192,7 +192,7 @@ class _OpenImages:
             # pages are read as a whole, and some around them: about whole rows
             self.touched += 8 * view.shape[1] * int(np.count_nonzero(~seen[y0:y1]))
             seen[y0:y1] = True
-            return tuple(image[y0:y1] for image in images)
+        return tuple(image[y0:y1] for image in images)  # checked without the lock
 
 
 def _origin(grid: Grid) -> tuple[int, int]:
