@@ -61,9 +61,9 @@ def read_products(folder, *ages):
     return product_index.read(folder)
 
 
-def read_once(folder):
+def products_in(folder):
     """Products of the folder of `associate`: there may be thousands, read again only when there are others."""
-    return read_products(folder, *ages(folder))
+    return read_products(str(folder), *ages(folder))
 
 
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
@@ -71,7 +71,7 @@ jobs.get_script_mtime = lambda path: 0.0
 if workflow.is_main_process and "--unlock" not in sys.argv:
     found = [run_at_work()]  # what another run is making has no record yet
     if not any(found):
-        found = [damaged_associations(OUT, read_once), lost_records(OUT)]
+        found = [damaged_associations(OUT, products_in), lost_records(OUT)]
     for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
     lacking = unfinished(OUT) if CONFIG["batch"] == REST else ""
@@ -111,10 +111,13 @@ def say(text):
         print(text, flush=True)
 
 
+PRODUCT = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+
+
 wildcard_constraints:
     exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
     # after the parts of a survey no rule makes files of products, so that none is planned once more
-    product=r"(?!)" if CONFIG["batch"] == REST else r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    product=r"(?!)" if CONFIG["batch"] == REST else PRODUCT,
     filter=r"f\d{3}",
     region=r"\d{3}[pm]\d{2}|none",
     cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
@@ -275,7 +278,7 @@ def associated():
 
 def products(wildcards):
     """Products with their filters and grids, by name."""
-    return read_products(*associated())
+    return products_in(checkpoints.associate.get().output[0])
 
 
 @cache

@@ -32,6 +32,9 @@ rule fits_product:
         f"{OUT}/logs/fits/{{product}}.log",
     benchmark:
         f"{OUT}/benchmarks/fits/{{product}}.tsv"
+    wildcard_constraints:
+        # with `batch: rest`, too: the mosaics are there
+        product=PRODUCT,
     conda:
         "../envs/environment.yaml"
     threads: 1

@@ -13,7 +13,7 @@ with reported(snakemake.log[0]):
     files, made = snakemake.input, snakemake.output[0]
     if snakemake.rule == "hats":
         atomic.write_text(made, hats.index(files.filters))
-        print(f"hats: {len(files.filters)} in {made}")
+        print(f"hats: folders for LSDB: {', '.join(files.filters)}")
     else:
         parts = hats.make(made, files.catalogs, **snakemake.params.parameters)
-        print(f"hats: {parts} partitions in {made}")
+        print(f"hats: {made}, partitions: {parts}")

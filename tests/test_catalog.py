@@ -108,6 +108,15 @@ def test_astropy_reads_it_with_units_and_what_holds_for_all(products, merged):
     assert whole["product"].description
 
 
+def test_sources_without_a_position_are_left_out(tmp_path):
+    columns = sources(9, skycell="")
+    columns["_healpix_29"][3:5] = -1
+    columns["flagged_spatial_id"][:] = 0
+    path = write(tmp_path, "r_f158", columns)
+    assert catalog.merge([path], tmp_path / "all.parquet", 1000) == 7
+    assert pq.read_table(tmp_path / "all.parquet")["_healpix_29"].to_pandas().min() >= 0
+
+
 def test_without_sources_the_columns_are_there(products, tmp_path):
     path = tmp_path / "f158_135p90.parquet"
     assert catalog.merge([products[2]], path, 1000) == 0

@@ -91,6 +91,18 @@ def test_flipped_bits_of_parquet_files_are_found_or_harmless(tmp_path):
     assert problem(footer)
 
 
+def test_files_that_a_footer_names_and_that_are_gone_are_told(tmp_path):
+    footers = []
+    for name in ("a.parquet", "b.parquet"):
+        pq.write_table(pa.table({"x": [1, 2]}), tmp_path / name, metadata_collector=footers)
+        footers[-1].set_file_path(name)
+    footer = tmp_path / "_metadata"
+    pq.write_metadata(pa.schema([("x", pa.int64())]), footer, metadata_collector=footers)
+    assert problem(footer) == ""
+    (tmp_path / "b.parquet").unlink()
+    assert problem(footer) == "names b.parquet, which is missing"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [

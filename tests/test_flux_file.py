@@ -139,12 +139,20 @@ def test_a_window_is_held_against_its_checksums(tmp_path, survey, name):
     node = (found.tree["romosaic"]["variances"] if name != "data" else found.tree["roman"])[name]
     start = found.blocks.blocks[node["source"]].start
     flipped(path, start + PIECE - 1)  # row 127, last pixel
-    for damaged in (np.s_[127:128], np.s_[:], np.s_[100:200, 3:5], np.s_[0, 0], np.s_[-129]):
+    parts_with_it = (
+        np.s_[127:128],
+        np.s_[:],
+        np.s_[100:200, 3:5],
+        np.s_[0, 0],
+        np.s_[-129],
+        np.s_[::-1],
+    )
+    for damaged in parts_with_it:
         with pytest.raises(ProductError, match=r"is corrupt.*delete it and run again") as error:
             getattr(open_flux(path), name)[damaged]
         assert "\n" not in str(error.value)
-    whole = np.s_[128:, :7]
-    np.testing.assert_array_equal(getattr(open_flux(path), name)[whole], plane[whole])
+    for whole in (np.s_[128:, :7], np.s_[-1], np.s_[7:7]):
+        np.testing.assert_array_equal(getattr(open_flux(path), name)[whole], plane[whole])
     with pytest.raises(ProductError, match="is corrupt"):
         open_flux(path).verify()
 
@@ -168,6 +176,29 @@ def test_copied_blocks_are_checked_by_verify(tmp_path, calibration):
     flipped(path, block.start + block.used - 1)
     with pytest.raises(ProductError, match="is corrupt"):
         open_flux(path).verify()
+
+
+@pytest.mark.parametrize("change", [lambda sums: sums[:-1], lambda sums: np.append(sums, sums[:1])])
+def test_as_many_checksums_as_pieces(flux_file, monkeypatch, change):
+    found = open_flux(flux_file[0])
+    given = np.array(found.blocks.array(found.tree["checksums"]))
+    assert given.size >= 4 and given.dtype == np.uint32
+    array = AsdfBlocks.array
+
+    def forged(blocks, node):
+        return change(given) if node is found.tree["checksums"] else array(blocks, node)
+
+    monkeypatch.setattr(AsdfBlocks, "array", forged)
+    with pytest.raises(ProductError, match="has not one checksum for each piece"):
+        found.data[:5]
+
+
+def test_windows_leave_no_file_open(flux_file):
+    opened = [open_flux(flux_file[0]) for _ in range(20)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for found in opened:
+        assert np.isfinite(found.data[3:9]).any()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_piece_is_checked_once(flux_file, monkeypatch):

@@ -377,6 +377,14 @@ def test_links_of_the_documents_lead_somewhere():
     assert dead == []
 
 
+def test_the_only_link_is_that_of_the_profile():
+    listed = subprocess.run(
+        ["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    links = [line.split("\t")[1] for line in listed.stdout.splitlines() if line[:6] == "120000"]
+    assert links == ["slurm"]
+
+
 def test_slurm_profile_is_found_by_its_name():
     assert (ROOT / "slurm").is_symlink()
     assert (ROOT / "slurm").resolve() == (ROOT / "profiles" / "slurm").resolve()

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 
 # Half the diagonal of a pixel: no point of a pixel is farther from its centre.
 _HALF_DIAGONAL = 0.70710678118654757
@@ -19,13 +19,13 @@ _HALF_DIAGONAL = 0.70710678118654757
 _KRON_REACH = 6.0
 
 
-@kernel
+@compiled
 def _sector(ax, ay, bx, by):
     """Signed area of the unit-circle sector from direction a to direction b."""
     return 0.5 * math.atan2(ax * by - ay * bx, ax * bx + ay * by)
 
 
-@kernel
+@compiled
 def _edge_area(ax, ay, bx, by):
     """Signed area shared by the unit disc and the triangle (origin, a, b)."""
     dx, dy = bx - ax, by - ay
@@ -51,7 +51,7 @@ def _edge_area(ax, ay, bx, by):
     return area + 0.5 * (px * qy - py * qx)
 
 
-@kernel
+@compiled
 def pixel_overlap(dx, dy, a, b, cos_t, sin_t):
     """
     Area of a pixel that lies inside an ellipse.
@@ -78,14 +78,14 @@ def pixel_overlap(dx, dy, a, b, cos_t, sin_t):
     return min(max(area * a * b, 0.0), 1.0)
 
 
-@kernel
+@compiled
 def _limits(b):
     """Squared radii, in units of the ellipse, within which pixels are whole and beyond which they are out."""
     reach = _HALF_DIAGONAL / b
     return max(1.0 - reach, 0.0) ** 2, (1.0 + reach) ** 2
 
 
-@kernel
+@compiled
 def bounding_box(x, y, half_x, half_y, ny, nx):
     """
     Rows and columns [y0, y1), [x0, x1) of an image that a region can touch.
@@ -106,7 +106,7 @@ def bounding_box(x, y, half_x, half_y, ny, nx):
     return y0, y1, x0, x1
 
 
-@kernel
+@compiled
 def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
     """
     Sum data over ellipses with exact pixel overlaps.
@@ -166,7 +166,7 @@ def ellipse_sums(data, err, bad, segments, labels, x, y, a, b, theta):
     return out
 
 
-@kernel
+@compiled
 def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
     """
     Unscaled first-moment radii, in units of the source ellipse (Kron 1980; Bertin & Arnouts 1996).
@@ -213,7 +213,7 @@ def kron_radii(data, bad, segments, labels, x, y, cxx, cxy, cyy, minimum):
     return out
 
 
-@kernel
+@compiled
 def _circle_flux(data, bad, segments, label, x, y, radius):
     """Sum of data over a circle without other segments."""
     ny, nx = data.shape
@@ -234,7 +234,7 @@ def _circle_flux(data, bad, segments, label, x, y, radius):
     return total
 
 
-@kernel
+@compiled
 def flux_radii(data, bad, segments, labels, x, y, flux, largest):
     """
     Radii of circles that hold a given flux.
@@ -282,7 +282,7 @@ def flux_radii(data, bad, segments, labels, x, y, flux, largest):
     return out
 
 
-@kernel
+@compiled
 def annulus_levels(data, bad, x, y, inner, outer):
     """
     Local level in circular annuli: the median of the pixels inside after clipping.
@@ -329,7 +329,7 @@ def annulus_levels(data, bad, x, y, inner, outer):
     return out
 
 
-@kernel
+@compiled
 def _clipped_median(values):
     """Median of sorted values clipped at 3 sigma, and its error."""
     first, last = 0, values.size

@@ -255,14 +255,18 @@ def _stored(packed: bool, by_pieces: bool, block) -> tuple[Block, list]:
     unhashed = by_pieces and n_pieces(len(content)) > 0
     if not isinstance(block, np.ndarray):
         stored = block[1]
-        return replace(stored, checksum=NO_CHECKSUM) if unhashed else stored, [content]
+        if unhashed or stored.checksum == NO_CHECKSUM:
+            stored = replace(stored, checksum=NO_CHECKSUM if unhashed else _md5([content]))
+        return stored, [content]
     pieces = pack(content) if packed else None
     compression = "lz4" if pieces else ""
     pieces = pieces or [content]
-    used, checksum = sum(len(piece) for piece in pieces), NO_CHECKSUM
-    if not unhashed:
-        digest = hashlib.md5(usedforsecurity=False)
-        for piece in pieces:
-            digest.update(piece)
-        checksum = digest.digest()
+    used, checksum = sum(len(piece) for piece in pieces), NO_CHECKSUM if unhashed else _md5(pieces)
     return Block(0, used, content.nbytes, compression, checksum), pieces
+
+
+def _md5(pieces: list) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()

@@ -4,7 +4,8 @@ One catalog per filter and projection region: the sources of all its products, e
 Sources of overlapping skycells are in the catalogs of each; kept are those in the core of their skycell
 (bit 59 of `flagged_spatial_id` is clear), and the cores share out the sky, across the borders of regions too.
 Where a skycell has several products of the filter (one per visit, say), each has its rows, and `product` tells
-them apart. Products on grids of their own have no core: all their sources are kept.
+them apart. Products on grids of their own have no core: all their sources are kept, but for those without a
+position (`_healpix_29` is -1).
 """
 
 from collections.abc import Sequence

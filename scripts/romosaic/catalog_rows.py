@@ -109,7 +109,7 @@ class Places:
 
 def look(catalogs: Sequence[str | Path]) -> Places:
     """
-    Count the primary sources of catalogs by their places.
+    Count the primary sources of catalogs by their places; those without a position have none.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def look(catalogs: Sequence[str | Path]) -> Places:
                 raise ProductError(path, what, "make both with one version")
             for batch in file.iter_batches(columns=[PLACE, "flagged_spatial_id"]):
                 outside = batch["flagged_spatial_id"].to_numpy() & _OUTSIDE_CORE
-                places = batch[PLACE].to_numpy()[outside == 0]
+                places = batch[PLACE].to_numpy()
+                places = places[(outside == 0) & (places >= 0)]
                 pixels, counts = np.unique(places >> 2 * (29 - ORDER), return_counts=True)
                 files = np.full(len(pixels), number, np.int32)
                 found.append((pixels, files, counts.astype(np.int32)))

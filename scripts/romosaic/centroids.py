@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
+from .compiled import compiled
 from .noise_correlation import covariances
-from .numba_kernel import kernel
 
 _FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
-@kernel
+@compiled
 def centroid_covariances(
     err, smoothed, threshold, segments, labels, x, y, bounds, kernel, half_rho
 ):
@@ -76,7 +76,7 @@ def centroid_covariances(
     return out
 
 
-@kernel
+@compiled
 def _lever(smoothed, threshold, segments, label, row, col):
     """Weight of a pixel's noise in the sum over a segment, and the variance of its being in or out."""
     ny, nx = smoothed.shape
@@ -98,7 +98,7 @@ def _lever(smoothed, threshold, segments, label, row, col):
     return arm + level / spread, level * level * (0.5 - abs(depth)) ** 2
 
 
-@kernel
+@compiled
 def _lever_variance(err, lever_x, lever_y, xmin, ymin, kernel, half_rho):
     """Smooth the lever arms along y, too; variances and covariance of the sums they make."""
     ny, nx = err.shape
@@ -121,7 +121,7 @@ def _lever_variance(err, lever_x, lever_y, xmin, ymin, kernel, half_rho):
     return covariances(tx, ty, half_rho)
 
 
-@kernel
+@compiled
 def windowed_centroids(data, err, bad, segments, labels, x, y, half_light, half_rho):
     """
     Gaussian-windowed centroids (XWIN_IMAGE of SExtractor) and their covariances.
@@ -177,7 +177,7 @@ def windowed_centroids(data, err, bad, segments, labels, x, y, half_light, half_
     return out
 
 
-@kernel
+@compiled
 def _window(cx, cy, sigma, ny, nx):
     """Rows and columns [y0, y1), [x0, x1) of the image that a window of 4 sigma can touch."""
     reach = 4.0 * sigma
@@ -186,14 +186,14 @@ def _window(cx, cy, sigma, ny, nx):
     return y0, y1, x0, x1
 
 
-@kernel
+@compiled
 def _window_weight(dx, dy, sigma, out):
     """Weight of an offset; 0 beyond 4 sigma and for pixels left out."""
     r2 = (dx * dx + dy * dy) / (sigma * sigma)
     return 0.0 if out or r2 > 16.0 else math.exp(-0.5 * r2)
 
 
-@kernel
+@compiled
 def _window_sums(data, bad, segments, label, cx, cy, sigma, along, sums):
     """Fill `sums` with sum wI, its first moments and the Jacobian (xx, yy, xy)."""
     ny, nx = data.shape
@@ -220,7 +220,7 @@ def _window_sums(data, bad, segments, label, cx, cy, sigma, along, sums):
             sums[5] -= light * dx * dy * precision
 
 
-@kernel
+@compiled
 def _window_noise(err, bad, segments, label, cx, cy, sigma, half_rho):
     """Variances and covariance of the first moments in a window."""
     ny, nx = err.shape

@@ -43,7 +43,7 @@ def piece_checksums(content: np.ndarray) -> np.ndarray:
 
 class CheckedPlane:
     """
-    Image of a file; indexed by rows, or rows and columns (slices or integers), as an array is, or made one.
+    Image of a file; its parts are read by rows, or rows and columns (slices or integers), as those of an array.
 
     Parameters
     ----------
@@ -74,11 +74,12 @@ class CheckedPlane:
         ProductError
             A piece with rows of it is not what was written.
         """
-        rows = part[0] if isinstance(part, tuple) else part
-        rows = rows if isinstance(rows, slice) else slice(rows, rows + 1)
-        first, stop, _ = rows.indices(self.shape[0])
-        stride = self._plane.strides[0]
-        self._prove(first * stride // PIECE, -(-stop * stride // PIECE))
+        rows = range(self.shape[0])[part[0] if isinstance(part, tuple) else part]
+        rows = rows if isinstance(rows, range) else range(rows, rows + 1)
+        if rows:
+            first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+            stride = self._plane.strides[0]
+            self._prove(first * stride // PIECE, -(-(last + 1) * stride // PIECE))
         return self._plane[part]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 
 # Where less than this part of a smoothing kernel meets usable pixels, there is nothing to smooth.
 _LEAST_COVERED = 1e-6
 
 
-@kernel
+@compiled
 def mark_unusable(data, err, weight, largest):
     """
     Mark pixels that cannot be measured.
@@ -33,7 +33,7 @@ def mark_unusable(data, err, weight, largest):
     return bad
 
 
-@kernel
+@compiled
 def expand(rows, cols, offset, low, high, bad, image):
     """
     Fill an image with a sum of products of rows and columns, within limits.
@@ -61,7 +61,7 @@ def expand(rows, cols, offset, low, high, bad, image):
             image[row, col] = np.float32(0) if bad[row, col] else value
 
 
-@kernel
+@compiled
 def smooth(data, bad, kernel):
     """
     Convolve with a separable kernel, unusable pixels and the outside of the image interpolated over.
@@ -117,7 +117,7 @@ def smooth(data, bad, kernel):
     return result
 
 
-@kernel
+@compiled
 def _along_row(line, kernel, out):
     """Correlate a line that has margins with a kernel."""
     out[:] = 0.0
@@ -127,7 +127,7 @@ def _along_row(line, kernel, out):
             out[col] += weight * line[col + k]
 
 
-@kernel
+@compiled
 def label(image, threshold, bad, npixels):
     """
     Label groups of pixels above a threshold that are connected by sides or corners.
@@ -179,7 +179,7 @@ def label(image, threshold, bad, npixels):
     return segments, n
 
 
-@kernel
+@compiled
 def mark_near(segments, bad, reach):
     """
     Mark what is not sky alone: segments and what is near them, and unusable pixels.
@@ -218,7 +218,7 @@ def mark_near(segments, bad, reach):
     return near
 
 
-@kernel
+@compiled
 def segment_pixels(segments):
     """
     Pixels of all segments, row by row (numpy's nonzero takes four times as long).
@@ -251,7 +251,7 @@ def segment_pixels(segments):
     return rows, cols
 
 
-@kernel
+@compiled
 def segment_sums(data, smoothed, segments, n):
     """
     Moments, sums and bounds of segments 1..n.
@@ -302,7 +302,7 @@ def segment_sums(data, smoothed, segments, n):
     return sums, bounds, area
 
 
-@kernel
+@compiled
 def touching(bad, rows, cols):
     """
     Whether pixels have a bad one among their eight neighbours.
@@ -325,7 +325,7 @@ def touching(bad, rows, cols):
     return touched
 
 
-@kernel
+@compiled
 def _runs(image, threshold, bad):
     """Runs [begin, end) of pixels above the threshold, and the first run of each row."""
     ny, nx = image.shape
@@ -353,7 +353,7 @@ def _runs(image, threshold, bad):
     return begin, end, starts
 
 
-@kernel
+@compiled
 def _root(parent, run):
     """First run of a group; halves the way to it for the next time."""
     while parent[run] != run:
@@ -362,7 +362,7 @@ def _root(parent, run):
     return run
 
 
-@kernel
+@compiled
 def _join(parent, a, b):
     """Make two groups one; the earlier root stays."""
     a, b = _root(parent, a), _root(parent, b)

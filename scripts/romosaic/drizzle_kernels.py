@@ -11,10 +11,10 @@ their edges, so that an edge is walked once, with the difference of the two brig
 import numpy as np
 from numba import njit
 
-from .numba_kernel import kernel
+from .compiled import compiled
 
 
-@kernel
+@compiled
 def _corner_line(cx, cy, corners, line, height, width, first, last, x, y):
     """Fill x, y with the tile positions of the corners `first` to `last` of a line of the box."""
     if corners.size:
@@ -70,7 +70,7 @@ def _add_piece(buffer, row, left, right, height, rate, jumps, i):
             buffer[row, column + 1, p] += far * jumps[i, p]
 
 
-@kernel
+@compiled
 def _add_edges(buffer, x_start, y_start, x_end, y_end, jumps, first, last):
     """
     Add the derivatives of the edges `first` to `last` - 1, with their jumps of brightness.
@@ -114,7 +114,7 @@ def _add_edges(buffer, x_start, y_start, x_end, y_end, jumps, first, last):
             row += 1
 
 
-@kernel
+@compiled
 def _brightness(planes, row, shift, x0, y0, x1, y1, first, last, out):
     """Planes over signed area of the pixels `first` to `last` - 1 between two lines of corners."""
     for i in range(first, last):
@@ -126,7 +126,7 @@ def _brightness(planes, row, shift, x0, y0, x1, y1, first, last, out):
             out[i, p] = planes[row, i - shift, p] * rate
 
 
-@kernel
+@compiled
 def _count(planes, row, shift, x0, y0, x1, y1, first, last, crop, weight_plane):
     """Count the pixels of positive weight with their centre in the part `crop` of the tile."""
     n = 0
@@ -138,7 +138,7 @@ def _count(planes, row, shift, x0, y0, x1, y1, first, last, crop, weight_plane):
     return n
 
 
-@kernel
+@compiled
 def _jumps_across(here, before, first, last, jumps):
     """Jumps of brightness between one row of pixels and the row before."""
     for i in range(first, last):
@@ -146,7 +146,7 @@ def _jumps_across(here, before, first, last, jumps):
             jumps[i, p] = here[i, p] - before[i, p]
 
 
-@kernel
+@compiled
 def _jumps_along(here, first, last, jumps):
     """Jumps of brightness between neighbours in a row, and at the row's ends."""
     for p in range(here.shape[1]):
@@ -157,7 +157,7 @@ def _jumps_along(here, first, last, jumps):
             jumps[i, p] = here[i - 1, p] - here[i, p]
 
 
-@kernel
+@compiled
 def walk_edges(buffer, planes, offset, cx, cy, corners, lo, hi, width, crop, weight_plane):
     """
     Add the derivatives along x of all pixels that overlap a tile.
@@ -219,7 +219,7 @@ def walk_edges(buffer, planes, offset, cx, cy, corners, lo, hi, width, crop, wei
     return n_used
 
 
-@kernel
+@compiled
 def accumulate(buffer, sums, context, bit, corner, crop, weight_plane, threshold, each):
     """
     Turn the derivatives of a tile into sums, add them to the output and leave the buffer zero.

@@ -22,6 +22,8 @@ from .pixmap import PixelMap
 if TYPE_CHECKING:
     from .flux import Calibrated
 
+_REMAKE = "delete it and run again"
+
 
 def write_flux(
     path: str | Path,
@@ -137,12 +139,16 @@ class FluxExposure:
     @cached_property
     def _checksums(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Checksums of the pieces of each large block, and which of them are known to be right."""
-        given, found, start = self.blocks.array(self.tree["checksums"]), {}, 0
+        # not a map, which would keep the file open
+        given, found, start = np.array(self.blocks.array(self.tree["checksums"])), {}, 0
         for number, block in enumerate(self.blocks.blocks):
             stop = start + n_pieces(block.used)
             if stop > start:
                 found[number] = given[start:stop], np.zeros(stop - start, bool)
             start = stop
+        if given.shape != (start,):
+            what = "has not one checksum for each piece of its blocks"
+            raise ProductError(self.path, what, _REMAKE)
         return found
 
     def _stored(self, number: int) -> CheckedPlane:
@@ -154,6 +160,8 @@ class FluxExposure:
         number = node.get("source")
         if number not in self._checksums:  # a small block, checked when the file was opened
             return self.blocks.array(node)
+        if node.get("offset") or self.blocks.blocks[number].compression:
+            raise ProductError(self.path, "has an image in another form than flux writes", _REMAKE)
         return CheckedPlane(self.path, self.blocks.array(node), *self._checksums[number])
 
     def verify(self) -> None:
@@ -244,5 +252,5 @@ def open_flux(path: str | Path) -> FluxExposure:
     blocks.verify(largest=PIECE)
     tree = blocks.tree()
     if not isinstance(tree, dict) or not {"roman", "romosaic", "checksums"} <= set(tree):
-        raise ProductError(path, "is not a file of the flux step", "delete it and run again")
+        raise ProductError(path, "is not a file of the flux step", _REMAKE)
     return FluxExposure(path, blocks, tree)

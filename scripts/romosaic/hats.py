@@ -103,8 +103,9 @@ def _schema(paths: Sequence[Path]) -> Any:
     schemas = []
     for path in paths:
         with readable(path) as file:
-            schemas.append(file.schema_arrow)
-    return max(schemas, key=lambda schema: int(schema.metadata[b"table::len::product"]))
+            schema = file.schema_arrow
+            schemas.append((int((schema.metadata or {})[b"table::len::product"]), schema))
+    return max(schemas, key=lambda pair: pair[0])[1]
 
 
 def partitions(pixels: np.ndarray, counts: np.ndarray, max_rows: int) -> list[Partition]:

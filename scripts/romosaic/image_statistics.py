@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 from .threads import in_threads
 
 #: Rows that are looked at in one go.
@@ -65,7 +65,7 @@ def _value(key: int) -> float:
     return float(np.uint32(bits).view(np.float32))
 
 
-@kernel
+@compiled
 def _count(bits, weight, upper, counts):
     """
     Count pixels by the upper half of their keys, or by the lower half those with a given upper half.
@@ -83,7 +83,7 @@ def _count(bits, weight, upper, counts):
                     counts[key & 0xFFFF] += 1
 
 
-@kernel
+@compiled
 def _deviation(data, weight, median):
     """Sum of the absolute deviations."""
     total = 0.0

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .apertures import bounding_box, pixel_overlap
-from .numba_kernel import kernel
+from .compiled import compiled
 
 #: rho of independent pixels.
 INDEPENDENT = np.ones((1, 1))
@@ -82,7 +82,7 @@ def taps(rho: np.ndarray) -> np.ndarray:
     return out
 
 
-@kernel
+@compiled
 def halved(t, half_rho):
     """
     Half of the correlated image of t: ``sum a h(b) + sum b h(a)`` is ``sum a_j b_l rho(j - l)``.
@@ -116,7 +116,7 @@ def halved(t, half_rho):
     return out.reshape((height, wide))[:, reach : reach + width]
 
 
-@kernel
+@compiled
 def form(a, half_b):
     """Sum of products of two images."""
     total = 0.0
@@ -126,20 +126,20 @@ def form(a, half_b):
     return total
 
 
-@kernel
+@compiled
 def variance(t, half_rho):
     """Variance of the sum whose weights times `err` are t."""
     return 2.0 * form(t, halved(t, half_rho))
 
 
-@kernel
+@compiled
 def covariances(tx, ty, half_rho):
     """Variances of two sums and their covariance."""
     hx, hy = halved(tx, half_rho), halved(ty, half_rho)
     return 2.0 * form(tx, hx), 2.0 * form(ty, hy), form(tx, hy) + form(ty, hx)
 
 
-@kernel
+@compiled
 def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
     """
     Variances of the sums over ellipses.
@@ -181,7 +181,7 @@ def ellipse_variances(err, bad, segments, labels, x, y, a, b, theta, half_rho):
     return out
 
 
-@kernel
+@compiled
 def segment_variances(err, segments, labels, bounds, half_rho):
     """
     Variances of the sums over segments.

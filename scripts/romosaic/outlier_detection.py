@@ -17,7 +17,7 @@ from . import medians
 from . import outlier_kernels as kernels
 from .dq import parse_good_bits
 from .grid import Grid
-from .outlier_limits import noise_factors, scales
+from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
 from .threads import Scratch
 
@@ -206,9 +206,9 @@ def _reference(
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
     budget = parameters["memory_mb"] * 2**20
-    images, stacks = _OpenImages(OPEN_SHARE * budget), (1 - OPEN_SHARE) * budget / threads
+    images, share = _OpenImages(OPEN_SHARE * budget), (1 - OPEN_SHARE) * budget / threads
     y_origin, x_origin = _origin(grid)
-    scratch = Scratch(np.float32)
+    scratch = Scratch(np.float32), Scratch(np.float32)  # stacks, and windows, which are small
     network = medians.sorting_network(min(len(views), medians.FEW))
 
     def combine(limits: list[int]) -> None:
@@ -216,7 +216,7 @@ def _reference(
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
             maskpt = np.float32(parameters["maskpt"])
-            where = images, scratch, stacks, reference, depth
+            where = images, *scratch, share, reference, depth
             _combine_patch(found, network, limits, maskpt, *where)
 
     rows = cut(0, grid.ny, GRID_PATCH, y_origin)
@@ -231,7 +231,8 @@ def _combine_patch(
     limits: list[int],
     maskpt: np.float32,
     images: _OpenImages,
-    scratch: Scratch,
+    stacks: Scratch,
+    windows: Scratch,
     budget: float,
     reference: np.ndarray,
     depth: np.ndarray,
@@ -241,7 +242,7 @@ def _combine_patch(
     height = int(np.clip(budget / (4 * len(found) * (x1 - x0)), 1, y1 - y0))
     for top in range(y0, y1, height):
         bottom = min(top + height, y1)
-        with scratch.array((len(found), bottom - top, x1 - x0)) as stack:
+        with stacks.array((len(found), bottom - top, x1 - x0)) as stack:
             n = 0
             for view, ((*cubic, table), (py0, py1, px0, px1)) in found:
                 box = np.array([max(py0, top), min(py1, bottom), px0, px1], np.int64)
@@ -253,7 +254,7 @@ def _combine_patch(
                 if window[1] <= window[0] or window[3] <= window[2]:
                     continue
                 size = window[1] - window[0], window[3] - window[2]
-                with scratch.array(size) as good:
+                with windows.array(size) as good:
                     kernels.clean(
                         *images.of(view, *window[:2]), window[2], view.bad_bits, view.level, good
                     )
@@ -279,7 +280,7 @@ def _flag(
     model, (snr1, snr2) = parameters["noise"] == "model", parameters["snr"]
     scale1, scale2 = scales(view.member.optical_element, parameters["scale"], model)
     limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
-    factors, patches = noise_factors(model), view.on_detector()
+    factors, patches = reference_noise_factors(model), view.on_detector()
     images, variances = view.images(), view.variances(parameters["noise"])
     judge = partial(_judge_row, view, images, variances, patches, reference, limits, factors)
     flat, why = zip(*pool.map(judge, range(len(patches.rows))), strict=True)

@@ -8,7 +8,7 @@ threads on separate rectangles.
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 
 #: Bits of `why`: passes the first test itself; passes the second only, beside one that passes the first;
 #: is fainter than the reference.
@@ -17,7 +17,7 @@ FIRST, NEIGHBOUR, NEGATIVE = 1, 2, 4
 HALO = 2
 
 
-@kernel
+@compiled
 def _row_cubic(coefficients, v):
     """Cubic in u at row coordinate v; coefficients[power of v, power of u]."""
     c = coefficients
@@ -28,7 +28,7 @@ def _row_cubic(coefficients, v):
     return a0, a1, a2, a3
 
 
-@kernel
+@compiled
 def _fill(positions, row, y, first, xs, ys):
     """Fill xs, ys with the positions of the pixels from `first` on of row y, the given one of the box."""
     coefficients, place, table = positions
@@ -45,7 +45,7 @@ def _fill(positions, row, y, first, xs, ys):
         ys[i] = y0 + u * (y1 + u * (y2 + u * y3))
 
 
-@kernel
+@compiled
 def detector_window(positions, box, shape):
     """
     Detector pixels that a piece of the grid needs, one pixel more on each side.
@@ -96,7 +96,7 @@ def detector_window(positions, box, shape):
     )
 
 
-@kernel
+@compiled
 def clean(data, dq, left, bad_bits, level, out):
     """
     Copy a piece of a member, a level subtracted and bad pixels blanked.
@@ -122,7 +122,7 @@ def clean(data, dq, left, bad_bits, level, out):
             line[x] = value if good else np.float32(np.nan)
 
 
-@kernel
+@compiled
 def sample(good, corner, positions, box, min_weight, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
@@ -164,7 +164,7 @@ def sample(good, corner, positions, box, min_weight, out, origin):
     return count
 
 
-@kernel
+@compiled
 def _sample_row(good, corner, xs, ys, min_weight, line):
     """Fill a row of grid pixels with samples; return how many are not NaN."""
     ny, nx = good.shape
@@ -189,7 +189,7 @@ def _sample_row(good, corner, xs, ys, min_weight, line):
     return count
 
 
-@kernel
+@compiled
 def _renormalised(window, iy, ix, fy, fx, min_weight):
     """Bilinear value over the good ones of four pixels; NaN below the least weight."""
     total, value, one = np.float32(0), np.float32(0), np.float32(1)
@@ -205,7 +205,7 @@ def _renormalised(window, iy, ix, fy, fx, min_weight):
     return value / total if total > 0 and total >= min_weight else np.float32(np.nan)
 
 
-@kernel
+@compiled
 def _blot(reference, depth, positions, box, zone, blot, members):
     """
     Interpolate the reference linearly at detector pixels.
@@ -239,7 +239,7 @@ def _blot(reference, depth, positions, box, zone, blot, members):
             members[j, i] = np.int16(least) if inside else -np.int16(least)
 
 
-@kernel
+@compiled
 def _derivative(blot, j, i):
     """Largest absolute difference from the four neighbours, and whether one of them has no value."""
     value, largest, rim = blot[j, i], np.float32(0), False
@@ -251,7 +251,7 @@ def _derivative(blot, j, i):
     return largest, rim
 
 
-@kernel
+@compiled
 def _slope(reference, positions, box, j, i):
     """Steepest change of the reference over one detector pixel, in the grid cell of pixel (j, i) of `box`."""
     coefficients, place, table = positions
@@ -274,7 +274,7 @@ def _slope(reference, positions, box, j, i):
     return steepest * step
 
 
-@kernel
+@compiled
 def _reasons(data, blot, members, first, second, backg, why):
     """Bits of the pixels that fail the second test beside one (or being one) that fails the first."""
     ny, nx = data.shape
@@ -288,7 +288,7 @@ def _reasons(data, blot, members, first, second, backg, why):
             why[j - 2, i - 2] = bits
 
 
-@kernel
+@compiled
 def judge(data, variance, reference, depth, positions, box, zone, noise, limits, factors, why):
     """
     Compare a rectangle of detector pixels with the reference, in romancal's two passes.

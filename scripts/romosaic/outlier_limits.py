@@ -14,7 +14,7 @@ SHARPER = {"F062": 1.5, "F087": 1.5, "F106": 1.5, "F129": 1.25}
 DERIVATIVE_NOISE = (4.8, 2.7, 6.4)
 
 
-def noise_factors(model: bool = True) -> np.ndarray:
+def reference_noise_factors(model: bool = True) -> np.ndarray:
     """
     Count the noise of the reference in the thresholds.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from .errors import AssociationError
 from .names import exposure_name
 
-_ENDING = "_asn.json"
+#: What the name of a product's association has behind that of the product.
+ENDING = "_asn.json"
 _DAMAGED = ValueError, TypeError, KeyError, IndexError, AttributeError
 
 
@@ -61,12 +62,12 @@ def read(folder: str | Path) -> dict[str, Product]:
         A file is damaged or missing.
     """
     folder, elements, found = Path(folder), {}, {}
-    for path in sorted((folder / "associations").glob(f"*{_ENDING}")):
+    for path in sorted((folder / "associations").glob(f"*{ENDING}")):
         names, info, skycell = _read_association(path)
         if names[0] not in elements:
             elements[names[0]] = _read_filter(folder / f"exposures/{names[0]}.json")
         place = elements[names[0]], skycell, json.dumps(info)
-        found[path.name.removesuffix(_ENDING)] = Product(*place, len(names))
+        found[path.name.removesuffix(ENDING)] = Product(*place, len(names))
     return found
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .coadd_psf import CoaddPSF
+from .compiled import compiled
 from .noise_correlation import INDEPENDENT, form, halved, taps
-from .numba_kernel import kernel
 
 #: Bits of `psf_flags`: those of photutils.psf that can occur here, and from 4096 on our own.
 PSF_FLAGS = {
@@ -119,7 +119,7 @@ def fit_psf(
     return PSFFit(*values[:, :7].T.copy(), flags, values[:, 7].copy())
 
 
-@kernel
+@compiled
 def _basis(t, weights, slopes):
     """Cubic B-spline weights and their derivatives of the four samples around fraction t."""
     s = 1.0 - t
@@ -133,7 +133,7 @@ def _basis(t, weights, slopes):
     slopes[3] = 0.5 * t * t
 
 
-@kernel
+@compiled
 def _model(coefficients, oversample, dx, dy, work):
     """Value and slopes (per pixel) of the unit-flux PSF at an offset from its centre; 0 off the stamp."""
     centre = (coefficients.shape[0] - 1) / 2.0
@@ -155,7 +155,7 @@ def _model(coefficients, oversample, dx, dy, work):
     return value, slope_x * oversample, slope_y * oversample
 
 
-@kernel
+@compiled
 def _normal(data, bad, box, coefficients, oversample, p, work, matrix, vector):
     """Fill the normal equations of (flux, x, y) at p; return the sum of squared residuals."""
     for j in range(3):
@@ -183,7 +183,7 @@ def _normal(data, bad, box, coefficients, oversample, p, work, matrix, vector):
     return square
 
 
-@kernel
+@compiled
 def _inverse(m, damping, out):
     """Inverse of a symmetric 3x3 matrix (upper half filled) with damped diagonal; False if singular."""
     grow = 1.0 + damping
@@ -201,7 +201,7 @@ def _inverse(m, damping, out):
     return True
 
 
-@kernel
+@compiled
 def _levenberg(data, bad, box, coefficients, oversample, p, matrix, vector):
     """Levenberg-Marquardt from p, in place; returns whether it converged."""
     work, inverse, trial = np.empty((4, 4)), np.empty((3, 3)), np.empty(3)
@@ -236,7 +236,7 @@ def _levenberg(data, bad, box, coefficients, oversample, p, matrix, vector):
     return False
 
 
-@kernel
+@compiled
 def _step(inverse, vector, p, trial):
     """Fill `trial` with p plus a Newton step of limited length; True when the step is negligible."""
     for j in range(3):
@@ -251,7 +251,7 @@ def _step(inverse, vector, p, trial):
     return small
 
 
-@kernel
+@compiled
 def _covariance(data, err, bad, box, coefficients, oversample, p, inverse, half_rho, out):
     """Fill the covariance of (flux, x, y); return chi-square over what correlated noise alone would leave."""
     shape = box[1] - box[0], box[3] - box[2]
@@ -286,7 +286,7 @@ def _covariance(data, err, bad, box, coefficients, oversample, p, inverse, half_
     return chi2 / expected
 
 
-@kernel
+@compiled
 def _fit_box(x, y, half, shape, box):
     """Fill the fit box, rows and columns, cut at the image; return its middle column and row."""
     col, row = math.ceil(x - 0.5), math.ceil(y - 0.5)
@@ -295,7 +295,7 @@ def _fit_box(x, y, half, shape, box):
     return col, row
 
 
-@kernel
+@compiled
 def _result(data, err, bad, box, middle, coefficients, oversample, half, half_rho, p, matrix, out):
     """Fill a row of results of a fit that ended at p; return the flags that p decides."""
     ny, nx = data.shape
@@ -316,7 +316,7 @@ def _result(data, err, bad, box, middle, coefficients, oversample, half, half_rh
     return flag
 
 
-@kernel
+@compiled
 def _replace(
     data, err, bad, x, y, coefficients, oversample, half, half_rho, failed, found, values, flags
 ):
@@ -340,7 +340,7 @@ def _replace(
             flags[i] = (flags[i] & 1) | 8192
 
 
-@kernel
+@compiled
 def _fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
     """Fit every source; columns x, y, flux, var x, var y, cov xy, flux error, chi-square over expectation."""
     out = np.full((x.size, 8), np.nan)

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 
 
-@kernel
+@compiled
 def fill_planes(data, bad, variances, level, weights, out):
     """
     Write the planes of a detector window that are to be drizzled.
@@ -56,7 +56,7 @@ def fill_planes(data, bad, variances, level, weights, out):
     return n_good
 
 
-@kernel
+@compiled
 def finish_rows(data, weight, variances, err, unit, fill):
     """
     Divide sums by weights, in place.
@@ -97,7 +97,7 @@ def finish_rows(data, weight, variances, err, unit, fill):
     return n_covered
 
 
-@kernel
+@compiled
 def exposure_times(context, times, out):
     """
     Add up the exposure times of the members of each pixel.

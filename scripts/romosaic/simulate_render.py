@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .numba_kernel import kernel
+from .compiled import compiled
 from .psf import DETECTOR_PIXEL, cutoff_frequency, optical_transfer, wing_brightness
 
 EDGE_SIGNAL = 1e-5
@@ -201,14 +201,14 @@ def _stamps(size, dx, dy, amplitude, optics, profile, tables, kind, transfer, cu
     return scipy.fft.irfft2(spectra, s=(size, size), overwrite_x=True)
 
 
-@kernel
+@compiled
 def _wave(k, place):
     """Transform of a pixel at a place (pixels), at k cycles per pixel."""
     phase = -2 * np.pi * k * place
     return np.sinc(k) * complex(np.cos(phase), np.sin(phase))
 
 
-@kernel
+@compiled
 def _fill_spectra(
     spectra, folds, dx, dy, amplitude, optics, profile, tables, kind, transfer, cutoff
 ):
@@ -251,7 +251,7 @@ def _fill_spectra(
                         spectra[s, j, i] += value * along_y * along_x[fold_x + folds, i]
 
 
-@kernel
+@compiled
 def _add_stamps(image, stamps, x0, y0):
     """Add the part of every stamp that falls in the image, its first pixel being (x0, y0)."""
     ny, nx = image.shape

@@ -92,7 +92,7 @@ def jobs(results: Path, folder: Path) -> Iterator[tuple[str, str, dict, int]]:
             "input": inputs,
             "output": outputs,
             "params": {"parameters": CONFIG[step], **more},
-            "wildcards": {"cell": "demo", "optical_element": "F158", "filter": "f158"},
+            "wildcards": {"cell": "demo", "filter": "f158"},
             "rule": f"{step}_filter" if step != "fits" else "fits_product",
         }
 

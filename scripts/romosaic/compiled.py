@@ -1,4 +1,4 @@
-"""The decorator of all compiled loops; numba is started here, without what they do not need."""
+"""The decorator of compiled loops; numba is started here, without what they do not need."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,8 @@ def _start() -> None:
     Load what numba loads before its first kernel, without scipy's linear algebra.
 
     Numba only asks whether there is one; that would be half of the time that a step waits for its first kernel.
-    No kernel uses it: one that did would be refused when it is compiled.
+    No kernel uses it: one that did would be refused when it is compiled. Modules are imported by one thread,
+    before a step has others: none of them misses what is hidden for the moment.
     """
     hidden = "scipy.linalg" not in sys.modules
     if hidden:
@@ -28,7 +29,7 @@ _start()
 _decorate = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def kernel(function: Callable) -> Any:
+def compiled(function: Callable) -> Any:
     """
     Compile a function at its first call, once for all processes.
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from romosaic.numba_kernel import kernel
+from romosaic.compiled import compiled
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -22,7 +22,7 @@ def test_a_first_kernel_loads_no_linear_algebra():
 
 
 def test_divisions_by_zero_are_numpys():
-    @kernel
+    @compiled
     def ratio(a, b):
         return a / b
 
