@@ -205,6 +205,14 @@ def test_a_tool_shows_the_traceback_of_what_was_not_foreseen(capsys):
     assert error[-1] == "romosaic: unexpected KeyError: 'key' -> report it with the traceback above"
 
 
+def test_a_tool_says_that_the_environment_is_not_active(capsys):
+    with pytest.raises(SystemExit, match="1"), told():
+        import no_such_package  # noqa: F401
+    error = capsys.readouterr().err
+    assert error.startswith("romosaic: this Python has no package no_such_package -> source .venv")
+    assert error.count("\n") == 1
+
+
 def test_a_tool_ends_quietly_when_it_is_stopped_or_nobody_reads(capsys):
     with pytest.raises(SystemExit, match="130"), told():
         raise KeyboardInterrupt

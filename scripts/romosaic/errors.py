@@ -143,7 +143,7 @@ def told() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        foreseen = isinstance(error, RomosaicError | MemoryError) or (
+        foreseen = isinstance(error, RomosaicError | MemoryError | ModuleNotFoundError) or (
             isinstance(error, OSError) and error.filename
         )
         if not foreseen:
@@ -157,6 +157,9 @@ def _one_line(error: Exception, todo: str = "the traceback is in the job's log")
         return f"romosaic: {error}"
     if isinstance(error, OSError) and error.filename:
         return f"romosaic: {error.filename}: {error.strerror}"
+    if isinstance(error, ModuleNotFoundError):
+        todo = "source .venv/bin/activate (`make venv` makes it)"
+        return f"romosaic: this Python has no package {error.name} -> {todo}"
     if isinstance(error, MemoryError):
         return (
             "romosaic: out of memory -> give the rule more mem_mb or lower the step's memory budget"
