@@ -54,7 +54,9 @@ def test_a_block_that_writes_nothing_is_a_failure(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_killed_in_mid_write(tmp_path):
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_killed_in_mid_write(tmp_path, asked_for):
+    """Whether its parent has asked for its end, or not yet."""
     path = tmp_path / "a.asdf"
     path.write_bytes(b"old")
     code = (
@@ -70,7 +72,9 @@ def test_killed_in_mid_write(tmp_path):
     run = subprocess.Popen([sys.executable, "-c", code], cwd=SCRIPTS, stdout=subprocess.PIPE)
     assert run.stdout.readline() == b"written\n"
     run.send_signal(signal.SIGKILL)
-    run.wait(10)
+    os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)
+    if asked_for:
+        run.wait(10)
     run.stdout.close()
     assert path.read_bytes() == b"old"
     # What is left is hidden, and is no product by its name.
@@ -81,6 +85,7 @@ def test_killed_in_mid_write(tmp_path):
     with atomic(path) as temporary:
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new" and leftovers(tmp_path) == ["a.asdf"]
+    run.wait(10)
 
 
 def test_what_other_writers_are_writing_stays(tmp_path):

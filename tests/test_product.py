@@ -119,8 +119,8 @@ def test_any_flipped_bit_of_a_step_file_is_found_or_changes_nothing(tmp_path):
         else:
             np.testing.assert_equal(found, tree)
             harmless += 1
-    # Of the mark of the header's checksum, and of flags that nobody reads.
-    assert harmless < 100 < 3000 < bit
+    # Of the mark of the header's checksum, of flags that nobody reads, and of what makes a header longer.
+    assert harmless < 100 + 8 * 63 < 3000 < bit
 
 
 # --- products ---

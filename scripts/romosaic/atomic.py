@@ -157,7 +157,11 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:  # another user's
         return True
-    return True
+    try:  # one that has ended stands there until its parent has asked for it
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # ended by now, or a system without /proc
+        return not Path("/proc/self/stat").exists()
+    return state != "Z"
 
 
 def write_text(path: str | Path, text: str) -> None:
