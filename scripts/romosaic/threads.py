@@ -67,7 +67,19 @@ class Scratch:
 
     @contextmanager
     def array(self, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-        """Array of a shape, zero at first, later as it was left; nobody else's until the block ends."""
+        """
+        Lend an array.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Its shape.
+
+        Yields
+        ------
+        array
+            Zero at first, later as it was left; nobody else's until the block ends.
+        """
         try:
             memory = self._free.get_nowait()
         except Empty:
