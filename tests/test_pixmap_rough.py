@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from romosaic import product
+from romosaic.checked_plane import PIECE
 from romosaic.drizzle_tiles import place_tiles
 from romosaic.drizzling import Drizzle
-from romosaic.errors import ExposureError
+from romosaic.errors import ExposureError, ProductError
 from romosaic.exposure import pixel_map, read_exposure, read_record, wcs_function
 from romosaic.flux import calibrate
 from romosaic.flux_file import open_flux, write_flux
@@ -224,6 +225,21 @@ def test_flux_file_keeps_the_table(rough, tmp_path, survey):
     assert again.error == rough.pixmap.error
     x, y = np.meshgrid(*lattices()[1])
     np.testing.assert_array_equal(again.sky(x, y), rough.pixmap.sky(x, y))
+
+
+def test_a_damaged_table_of_a_flux_file_is_told(rough, tmp_path, survey):
+    raw = read_exposure(survey.paths[survey.names[0]])
+    path = tmp_path / "a_flux.asdf"
+    made_of = product.provenance({}, [("a", "b")])
+    write_flux(path, raw.blocks, calibrate(raw.arrays, 1.0, where="a"), rough.pixmap, "a", made_of)
+    found = open_flux(path)
+    block = found.blocks.blocks[found.tree["romosaic"]["pixmap"]["table"]["values"]["source"]]
+    assert block.used > PIECE
+    content = bytearray(path.read_bytes())
+    content[block.start + block.used - 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ProductError, match=r"is corrupt.*delete it and run again"):
+        _ = open_flux(path).pixmap
 
 
 def test_wcs_that_no_series_follows_is_followed_by_flux(tmp_path, image_model):

@@ -164,6 +164,12 @@ class FluxExposure:
             raise ProductError(self.path, "has an image in another form than flux writes", _REMAKE)
         return CheckedPlane(self.path, self.blocks.array(node), *self._checksums[number])
 
+    def _whole(self, node: dict | list) -> np.ndarray:
+        """Array of which values are looked up here and there: all of its bytes are checked before."""
+        if isinstance(node, dict) and node.get("source") in self._checksums:
+            self._stored(node["source"])[:]
+        return self.blocks.array(node)
+
     def verify(self) -> None:
         """
         Check all bytes of the file.
@@ -233,7 +239,7 @@ class FluxExposure:
     @cached_property
     def pixmap(self) -> PixelMap:
         """Detector pixels <-> sky."""
-        return PixelMap.from_tree(self._own["pixmap"], self.blocks.array)
+        return PixelMap.from_tree(self._own["pixmap"], self._whole)
 
 
 def open_flux(path: str | Path) -> FluxExposure:
