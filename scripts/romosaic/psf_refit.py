@@ -10,6 +10,8 @@ import warnings
 
 import numpy as np
 
+from .psf_kernels import TAPER, window
+
 
 def refit(
     data: np.ndarray,
@@ -18,10 +20,10 @@ def refit(
     y: np.ndarray,
     stamp: np.ndarray,
     oversample: float,
-    box: int,
+    half: int,
 ) -> np.ndarray:
     """
-    Fit each source with photutils, all pixels weighing alike as in `psf_photometry`.
+    Fit each source with photutils, pixels weighing as in `psf_kernels`.
 
     Parameters
     ----------
@@ -35,13 +37,13 @@ def refit(
         The unit-flux point-spread function, m odd.
     oversample : float
         Samples of the stamp per pixel.
-    box : int
-        Side of the fitted square, odd, pixels.
+    half : int
+        Of the window, see `psf_kernels.window`; here it stays around the start.
 
     Returns
     -------
-    (n, 3) float64
-        Flux, x, y; NaN where photutils does not converge either.
+    (2, n) float64
+        x and y; NaN where photutils does not converge either.
     """
     from astropy.table import Table
     from astropy.utils.exceptions import AstropyWarning
@@ -49,18 +51,23 @@ def refit(
 
     whole = max(int(np.ceil(oversample - 1e-6)), 1)
     model = ImagePSF(_resampled(stamp, oversample, whole), oversampling=whole)
-    photometry = PSFPhotometry(model, (box, box), aperture_radius=box / 2)
-    found = np.full((len(x), 3), np.nan)
+    side = 2 * (half + TAPER) + 1
+    photometry = PSFPhotometry(model, (side, side), aperture_radius=half + 0.5)
+    found, box, weights = np.full((2, len(x)), np.nan), np.zeros(4, int), np.zeros((side, side))
     for k in range(len(x)):
-        left, top = (max(int(np.ceil(v[k] - 0.5)) - box, 0) for v in (x, y))
-        cut = np.s_[top : top + 2 * box + 1, left : left + 2 * box + 1]
-        start = Table({"x": [x[k] - left], "y": [y[k] - top]})
+        window(bad, x[k], y[k], half, box, weights)
+        cut = np.s_[box[0] : box[1], box[2] : box[3]]
+        weight = weights[: box[1] - box[0], : box[3] - box[2]]
+        mask = weight == 0
+        error = 1 / np.sqrt(np.where(mask, 1, weight))
+        start = Table({"x": [x[k] - box[2]], "y": [y[k] - box[0]]})
         with warnings.catch_warnings():
             # what it warns of is in its flags
             warnings.simplefilter("ignore", AstropyWarning)
-            fit = photometry(data[cut].astype(float), mask=bad[cut], init_params=start)[0]
+            image = data[cut].astype(float)
+            fit = photometry(image, error=error, mask=mask, init_params=start)[0]
         if not fit["flags"] & ~1:
-            found[k] = fit["flux_fit"], fit["x_fit"] + left, fit["y_fit"] + top
+            found[:, k] = fit["x_fit"] + box[2], fit["y_fit"] + box[0]
     return found
 
 
