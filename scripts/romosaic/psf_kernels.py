@@ -23,7 +23,7 @@ _MAX_STEP = 0.5  # pixels
 #: Width of a window's rim, pixels.
 TAPER = 2
 _MAX_WINDOWS = 100
-_FEWEST = 4  # pixels: one more than parameters
+_FEWEST = 4  # usable pixels: one more than parameters
 _POOR = 2.0  # chi-square over its expectation from which the residuals count in the errors
 _DELTA = 0.05  # pixels
 
@@ -35,10 +35,23 @@ def window(bad, x, y, half, box, weights):
 
     The weight is 1 within `half` pixels of (x, y) and falls smoothly to 0 at `half` + `TAPER`.
 
+    Parameters
+    ----------
+    bad : (ny, nx) bool
+        Pixels to leave out.
+    x, y : float
+        Position, pixels.
+    half : int
+        Radius within which all pixels weigh alike.
+    box : (4,) int64
+        Filled: first and end of rows, then of columns, cut at the image.
+    weights : (2 (half + TAPER) + 1, same) float64
+        Filled from its corner on.
+
     Returns
     -------
     n_inside, n_usable : int
-        Pixels that the whole window has, off the image too, and those of them that count.
+        Pixels of more than half of the full weight, off the image too, and the usable ones of them.
     """
     col, row, reach = math.ceil(x - 0.5), math.ceil(y - 0.5), half + TAPER
     box[0], box[1] = max(row - reach, 0), min(row + reach + 1, bad.shape[0])
@@ -49,12 +62,12 @@ def window(bad, x, y, half, box, weights):
             square = (c - x) * (c - x) + (r - y) * (r - y)
             t = 1.0 - min(max(math.sqrt(square) - half, 0.0) / TAPER, 1.0)
             weight = t * t * (3.0 - 2.0 * t)
-            n_inside += weight > 0.0
+            n_inside += weight > 0.5
             if box[0] <= r < box[1] and box[2] <= c < box[3]:
                 if bad[r, c]:
                     weight = 0.0
                 weights[r - box[0], c - box[2]] = weight
-                n_usable += weight > 0.0
+                n_usable += weight > 0.5
     return n_inside, n_usable
 
 
@@ -224,7 +237,7 @@ def _fit(data, bad, half, coefficients, oversample, p, box, weights, matrix):
         turn = move - last_move
         bend = turn[1] * turn[1] + turn[2] * turn[2]
         p[:] = trial
-        if small or strayed(p[1], p[2], x0, y0, half):
+        if small or _strayed(p[1], p[2], x0, y0, half):
             return n_inside, n_usable, True
         if n > 0 and bend > 0.0:
             back = (move[1] * turn[1] + move[2] * turn[2]) / bend * (trial - last)
@@ -235,7 +248,7 @@ def _fit(data, bad, half, coefficients, oversample, p, box, weights, matrix):
 
 
 @compiled
-def strayed(x, y, x0, y0, half):
+def _strayed(x, y, x0, y0, half):
     """Whether a position has left the box of its start."""
     return abs(x - x0) > half + 0.5 or abs(y - y0) > half + 0.5
 
@@ -310,9 +323,44 @@ def _covariance(
 
 
 @compiled
+def _errors(data, err, bad, half, coefficients, oversample, p, box, weights, matrix, half_rho, out):
+    """Fill variances, flux error and goodness of a fit with these normal equations; False without variances."""
+    inverse, covariance = np.empty((3, 3)), np.empty((3, 3))
+    if not _inverse(matrix, 0.0, inverse):
+        return False
+    shared = coefficients, oversample, p
+    out[7], middle = _covariance(data, err, box, weights, *shared, inverse, half_rho, covariance)
+    if out[7] > _POOR:
+        _jacobian(data, bad, half, *shared, box, weights, matrix)
+        if not _inverse(matrix, 0.0, inverse):
+            return False
+        covariance[:] = inverse @ middle @ inverse.T
+    out[3], out[4], out[5] = covariance[1, 1], covariance[2, 2], covariance[1, 2]
+    out[6] = math.sqrt(covariance[0, 0])
+    return True
+
+
+@compiled
 def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
     """
     Fit every source; the flags are those of `psf_photometry.PSF_FLAGS`.
+
+    Parameters
+    ----------
+    data, err : (ny, nx) float32
+        Background-subtracted image and its one-sigma error.
+    bad : (ny, nx) bool
+        Pixels to leave out.
+    x, y : (n,) float64
+        Start positions, pixels.
+    coefficients : (m, m) float64
+        Cubic spline of the unit-flux point-spread function, m odd.
+    oversample : float
+        Its samples per pixel.
+    half : int
+        See `window`.
+    half_rho : (k + 1, 2 k + 1) float64
+        Correlation of the pixels' noise, from `noise_correlation.taps`.
 
     Returns
     -------
@@ -324,7 +372,7 @@ def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
     side = 2 * (half + TAPER) + 1
     out, flags = np.full((x.size, 8), np.nan), np.zeros(x.size, np.int32)
     box, p, weights = np.zeros(4, np.int64), np.zeros(3), np.zeros((side, side))
-    matrix, inverse, covariance = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    matrix = np.empty((3, 3))
     for i in range(x.size):
         if not math.isfinite(x[i] + y[i]):
             flags[i] = 64
@@ -341,20 +389,8 @@ def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
         n_inside, n_usable, converged = _fit(data, bad, half, *shared, box, weights, matrix)
         flag = (n_usable < n_inside) | (0 if converged else 8) | (0 if p[0] > 0.0 else 4)
         flag |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
-        flag |= 4096 if strayed(p[1], p[2], x[i], y[i], half) else 0
+        flag |= 4096 if _strayed(p[1], p[2], x[i], y[i], half) else 0
         out[i, 0], out[i, 1], out[i, 2] = p[1], p[2], p[0]
-        known = _inverse(matrix, 0.0, inverse)
-        if known:
-            rest = inverse, half_rho, covariance
-            out[i, 7], middle = _covariance(data, err, box, weights, *shared, *rest)
-        if known and out[i, 7] > _POOR:
-            _jacobian(data, bad, half, *shared, box, weights, matrix)
-            known = _inverse(matrix, 0.0, inverse)
-            covariance[:] = inverse @ middle @ inverse.T
-        if known:
-            out[i, 3], out[i, 4], out[i, 5] = covariance[1, 1], covariance[2, 2], covariance[1, 2]
-            out[i, 6] = math.sqrt(covariance[0, 0])
-        else:
-            flag |= 16
-        flags[i] = flag
+        rest = box, weights, matrix, half_rho, out[i]
+        flags[i] = flag | (0 if _errors(data, err, bad, half, *shared, *rest) else 16)
     return out, flags

@@ -79,9 +79,9 @@ def fit_psf(
 
         J^-1 (sum w_j w_l g_j g_l^T rho err err) J^-T
 
-    with g the slopes of the model, w the weights of the window and J minus the derivative of ``sum w g residual``.
-    That is ``sum w g g^T`` for point sources. Where chi-square tells that a source is none, J is measured on
-    its pixels: the light of a disc moves a fit two to five times less than a star's.
+    with g the slopes of the model, w the weights of the window and J minus the derivative of
+    ``sum w g residual``. That is ``sum w g g^T`` for point sources. Where chi-square tells that a source is
+    none, J is measured on its pixels: the light of a disc moves a fit two to five times less than a star's.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ INTENDED = {
     "image_flags": "bits of our own; romancal's are zero",
     "orientation_sky": "east of north; romancal turns the other way where +x is east",
     "is_extended": "encircled energies of the coadd; romancal's are of the detector",
-    "psf_flags": "a bit of our own for positions outside the fit box",
+    "psf_flags": "a bit of our own for positions far from the start",
     **{f"{axis}_psf": _PSF for axis in ("x", "y", "ra", "dec")},
     **{name: _PSF for name in ("psf_flux", "psf_flux_err", "psf_gof", "x_psf_err", "y_psf_err")},
     **{f"aper{radius}_flux_err": _OVERLAPS for radius in ("01", "02", "04", "08", "16")},

@@ -34,8 +34,10 @@ def spread(values: np.ndarray) -> float:
 
 
 def show(what: str, *pulls: np.ndarray) -> None:
-    """Standard deviation of pulls, and in brackets their robust scatter."""
-    print(f"{what:42s}", *(f"{np.std(p):6.3f} ({spread(p):.3f})" for p in pulls))
+    """Standard deviation of pulls, in brackets their robust scatter, and how many are not known."""
+    unknown = sum(int(np.isnan(p).sum()) for p in pulls)
+    pulls = [p[np.isfinite(p)] for p in pulls]
+    print(f"{what:42s}", *(f"{np.std(p):6.3f} ({spread(p):.3f})" for p in pulls), unknown or "")
 
 
 def read_truth(path: str, coadd: CoaddFile) -> dict[str, np.ndarray]:
