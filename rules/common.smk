@@ -162,8 +162,8 @@ def raw_exposure(wildcards):
 
 
 def exposure_state(wildcards):
-    """Sizes and dates of the input files."""
-    return INPUTS.state()
+    """Sizes and dates of the input files, by what -n is to call them."""
+    return {"sizes and dates of the input files": INPUTS.state()}
 
 
 def record(wildcards):
