@@ -66,7 +66,7 @@ rule all:
 
 
 onsuccess:
-    say(summary(OUT, PROGRESS, CONFIG["batch"]))
+    say(summary(OUT, PROGRESS, CONFIG["batch"], workflow.dag.targetjobs))
 
 
 onerror:

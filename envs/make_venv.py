@@ -121,7 +121,7 @@ def install(venv: Path, lock: Path, total: int) -> None:
                 if fetched % 25 == 0:
                     say(f"{fetched} of about {total} packages fetched")
             elif line.startswith("Installing collected"):
-                say("installing them")
+                say("installing and compiling them, which takes about a minute")
             elif line.lower().startswith("error:"):
                 last_error = line.split(":", 1)[1].strip()
     if pip.wait():

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from romosaic import inputs, product_index
 from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
-from romosaic.config import load
+from romosaic.config import load, with_source
 from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
@@ -42,7 +42,7 @@ try:
     SKYLIST = CONFIG["skymatch"]["skylist"]
     SKY_LEVELS = read_levels(SKYLIST, INPUTS.exposures) if SKYLIST else None
 except RomosaicError as error:
-    sys.exit(f"romosaic: {error}")
+    sys.exit(f"romosaic: {with_source(error, workflow.config_settings.config)}")
 if not INPUTS.exposures and not {"--lint", "--unlock"} & set(sys.argv):
     sys.exit(
         "romosaic: nothing to do: set `exposures` (or `associations`) in a file for --configfile, or run `make demo` to see it work"
@@ -162,8 +162,8 @@ def raw_exposure(wildcards):
 
 
 def exposure_state(wildcards):
-    """Sizes and dates of the input files."""
-    return INPUTS.state()
+    """Sizes and dates of the input files, by what -n is to call them."""
+    return {"sizes and dates of the input files": INPUTS.state()}
 
 
 def record(wildcards):

@@ -202,6 +202,16 @@ def test_failing_pip_is_told_in_one_line_and_leaves_no_stamp(finished, monkeypat
     assert not make_venv.stamp_path(venv).exists()
 
 
+def test_what_is_silent_for_long_is_told_first(finished, capsys):
+    venv, lock = finished
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").write_text("#!/bin/sh\necho Installing collected packages: numpy\n")
+    (venv / "bin" / "python").chmod(0o755)
+    make_venv.install(venv, lock, 1)
+    said = "romosaic: installing and compiling them, which takes about a minute\n"
+    assert capsys.readouterr().out == said
+
+
 def test_make_lists_its_commands():
     run = subprocess.run(["make"], cwd=ENVS.parent, capture_output=True, text=True, check=True)
     for command in ["demo", "test", "lint", "format", "lock", "config", "clean", "help"]:

@@ -142,6 +142,7 @@ def test_a_position_a_pixel_and_a_source_are_one(opened, monkeypatch, capsys):
     assert pixel == place and pixel[0] == 0 and "as in the coadd" in pixel[1]
     assert source[0] == 0 and source[1].endswith(pixel[1])
     assert f"{x:.7g} pix" in source[1] and "Column coordinate of the source centroid" in source[1]
+    assert "1 - (semiminor / semimajor)" in source[1] and "/ semiminor" not in source[1]
     assert source[1].count("the segment touches") >= bin(int(flags) & 3).count("1")
 
 

@@ -111,11 +111,15 @@ def test_files_that_a_footer_names_and_that_are_gone_are_told(tmp_path):
         ("a.tsv", b"a\tb\n1\t2", "is cut short or no text"),
         ("a.tsv", b"", "is cut short or no text"),
         ("properties", b"a = 1\n", ""),
+        ("properties", b"hips_nb_tiles = 0\n", ""),
+        ("properties", b"hips_nb_tiles = 8\n", "speaks of 8 tiles, and 0 are there"),
         ("properties", b"a = 1\n\0\n", "is cut short or no text"),
         ("a.html", b"\xff\xfe\n", "codec"),
         ("a.html", b"<html>\n</ht", "is cut short or no text"),
-        ("a.json", b"[1]", "does not hold measures"),
-        ("a.json", b'{"a": 1', "delimiter"),
+        ("a_qa.json", b"[1]", "does not hold measures"),
+        ("a_qa.json", b'{"product": "b"}', "does not hold measures of this product"),
+        ("a_qa.json", b'{"product": "a"}', ""),
+        ("a_qa.json", b'{"product": "a"', "delimiter"),
     ],
 )
 def test_texts(tmp_path, name, content, what):

@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 from astropy_healpix import lonlat_to_healpix
 from PIL import Image
 from romosaic import hips, hips_tiles, moc
+from romosaic.file_checks import problem_of
 from romosaic.grid import Grid, sky_position, unit_vector
 from romosaic.hips_tiles import SHIFT, WIDTH
 from romosaic.skymap import SkyMap
@@ -216,6 +217,7 @@ def test_files_around_the_tiles(tmp_path):
     assert (known["creator_did"], known["hips_order"]) == ("ivo://me.org/a/f158", "13")
     assert float(known["hips_initial_dec"]) > 89.9
     assert int(known["hips_nb_tiles"]) == 2 * sum(counts.values())
+    assert problem_of(folder / "properties") == ""
     assert moc.read(folder / "Moc.fits")[1] == 17
     rows = (folder / "products.tsv").read_text().splitlines()
     assert rows[1].split("\t")[:2] == ["a", "2"]
@@ -234,7 +236,10 @@ def test_files_around_the_tiles(tmp_path):
     number = (len(allsky) - 1 - row) // 64 * 27 + column // 64
     _, dec = sky_position(hips_tiles.middles(3, np.array([number])))
     assert allsky.shape == (29 * 64, 27 * 64) and dec[0] > 80
-    assert (folder / f"Norder3/Dir0/Npix{number}.fits").exists()
+    (folder / f"Norder3/Dir0/Npix{number}.fits").unlink()
+    assert problem_of(folder / "properties").endswith(
+        f"and {2 * sum(counts.values()) - 1} are there"
+    )
 
 
 def test_nothing_covered(tmp_path):

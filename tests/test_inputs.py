@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from romosaic import inputs
 from romosaic.config import load
 from romosaic.errors import AssociationError, ConfigError
@@ -181,3 +182,25 @@ print(*{{"numpy", "asdf", "astropy", "numba"}} & set(sys.modules))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("own", "line", "where"),
+    [
+        ({}, ["batch=7/3"], "--config"),
+        ({"moc": {"ordr": 9}}, ["moc={order: 9}"], "config.yaml"),
+        ({"moc": {"order": 99}}, ["fits={planes: [err]}"], "config.yaml"),
+        ({}, ["moc={order: 99}"], "--config"),
+        ({}, ["exposures=[here.asdf]"], "--config"),
+        ({"exposure": "a"}, ["batch=7/3", "exposures=b"], "config.yaml, --config"),
+    ],
+)
+def test_what_came_by_the_command_line_is_not_blamed_on_a_file(
+    snakemake, tmp_path, own, line, where
+):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(own | {"threads": 1}))
+    done = snakemake(tmp_path, "--configfile", path, "--config", *line)
+    said = [text for text in done.output.splitlines() if text.startswith("romosaic: ")]
+    where = where.replace("config.yaml", str(path))
+    assert len(said) == 1 and said[0].startswith(f"romosaic: {where}: "), done.output

@@ -345,6 +345,12 @@ def test_far_fields_get_an_all_sky_map_and_the_picture_stays_of_a_size(tmp_path)
     assert max(picture.shape) < 4000
 
 
+def test_numbers_of_fields_next_to_each_other_on_the_sky_map_stand_in_a_row():
+    axes = plan_picture.new_figure(7, 7, 1050).add_subplot(projection="mollweide")
+    plan_picture._draw_sky(axes, [(0, 89.5), (200, 20), (10, 89.6), (150, 20)], True)
+    assert [text.get_text() for text in axes.texts] == ["1, 3", "2", "4"]
+
+
 def test_a_grid_that_is_mirrored_mirrors_the_picture():
     tile = plan_picture.Tile(
         Grid(10, 20, 50, 50, 0.001, 101, 101, x_east=False), "F158", 1.0, False

@@ -1,5 +1,7 @@
 """What is said when a run has ended."""
 
+from types import SimpleNamespace
+
 import pytest
 from romosaic.summary import failures, summary
 from test_progress import Run, finished, message, started
@@ -125,3 +127,20 @@ def test_a_part_says_what_comes_next(results, batch, said):
     assert lines[0] == f"romosaic: 1 of 3 products in {results}/"
     assert (lines[-1].split()[:5] == ["next", "this", "was", "part", "2/3;"]) == said
     assert ("--config batch=rest" in lines[-1]) == said
+
+
+def target(rule, *output):
+    return SimpleNamespace(rule=SimpleNamespace(name=rule), output=output)
+
+
+def test_targets_say_what_was_asked_for(results):
+    touch(results / f"resample/{NAMES[0]}_coadd.asdf")
+    asked = [target("moc", "r/moc/moc.fits"), target("fits", "r/fits/fits.tsv")]
+    assert summary(results, batch="2/3", targets=asked).splitlines() == [
+        f"romosaic: fits, moc done, in {results}/",
+        "  file      r/fits/fits.tsv",
+        "  file      r/moc/moc.fits",
+    ]
+    many = target("qa", *"abcdefgh")
+    assert summary("r", targets=[many]).splitlines()[-2:] == ["  file      e", "  and 3 more"]
+    assert summary(results, targets=[*asked, target("all")]) == summary(results)

@@ -161,6 +161,14 @@ def test_dry_run_tells_changed_parameters(before, now, told):
     assert lines[-1] == f"resample: {told}" and len(lines) == 4
 
 
+def test_dry_run_in_a_pipe_ends_with_our_words(run):
+    run.touch("a1")
+    text = run.snakemake("-n").output
+    assert "now: {'sizes and dates of the input files': '" in text
+    assert "--rerun-triggers" not in text and "provenance" not in text
+    assert text.splitlines()[-1] == terminal.DEPENDS
+
+
 @pytest.mark.parametrize(
     "changes, tty, drawn",
     [
@@ -216,7 +224,8 @@ def test_a_run_on_a_terminal(survey, tmp_path):
     assert code == 0
     assert "romosaic: 0 of 1 job " in screen.getvalue()
     assert "Select jobs" not in screen.getvalue() and "Job 0" not in screen.getvalue()
-    assert not [line for line in screen.lines() if line.startswith("romosaic:")]  # it is over
+    left = [line for line in screen.lines() if line.startswith("romosaic:")]  # it is over
+    assert left == ["romosaic: associate done, in results/"]
     code, screen = on_terminal(tmp_path, *given)
     assert code == 0 and screen.lines()[-1].startswith("Nothing to be done")
     (log, _) = sorted((tmp_path / ".snakemake/log").iterdir())

@@ -98,6 +98,7 @@ def test_a_finished_run_is_in_order(run):
     rows = (run.folder / "results/verify/verify.tsv").read_text().splitlines()
     assert f"verify: {len(rows) - 1} files are in order" in done.output
     assert all(row.endswith("\t") for row in rows[1:])
+    assert "romosaic: verify done, in results/" in done.output and "mosaics" not in done.output
     # Every file is looked at, or lies in a folder whose files are.
     seen = {run.folder / row.split("\t")[0] for row in rows[1:]}
     made = (path for path in (run.folder / "results").rglob("*") if path.is_file())

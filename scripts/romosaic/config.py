@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from .config_models import Config
 from .config_types import Section, allowed, fields, nested
-from .errors import ConfigError
+from .errors import ConfigError, RomosaicError
 
 _LISTED_PROBLEMS = 100
 
@@ -60,6 +60,33 @@ def load(raw: dict | None, where: object = "config/config.yaml") -> dict[str, An
     if problems:
         raise ConfigError(where, list(dict.fromkeys(problems)))
     return config.model_dump(by_alias=True)
+
+
+def with_source(error: RomosaicError, given: Mapping) -> RomosaicError:
+    """
+    Let an error name ``--config`` where its problems are those of keys that came by it.
+
+    Parameters
+    ----------
+    error : RomosaicError
+        Others than `ConfigError` stay as they are.
+    given : mapping
+        What came by ``--config``.
+    """
+    keys = tuple(f"{key}{end}" for key in _paths(given) for end in ":.[")
+    found = {problem.startswith(keys) for problem in getattr(error, "problems", ())}
+    if True in found:
+        error.where = f"{error.where}, --config" if False in found else "--config"
+    return error
+
+
+def _paths(tree: Mapping) -> Iterator[str]:
+    """Keys of a configuration, with those of its sections."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in _paths(value))
+        else:
+            yield str(key)
 
 
 def sections() -> dict[str, type[Section]]:

@@ -154,6 +154,10 @@ def read_source(path: str | Path, label: int) -> tuple[dict, dict, dict]:
     return table.to_pylist()[0], {entry["name"]: entry for entry in described}, flags
 
 
+#: Columns of which the schema has a wrong text, with ours: it says 1 - (semimajor / semiminor).
+_MEANT = {"ellipticity": "1 - (semiminor / semimajor)"}
+
+
 def source_lines(row: Mapping, columns: Mapping, flags: Mapping) -> list[str]:
     """
     Say what the catalog has of a source.
@@ -171,9 +175,10 @@ def source_lines(row: Mapping, columns: Mapping, flags: Mapping) -> list[str]:
         text = f"{value:.7g}" if isinstance(value, float) else str(value)
         if name.endswith(("ra", "dec")) or (name.startswith(("ra_", "dec_")) and "err" not in name):
             text = f"{value:.7f}"
-        meaning = " ".join(str(about.get("description", "")).split())
+        own = name.removeprefix("forced_")
+        meaning = " ".join(str(_MEANT.get(own, about.get("description", ""))).split())
         lines.append(f"{name:{width}}  {text:>14} {unit:7} {meaning}".rstrip())
-        bits = flags.get(name.removeprefix("forced_"), {})
+        bits = flags.get(own, {})
         lines += [
             f"{'':{width}}  {bit:>14}: {bits[bit]}" for bit in sorted(bits) if bit & int(value or 0)
         ]

@@ -1,6 +1,7 @@
 """Whether a file is whole, by its ending: checksums where its form has some, its structure elsewhere."""
 
 import json
+import re
 import struct
 import warnings
 import zlib
@@ -27,6 +28,8 @@ def problem_of(path: Path) -> str:
     """
     if path.name in ("_metadata", "_common_metadata"):  # of a folder of parquet files
         return _check_footer(path)
+    if path.name == "properties":
+        return _check_properties(path)
     return _READERS.get(path.suffix, _check_text)(path)
 
 
@@ -59,8 +62,10 @@ def _check_jpeg(path: Path) -> str:
 
 
 def _check_json(path: Path) -> str:
-    """Read measures, which have no checksums."""
-    return "" if isinstance(json.loads(path.read_text()), dict) else "does not hold measures"
+    """Read measures, which have no checksums, and whose they are."""
+    measures = json.loads(path.read_text())
+    own = isinstance(measures, dict) and f"{measures.get('product')}_qa.json" == path.name
+    return "" if own else "does not hold measures of this product"
 
 
 def _check_parquet(path: Path) -> str:
@@ -117,6 +122,15 @@ def _check_fits(path: Path) -> str:
     if not held:  # cut behind the header that stands before tables
         return "holds nothing"
     return "" if end == path.stat().st_size else "is not as long as its headers say"
+
+
+def _check_properties(path: Path) -> str:
+    """Read what a HiPS says of itself, and count its tiles."""
+    said = re.search(r"^hips_nb_tiles *= *(\d+)$", path.read_text(), re.MULTILINE)
+    there = sum(1 for _ in path.parent.rglob("Npix*")) if said else 0
+    if said and there != int(said[1]):
+        return f"speaks of {said[1]} tiles, and {there} are there"
+    return _check_text(path)
 
 
 def _check_text(path: Path) -> str:

@@ -30,6 +30,8 @@ from .sky_plane import Plane, draw_graticule, outline
 PANELS = 12
 #: Dots in half a panel, about.
 _DOTS = 280
+#: Height of a number on the all-sky map, points.
+_LABEL = 9.0
 
 
 @dataclass(frozen=True)
@@ -184,10 +186,15 @@ def _draw_sky(axes, middles: list[tuple[float, float]], x_east: bool) -> None:
     ra, dec = np.radians(np.array(middles)).T
     x = sign * ((ra + np.pi) % (2 * np.pi) - np.pi)
     axes.plot(x, dec, "o", ms=4, mfc=OWN, mec="none", alpha=0.9)
+    dots = axes.transData.transform(np.stack([x, dec], axis=1)) * 72 / axes.figure.dpi
+    near: dict[int, list[str]] = {}  # numbers that would cover each other stand in a row
     for number in range(min(len(middles), PANELS)):
+        first = next((k for k in near if np.abs(dots[k] - dots[number]).max() < _LABEL), number)
+        near.setdefault(first, []).append(f"{number + 1}")
+    for first, numbers in near.items():
         axes.annotate(
-            f"{number + 1}",
-            (x[number], dec[number]),
+            ", ".join(numbers),
+            (x[first], dec[first]),
             (4, 3),
             textcoords="offset points",
             color=INK,

@@ -1,6 +1,7 @@
 """What a run has made, or why it has not, in a few lines for the terminal."""
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from .config_types import REST
@@ -12,9 +13,16 @@ from .run_lines import clock, count
 SHOWN = 5
 
 
-def summary(folder: str | Path, progress: Progress | None = None, batch: str | None = None) -> str:
+def summary(
+    folder: str | Path,
+    progress: Progress | None = None,
+    batch: str | None = None,
+    targets: Collection = (),
+) -> str:
     """
     Say what lies in a folder of results, what to look at, and what the run has cost.
+
+    A run that was asked for some targets says which files these are instead.
 
     Parameters
     ----------
@@ -24,17 +32,43 @@ def summary(folder: str | Path, progress: Progress | None = None, batch: str | N
         The run that has ended; its costs and warnings are told.
     batch : str, optional
         The part of a survey that it was, as in the configuration.
+    targets : collection of Snakemake's jobs, optional
+        What was asked for; rule ``all`` or none for the whole.
 
     Returns
     -------
     str
-        Lines without an end of line; empty when there is no mosaic.
+        Lines without an end of line; empty when there is nothing to show.
     """
-    folder = Path(folder)
+    folder, steps = Path(folder), sorted({job.rule.name for job in targets})
+    whole = "all" in steps or not steps
+    if whole:
+        lines = _products(folder)
+    else:
+        lines = [f"romosaic: {', '.join(steps)} done, in {folder}/"]
+        files = sorted(str(path) for job in targets for path in job.output)
+        lines += [f"  file      {path}" for path in files[:SHOWN]]
+        lines += [f"  and {len(files) - SHOWN} more"] * (len(files) > SHOWN)
+    if not lines:
+        return ""
+    lines += _costs(progress, folder) if progress else []
+    lines += _left_out(folder)
+    if progress and progress.warnings:
+        lines.append(f"  warnings  {len(progress.warnings)}, in {folder}/logs/")
+        lines += [f"            {text}" for text in progress.warnings[:SHOWN]]
+    if whole and batch not in (None, REST):
+        lines.append(
+            f"  next      this was part {batch}; after the last part --config batch={REST}"
+        )
+    return "\n".join(lines)
+
+
+def _products(folder: Path) -> list[str]:
+    """Say where the products are; nothing when there is no mosaic."""
     names = product_names(folder)
     made = [name for name in names if (folder / f"resample/{name}_coadd.asdf").exists()]
     if not made:
-        return ""
+        return []
     lines = [
         f"romosaic: {len(made)} of {count(len(names), 'product')} in {folder}/",
         f"  mosaics   {folder}/resample/*_coadd.asdf  (roman_datamodels.open)",
@@ -48,16 +82,7 @@ def summary(folder: str | Path, progress: Progress | None = None, batch: str | N
         lines.append(f"  look at   {max(pictures, key=lambda path: path.stat().st_size)}")
     if (folder / "qa/qa.html").exists():
         lines.append(f"  quality   {folder}/qa/qa.html")
-    lines += _costs(progress, folder) if progress else []
-    lines += _left_out(folder)
-    if progress and progress.warnings:
-        lines.append(f"  warnings  {len(progress.warnings)}, in {folder}/logs/")
-        lines += [f"            {text}" for text in progress.warnings[:SHOWN]]
-    if batch not in (None, REST):
-        lines.append(
-            f"  next      this was part {batch}; after the last part --config batch={REST}"
-        )
-    return "\n".join(lines)
+    return lines
 
 
 def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -> str:

@@ -24,6 +24,8 @@ SHOWN = 12
 LISTED = 100
 #: Seconds between two drawings, at least.
 PAUSE = 0.1
+#: Last line of a dry run of which not all jobs are known.
+DEPENDS = "the rest depends on associate: run it as a target, then -n again"
 
 
 def clip(line: str, width: int) -> str:
@@ -191,8 +193,15 @@ def plan_table(jobs: list[tuple[str, str]]) -> list[str]:
     lines.append(f"{'all':<18}{len(jobs):>5}")
     lines += dict.fromkeys(f"{rule}: {text}" for rule, why in jobs for text in changes(why))
     if any(rule == "associate" for rule, _ in jobs):
-        lines.append("the rest depends on associate: run it as a target, then -n again")
+        lines.append(DEPENDS)
     return lines
+
+
+def in_our_words(record: logging.LogRecord) -> bool:
+    """Filter Snakemake's own text of a dry run: its advice is to keep changes from being seen."""
+    if str(record.msg).startswith("The run involves checkpoint jobs"):
+        record.msg = DEPENDS
+    return not str(record.msg).startswith(("Some jobs were triggered", "Rules with provenance"))
 
 
 def attach(
@@ -230,6 +239,7 @@ def attach(
     stream = own[0].stream
     watched = own[0].is_tty and environment.get("TERM", "dumb") != "dumb"
     if settings.dryrun and not watched:
+        own[0].addFilter(in_our_words)
         return None
     if settings.dryrun:
         shown = DryRun(stream)
