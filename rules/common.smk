@@ -18,6 +18,7 @@ from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
+from romosaic.names import NAME
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files, unfinished
@@ -111,16 +112,13 @@ def say(text):
         print(text, flush=True)
 
 
-PRODUCT = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
-
-
 wildcard_constraints:
-    exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    exposure=NAME,
     # after the parts of a survey no rule makes files of products, so that none is planned once more
-    product=r"(?!)" if CONFIG["batch"] == REST else PRODUCT,
+    product=r"(?!)" if CONFIG["batch"] == REST else NAME,
     filter=r"f\d{3}",
     region=r"\d{3}[pm]\d{2}|none",
-    cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    cell=NAME,
 
 
 def by_attempt(first):
