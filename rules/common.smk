@@ -18,7 +18,7 @@ from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
-from romosaic.names import NAME
+from romosaic.names import ASSOCIATION, NAME
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files, unfinished
@@ -130,7 +130,7 @@ def product_memory(step):
     """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels = contents(wildcards.product)
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -140,7 +140,7 @@ def product_minutes(step):
     """Time limit of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels = contents(wildcards.product)
         return job_minutes(step, len(names), pixels) * attempt
 
     return asked
@@ -170,16 +170,15 @@ def record(wildcards):
     return f"{folder}/exposures/{wildcards.exposure}.json"
 
 
-def association(wildcards):
+def association_of(product):
     """Association of a product, which `associate` writes."""
     folder = checkpoints.associate.get().output[0]
-    return f"{folder}/associations/{wildcards.product}_asn.json"
+    return f"{folder}/associations/{product}{ASSOCIATION}"
 
 
-def association_status(wildcards):
-    """Path and age of the association of a product."""
-    path = Path(association(wildcards))
-    return str(path), path.stat().st_mtime_ns
+def association(wildcards):
+    """Association of the product of a job."""
+    return association_of(wildcards.product)
 
 
 @cache
@@ -188,9 +187,15 @@ def read_association(path, age):
     return product_index.read_association(path)
 
 
+def contents(product):
+    """Names of the exposures of a product, and pixels of its grid."""
+    path = association_of(product)
+    return read_association(path, Path(path).stat().st_mtime_ns)
+
+
 def member_names(wildcards):
     """Names of the exposures of a product."""
-    return read_association(*association_status(wildcards))[0]
+    return contents(wildcards.product)[0]
 
 
 def members(wildcards):
@@ -214,7 +219,7 @@ def records(wildcards):
 def associations(wildcards):
     """Associations of all products."""
     folder = Path(checkpoints.associate.get().output[0]) / "associations"
-    return sorted(str(path) for path in folder.glob("*_asn.json"))
+    return sorted(str(path) for path in folder.glob(f"*{ASSOCIATION}"))
 
 
 def exposure_records(wildcards):
@@ -244,12 +249,8 @@ def filter_memory(step, processes=0):
     """Memory of a job that reads the coadds of a filter one by one: by the largest grid, and its processes."""
 
     def asked(wildcards, attempt):
-        pixels = 0
-        for product in products_of_filter(wildcards):
-            path = f"{checkpoints.associate.get().output[0]}/associations/{product}_asn.json"
-            pixels = max(
-                pixels, read_association(path, Path(path).stat().st_mtime_ns)[1]
-            )
+        sizes = (contents(product)[1] for product in products_of_filter(wildcards))
+        pixels = max(sizes, default=0)
         return job_memory(step, processes, pixels, **settings(CONFIG)) * attempt
 
     return asked

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from asn_records import CELLS, REGULAR, VISIT, check_schema, record
 from header_files import CORNER
-from romosaic import association, circles
+from romosaic import association, association_file, circles
 from romosaic.config import load
 from romosaic.errors import SkymapError
 from romosaic.grid import Grid, unit_vector
@@ -276,7 +276,7 @@ def test_grids_survive_the_file(tmp_path):
         for name, content in made([entry], skymap).items():
             path = tmp_path / f"{name}_asn.json"
             path.write_text(json.dumps(content))
-            assert association.read_grid(path) == skymap.cell(content["target"]).grid
+            assert association_file.read_grid(path) == skymap.cell(content["target"]).grid
 
 
 def test_cells_around_start_with_the_products_own():
@@ -298,7 +298,7 @@ def test_footprints_are_read_from_records(tmp_path):
     for path, entry in zip(paths, entries, strict=True):
         path.write_text(json.dumps(entry))
     expected = [(entry["footprint"]["ra"], entry["footprint"]["dec"]) for entry in entries]
-    assert association.read_footprints(paths) == expected
+    assert association_file.read_footprints(paths) == expected
 
 
 # ---- not on the skycells ----

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from .config_models import Config
 from .config_types import Section, allowed, fields, nested
 from .errors import ConfigError
+from .names import ASSOCIATION
 
 _LISTED_PROBLEMS = 100
 
@@ -233,7 +234,7 @@ def association_files(
     ConfigError
         As for `exposure_files`.
     """
-    return _files(config, "associations", "_asn.json", base, where)
+    return _files(config, "associations", ASSOCIATION, base, where)
 
 
 def _files(

@@ -7,7 +7,6 @@ area, and the area of each depth, is good to 1/LINES = 0.4 % of the grid, mostly
 flagged bad are not known from headers: a mosaic covers somewhat less.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .association_file import output_grid
+from . import association_file
 from .grid import Grid
-from .names import exposure_name
 from .plan_costs import exposure_costs, product_costs, product_work
 
 #: Lines along x on which the depth is taken.
@@ -68,15 +66,17 @@ def read(
     exposures : dict
         Records (see `exposure.read_record`) by exposure name.
     """
-    found = (json.loads(Path(path).read_text()) for path in records)
+    found = map(association_file.read, records)
     exposures = {record["exposure"]: record for record in found}
     products = []
     for path in associations:
-        content = json.loads(Path(path).read_text())
-        grid, product = output_grid(content), content["products"][0]
-        members = [exposure_name(member["expname"]) for member in product["members"]]
+        content = association_file.read(path)
+        grid, members = (
+            association_file.output_grid(content),
+            association_file.member_names(content),
+        )
         element = exposures[members[0]]["optical_element"]
-        products.append(Planned(product["name"], grid, element, members))
+        products.append(Planned(content["products"][0]["name"], grid, element, members))
     return products, exposures
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .color_filters import choose_filters
-from .product_index import ENDING, Product
+from .names import ASSOCIATION
+from .product_index import Product
 
 #: By step, files of an exposure; ``{}`` stands for its name.
 EXPOSURE = {"flux": ("flux/{}_flux.asdf",)}
@@ -75,8 +76,8 @@ def final_files(product: str) -> list[str]:
 
 def product_names(folder: str | Path) -> list[str]:
     """List the products that a run has found, sorted; `folder` is its `output_dir`."""
-    listed = (Path(folder) / "associate/associations").glob(f"*{ENDING}")
-    return sorted(path.name.removesuffix(ENDING) for path in listed)
+    listed = (Path(folder) / "associate/associations").glob(f"*{ASSOCIATION}")
+    return sorted(path.name.removesuffix(ASSOCIATION) for path in listed)
 
 
 def unfinished(folder: str | Path) -> str:
