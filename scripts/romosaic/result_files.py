@@ -60,7 +60,7 @@ KINDS = {
     "cell": CELL,
 }
 #: By step, its rule that is of the whole run: the log and the benchmark are named as it is.
-OF_ALL = {"qa": "qa_table", "fits": "fits", "moc": "moc", "hips": "hips", "hats": "hats"}
+OF_ALL = {step: step for step in RUN} | {"qa": "qa_table"}
 #: Steps whose files are what a run is for; those of the others serve to make them.
 FINAL = ("resample", "source_catalog", "preview", "qa")
 #: Steps whose files of filters, skycells and the run each run makes, too.
