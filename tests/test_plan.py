@@ -205,7 +205,7 @@ def test_read_follows_the_files_of_associate(tmp_path):
 
 
 def test_costs_are_those_that_were_measured():
-    """The demo's products, six members deep: 27 core seconds, 369 MB on disk."""
+    """The demo's products, six members deep: 27 CPU seconds, 369 MB on disk."""
     costs = plan_costs.product_costs(plan_costs.product_work(6, 26.4e6, 18.3e6, 25e6), MEMORY)
     assert costs["core_s"] == pytest.approx(27, rel=0.1)
     assert costs["disk_mb"] == pytest.approx(369, rel=0.03)

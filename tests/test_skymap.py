@@ -258,7 +258,7 @@ def test_other_parameters_make_another_map():
         SkyMap(pixel_scale=0)
     with pytest.raises(SkymapError, match="cannot name the regions"):
         SkyMap(nside=40)
-    with pytest.raises(SkymapError, match="do not fit cells"):
+    with pytest.raises(SkymapError, match="do not fit skycells"):
         SkyMap(cell_size=2000, pitch=1800).cell("270p65x48y69")
 
 

@@ -160,8 +160,8 @@ class AnalyticTables:
         if len(rows) == 0 or max(np.abs(rows).max(), np.abs(cols).max()) > _MAX_OFFSET:
             raise SkymapError(
                 "skymap",
-                f"{self.nside} rings do not fit cells of {self.pitch} px of {self.pixel_scale} deg",
-                "choose cells of which 2 to 99 stand side by side in a region",
+                f"{self.nside} rings do not fit skycells of {self.pitch} px of {self.pixel_scale} deg",
+                "choose skycells of which 2 to 99 stand side by side in a region",
             )
         sign = self.pitch if self.x_east else -self.pitch
         return CellLattice(rows, cols, sign * cols.astype(float), self.pitch * rows.astype(float))

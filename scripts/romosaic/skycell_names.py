@@ -52,7 +52,7 @@ def unknown_name(tables, name: object) -> SkymapError:
         return SkymapError(
             tables.where,
             f"{name} is a skycell name of 2024, of a tessellation that is no longer used",
-            "find the present cell by its position (SkyMap.primary_cell)",
+            "find the present skycell by its position (SkyMap.primary_cell)",
         )
     loose = _LOOSE_NAME.fullmatch(name)
     if loose is None:
@@ -66,7 +66,7 @@ def unknown_name(tables, name: object) -> SkymapError:
         return SkymapError(
             tables.where,
             f"there is no skycell {name} (a name from before July 2025, when the field x held the column?)",
-            f"the cell of that old name is now {present}; {near}",
+            f"the skycell of that old name is now {present}; {near}",
         )
     return SkymapError(tables.where, f"there is no skycell {name}", near)
 

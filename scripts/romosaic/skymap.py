@@ -69,9 +69,9 @@ class SkyMap:
         if self.cell_size != self.pitch + 2 * self.border:
             raise SkymapError(
                 "skymap",
-                f"cells of {self.cell_size} px do not fit a pitch of {self.pitch} px with a border of "
+                f"skycells of {self.cell_size} px do not fit a pitch of {self.pitch} px with a border of "
                 f"{self.border} px",
-                "make the cell size the pitch and two borders",
+                "make the skycell size the pitch and two borders",
             )
         if not 1 <= self.nside <= 39:  # beyond, two regions would have the same name
             raise SkymapError("skymap", f"cannot name the regions of {self.nside} rings")

@@ -6,7 +6,7 @@ Set the jobs of a run beside what `romosaic.plan_costs` says of them.
 
 Per step: seconds, largest resident size and bytes on disk, each the mean over its jobs, measured and planned;
 of memory, what the jobs ask for.
-The seconds are those of a clock: right for core time when nothing else runs.
+The seconds are those of a clock: right for CPU time when nothing else runs.
 """
 
 import sys
