@@ -101,7 +101,18 @@ def make_catalog(
 def find(
     data: np.ndarray, bad: np.ndarray, parameters: Mapping[str, Any], stars: bool = True
 ) -> Detection:
-    """Sources of an image, see `detection.detect`, and its stars if they are wanted."""
+    """
+    Find the sources of an image.
+
+    Parameters
+    ----------
+    data, bad : (ny, nx) arrays
+        See `detection.detect`.
+    parameters : mapping
+        Section `source_catalog` of the configuration.
+    stars : bool, optional
+        Whether its stars are wanted, see `star_finder.add_stars`.
+    """
     found = detect(data, bad, **{name: parameters[name] for name in _DETECT})
     if parameters["method"] == "segmentation" or not stars:
         return found
