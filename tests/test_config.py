@@ -254,7 +254,9 @@ def touch(base, *names):
 
 
 def listed(base, *entries):
-    return [str(path) for path in config.exposure_files({"exposures": list(entries)}, base)]
+    return [
+        str(path) for path in config.input_files({"exposures": list(entries)}, "exposures", base)
+    ]
 
 
 def refused(base, *entries):
@@ -376,10 +378,11 @@ def test_names_that_no_product_could_carry_are_refused(tmp_path, name):
 
 def test_associations(tree):
     given = {"associations": ["one_asn.json"]}
-    assert config.association_files(given, tree) == [Path("one_asn.json")]
-    assert config.association_files({"associations": [str(tree)]}) == [tree / "one_asn.json"]
+    assert config.input_files(given, "associations", tree) == [Path("one_asn.json")]
+    given = {"associations": [str(tree)]}
+    assert config.input_files(given, "associations") == [tree / "one_asn.json"]
     with pytest.raises(ConfigError, match=r"associations: 'v1': no \*_asn.json in this folder"):
-        config.association_files({"associations": ["v1"]}, tree)
+        config.input_files({"associations": ["v1"]}, "associations", tree)
 
 
 def test_many_problems_are_cut(tmp_path):

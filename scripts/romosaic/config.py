@@ -20,9 +20,11 @@ from pydantic import ValidationError
 from .config_models import Config
 from .config_types import Section, allowed, fields, nested
 from .errors import ConfigError
-from .names import ASSOCIATION
+from .names import ASSOCIATION, SUFFIX
 
 _LISTED_PROBLEMS = 100
+#: How the names of input files end, by the key that lists them.
+_ENDINGS = {"exposures": SUFFIX, "associations": ASSOCIATION}
 
 
 def load(raw: dict | None, where: object = "config/config.yaml") -> dict[str, Any]:
@@ -183,16 +185,18 @@ def _without(raw: dict, wrong: set[tuple]) -> dict:
     return kept
 
 
-def exposure_files(
-    config: dict[str, Any], base: str | Path = ".", where: object = "config/config.yaml"
+def input_files(
+    config: dict[str, Any], key: str, base: str | Path = ".", where: object = "config/config.yaml"
 ) -> list[Path]:
     """
-    List the exposures that a configuration names.
+    List the exposures or the associations that a configuration names.
 
     Parameters
     ----------
     config : dict
         From `load`.
+    key : {'exposures', 'associations'}
+        Which of them.
     base : str or path, optional
         Folder that relative entries start from.
     where : str or path, optional
@@ -202,44 +206,15 @@ def exposure_files(
     -------
     list of Path
         Sorted, each file once, absolute or relative as given. An entry is a glob, a file, a folder
-        (its ``*_cal.asdf``), or a text file of such entries relative to its own folder.
+        (its ``*_cal.asdf`` or ``*_asn.json``), or a text file of such entries relative to its own folder.
 
     Raises
     ------
     ConfigError
-        With all problems: entries that match nothing, two files with one exposure name, names that
-        no product could carry.
+        With all problems: entries that match nothing, two files with one name, names that no product
+        could carry.
     """
-    return _files(config, "exposures", "_cal.asdf", base, where)
-
-
-def association_files(
-    config: dict[str, Any], base: str | Path = ".", where: object = "config/config.yaml"
-) -> list[Path]:
-    """
-    List the associations that a configuration names.
-
-    Parameters
-    ----------
-    config, base, where
-        As for `exposure_files`.
-
-    Returns
-    -------
-    list of Path
-        As for `exposure_files`; a folder stands for its ``*_asn.json``.
-
-    Raises
-    ------
-    ConfigError
-        As for `exposure_files`.
-    """
-    return _files(config, "associations", ASSOCIATION, base, where)
-
-
-def _files(
-    config: dict[str, Any], key: str, ending: str, base: str | Path, where: object
-) -> list[Path]:
+    ending = _ENDINGS[key]
     problems: list[str] = []
     found: dict[str, str] = {}
     for entry in config.get(key, []):

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import association_files, exposure_files
+from .config import input_files
 from .errors import ConfigError
 from .names import SUFFIX, exposure_name
 
@@ -68,7 +68,7 @@ def find(config: dict, base: str | Path = ".", where: object = "configuration") 
     """
     simulated = _simulated(config)
     made = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
-    associations = [str(path) for path in association_files(config, base, where)]
+    associations = [str(path) for path in input_files(config, "associations", base, where)]
     exposures: dict[str, str] = {}
     problems = []
 
@@ -78,7 +78,7 @@ def find(config: dict, base: str | Path = ".", where: object = "configuration") 
             if other != path and Path(base, other).resolve() != Path(base, path).resolve():
                 problems.append(f"exposures: two files for one exposure: {other} and {path}")
 
-    add(made + [str(path) for path in exposure_files(config, base, where)])
+    add(made + [str(path) for path in input_files(config, "exposures", base, where)])
     own = list(exposures.values())
     outside = config["associate"]["allow_outside"]
     add(_members(associations, Path(base), simulated, outside))
