@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -254,9 +255,8 @@ def touch(base, *names):
 
 
 def listed(base, *entries):
-    return [
-        str(path) for path in config.input_files({"exposures": list(entries)}, "exposures", base)
-    ]
+    with chdir(base):
+        return [str(path) for path in config.input_files({"exposures": list(entries)}, "exposures")]
 
 
 def refused(base, *entries):
@@ -376,13 +376,14 @@ def test_names_that_no_product_could_carry_are_refused(tmp_path, name):
     ]
 
 
-def test_associations(tree):
+def test_associations(tree, monkeypatch):
+    monkeypatch.chdir(tree)
     given = {"associations": ["one_asn.json"]}
-    assert config.input_files(given, "associations", tree) == [Path("one_asn.json")]
+    assert config.input_files(given, "associations") == [Path("one_asn.json")]
     given = {"associations": [str(tree)]}
     assert config.input_files(given, "associations") == [tree / "one_asn.json"]
     with pytest.raises(ConfigError, match=r"associations: 'v1': no \*_asn.json in this folder"):
-        config.input_files({"associations": ["v1"]}, "associations", tree)
+        config.input_files({"associations": ["v1"]}, "associations")
 
 
 def test_many_problems_are_cut(tmp_path):

@@ -186,7 +186,7 @@ def _without(raw: dict, wrong: set[tuple]) -> dict:
 
 
 def input_files(
-    config: dict[str, Any], key: str, base: str | Path = ".", where: object = "config/config.yaml"
+    config: dict[str, Any], key: str, where: object = "config/config.yaml"
 ) -> list[Path]:
     """
     List the exposures or the associations that a configuration names.
@@ -197,8 +197,6 @@ def input_files(
         From `load`.
     key : {'exposures', 'associations'}
         Which of them.
-    base : str or path, optional
-        Folder that relative entries start from.
     where : str or path, optional
         What to call the configuration in messages.
 
@@ -218,14 +216,14 @@ def input_files(
     problems: list[str] = []
     found: dict[str, str] = {}
     for entry in config.get(key, []):
-        for path in _expand(entry, ending, str(base), f"{key}: {entry!r}", problems):
-            found.setdefault(os.path.normpath(os.path.join(base, path)), path)
+        for path in _expand(entry, ending, f"{key}: {entry!r}", problems):
+            found.setdefault(os.path.normpath(path), path)
     named: dict[str, str] = {}
     for path in sorted(found.values()):
         name = os.path.basename(path)
         name = name.removesuffix(ending).removesuffix(os.path.splitext(ending)[1])
         other = named.setdefault(name, path)
-        if other != path and not _same(os.path.join(base, other), os.path.join(base, path)):
+        if other != path and not _same(other, path):
             problems.append(
                 f"{key}: {other} and {path} are two files with one name, {name} -> keep one of them"
             )
@@ -248,22 +246,21 @@ def _same(one: str, other: str) -> bool:
 
 
 def _expand(
-    entry: str, ending: str, base: str, label: str, problems: list[str], in_list: bool = False
+    entry: str, ending: str, label: str, problems: list[str], in_list: bool = False
 ) -> list[str]:
     """Files of one entry; what is wrong with it is added to `problems`."""
     path, suffix = os.path.expanduser(entry.removeprefix("@")), os.path.splitext(ending)[1]
-    at = os.path.join(base, path)
     try:
-        mode = os.stat(at).st_mode
+        mode = os.stat(path).st_mode
     except (OSError, ValueError):
         mode = 0
     if mode and (entry.startswith("@") or path.endswith((".txt", ".lst"))):
         if in_list:
             problems.append(f"{label} is a list within a list -> name its files here")
             return []
-        return list(_from_list(path, ending, base, label, problems))
+        return list(_from_list(path, ending, label, problems))
     if stat.S_ISDIR(mode):
-        names = [name for name in os.listdir(at) if name.endswith(ending) and name[0] != "."]
+        names = [name for name in os.listdir(path) if name.endswith(ending) and name[0] != "."]
         if not names:
             problems.append(
                 f"{label}: no *{ending} in this folder -> give a glob such as **/*{ending}"
@@ -277,7 +274,7 @@ def _expand(
     if not glob.has_magic(path):
         problems.append(f"{label}: no such file or folder")
         return []
-    matches = glob.glob(path, root_dir=base, recursive=True)
+    matches = glob.glob(path, recursive=True)
     files = [match for match in matches if match.endswith(suffix)]
     if not files:
         what = f"{len(matches)} names, none of them a {suffix} file" if matches else "nothing"
@@ -285,10 +282,10 @@ def _expand(
     return files
 
 
-def _from_list(path: str, ending: str, base: str, label: str, problems: list[str]) -> Iterator[str]:
+def _from_list(path: str, ending: str, label: str, problems: list[str]) -> Iterator[str]:
     """Files of the entries of a text file."""
     try:
-        with open(os.path.join(base, path), encoding="utf-8-sig") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             lines = stream.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
@@ -301,8 +298,6 @@ def _from_list(path: str, ending: str, base: str, label: str, problems: list[str
             continue
         empty = False
         inner = os.path.join(os.path.dirname(path), os.path.expanduser(entry))
-        yield from _expand(
-            inner, ending, base, f"{label}, line {number}: {entry!r}", problems, True
-        )
+        yield from _expand(inner, ending, f"{label}, line {number}: {entry!r}", problems, True)
     if empty:
         problems.append(f"{label}: the list is empty")
