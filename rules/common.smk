@@ -182,15 +182,15 @@ def association(wildcards):
 
 
 @cache
-def read_association(path, age):
-    """Names of the exposures and pixels of the grid; read again only when the file has changed."""
-    return product_index.read_association(path)
+def read_contents(path, age):
+    """What `contents` says, read again only when the file has changed."""
+    return product_index.exposures_and_pixels(path)
 
 
 def contents(product):
     """Names of the exposures of a product, and pixels of its grid."""
     path = association_of(product)
-    return read_association(path, Path(path).stat().st_mtime_ns)
+    return read_contents(path, Path(path).stat().st_mtime_ns)
 
 
 def member_names(wildcards):

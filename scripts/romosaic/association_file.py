@@ -16,7 +16,7 @@ _DAMAGED = ValueError, TypeError, KeyError, IndexError, AttributeError
 
 
 @contextmanager
-def told(path: str | Path) -> Iterator[None]:
+def damage_told(path: str | Path) -> Iterator[None]:
     """Say which file is damaged, and what to do."""
     todo = "run again: it is then written anew"
     try:
@@ -37,7 +37,7 @@ def read(path: str | Path) -> dict:
     AssociationError
         The file is damaged or missing.
     """
-    with told(path):
+    with damage_told(path):
         return json.loads(Path(path).read_bytes())
 
 

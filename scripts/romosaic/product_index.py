@@ -61,14 +61,14 @@ def read(folder: str | Path) -> dict[str, Product]:
         names, info, skycell = _read(path)
         if names[0] not in elements:
             record = folder / f"exposures/{names[0]}.json"
-            with association_file.told(record):
+            with association_file.damage_told(record):
                 elements[names[0]] = association_file.read(record)["optical_element"]
         place = elements[names[0]], skycell, json.dumps(info)
         found[path.name.removesuffix(ASSOCIATION)] = Product(*place, len(names))
     return found
 
 
-def read_association(path: str | Path) -> tuple[list[str], int]:
+def exposures_and_pixels(path: str | Path) -> tuple[list[str], int]:
     """
     Read the names of the exposures of a product, and the number of pixels of its grid.
 
@@ -83,7 +83,7 @@ def read_association(path: str | Path) -> tuple[list[str], int]:
 
 def _read(path: str | Path) -> tuple[list[str], dict, str]:
     """Names of the exposures, grid, and skycell or nothing."""
-    with association_file.told(path):
+    with association_file.damage_told(path):
         content = association_file.read(path)
         names, info = association_file.member_names(content), association_file.grid_info(content)
         # A user's association may give the numbers of a grid that is no skycell.
