@@ -238,13 +238,6 @@ def products_of_filter(wildcards):
     ]
 
 
-def coadds_of_filter(wildcards):
-    """Coadds of a filter."""
-    return [
-        f"{OUT}/resample/{name}_coadd.asdf" for name in products_of_filter(wildcards)
-    ]
-
-
 def filter_memory(step, processes=0):
     """Memory of a job that reads the coadds of a filter one by one: by the largest grid, and its processes."""
 
@@ -338,6 +331,13 @@ def of_products(pattern):
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
 
 
+def of_filter(pattern):
+    """Files of a pattern of the products of a filter."""
+    return lambda wildcards: expand(
+        f"{OUT}/{pattern}", product=products_of_filter(wildcards)
+    )
+
+
 def of_filters(pattern):
     """Files of a pattern of every filter."""
 
@@ -347,12 +347,6 @@ def of_filters(pattern):
         return expand(f"{OUT}/{pattern}", filter=elements)
 
     return asked
-
-
-def small_of_filter(wildcards):
-    """Small images of the products of a filter."""
-    names = products_of_filter(wildcards)
-    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
 
 def small_of_colors(wildcards):
@@ -382,8 +376,7 @@ def files_of_run(found):
     cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
     files = expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
-    elements = sorted({product.optical_element.lower() for product in found.values()})
-    files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
+    files += of_filters("overview/{filter}_overview.png")({})
     files += merged_catalogs({})
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
     return truth + files + ([f"{OUT}/qa/qa.tsv"] if found else [])
