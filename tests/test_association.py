@@ -9,7 +9,7 @@ from asn_records import CELLS, REGULAR, VISIT, check_schema, record
 from header_files import CORNER
 from romosaic import association, association_file, circles
 from romosaic.config import load
-from romosaic.errors import SkymapError
+from romosaic.errors import AssociationError, SkymapError
 from romosaic.grid import Grid, unit_vector
 from romosaic.skymap import SkyMap
 
@@ -329,3 +329,12 @@ def test_on_one_grid_only_what_meets_it_is_made():
     assert {tuple(members(content)) for content in result.values()} == {
         (f"r{VISIT}_0001_wfi01_f158_cal.asdf",)
     }
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "is missing"), ("{", "is damaged")])
+def test_a_damaged_file_is_told_with_what_to_do(tmp_path, content, said):
+    path = tmp_path / "m_asn.json"
+    if content:
+        path.write_text(content)
+    with pytest.raises(AssociationError, match=rf"m_asn\.json: {said}.* -> run again"):
+        association_file.read_grid(path)
