@@ -18,6 +18,7 @@ from romosaic.config_grids import GRID_KEYS, output_wcs_files
 from romosaic.config_types import REST
 from romosaic.errors import MESSAGES, RomosaicError
 from romosaic.job_memory import catalog_memory, job_memory, settings
+from romosaic.names import ASSOCIATION, NAME
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
 from romosaic.result_files import RECORDING, final_files, unfinished
@@ -111,16 +112,13 @@ def say(text):
         print(text, flush=True)
 
 
-PRODUCT = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
-
-
 wildcard_constraints:
-    exposure=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    exposure=NAME,
     # after the parts of a survey no rule makes files of products, so that none is planned once more
-    product=r"(?!)" if CONFIG["batch"] == REST else PRODUCT,
+    product=r"(?!)" if CONFIG["batch"] == REST else NAME,
     filter=r"f\d{3}",
     region=r"\d{3}[pm]\d{2}|none",
-    cell=r"[A-Za-z0-9][A-Za-z0-9._+-]*",
+    cell=NAME,
 
 
 def by_attempt(first):
@@ -132,7 +130,7 @@ def product_memory(step):
     """Memory of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels = contents(wildcards.product)
         return job_memory(step, len(names), pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -142,7 +140,7 @@ def product_minutes(step):
     """Time limit of a product's job, by its members and its grid: twice as much on the second attempt."""
 
     def asked(wildcards, attempt):
-        names, pixels = read_association(*association_status(wildcards))
+        names, pixels = contents(wildcards.product)
         return job_minutes(step, len(names), pixels) * attempt
 
     return asked
@@ -172,27 +170,32 @@ def record(wildcards):
     return f"{folder}/exposures/{wildcards.exposure}.json"
 
 
-def association(wildcards):
+def association_of(product):
     """Association of a product, which `associate` writes."""
     folder = checkpoints.associate.get().output[0]
-    return f"{folder}/associations/{wildcards.product}_asn.json"
+    return f"{folder}/associations/{product}{ASSOCIATION}"
 
 
-def association_status(wildcards):
-    """Path and age of the association of a product."""
-    path = Path(association(wildcards))
-    return str(path), path.stat().st_mtime_ns
+def association(wildcards):
+    """Association of the product of a job."""
+    return association_of(wildcards.product)
 
 
 @cache
-def read_association(path, age):
-    """Names of the exposures and pixels of the grid; read again only when the file has changed."""
-    return product_index.read_association(path)
+def read_contents(path, age):
+    """What `contents` says, read again only when the file has changed."""
+    return product_index.exposures_and_pixels(path)
+
+
+def contents(product):
+    """Names of the exposures of a product, and pixels of its grid."""
+    path = association_of(product)
+    return read_contents(path, Path(path).stat().st_mtime_ns)
 
 
 def member_names(wildcards):
     """Names of the exposures of a product."""
-    return read_association(*association_status(wildcards))[0]
+    return contents(wildcards.product)[0]
 
 
 def members(wildcards):
@@ -216,7 +219,7 @@ def records(wildcards):
 def associations(wildcards):
     """Associations of all products."""
     folder = Path(checkpoints.associate.get().output[0]) / "associations"
-    return sorted(str(path) for path in folder.glob("*_asn.json"))
+    return sorted(str(path) for path in folder.glob(f"*{ASSOCIATION}"))
 
 
 def exposure_records(wildcards):
@@ -235,23 +238,12 @@ def products_of_filter(wildcards):
     ]
 
 
-def coadds_of_filter(wildcards):
-    """Coadds of a filter."""
-    return [
-        f"{OUT}/resample/{name}_coadd.asdf" for name in products_of_filter(wildcards)
-    ]
-
-
 def filter_memory(step, processes=0):
     """Memory of a job that reads the coadds of a filter one by one: by the largest grid, and its processes."""
 
     def asked(wildcards, attempt):
-        pixels = 0
-        for product in products_of_filter(wildcards):
-            path = f"{checkpoints.associate.get().output[0]}/associations/{product}_asn.json"
-            pixels = max(
-                pixels, read_association(path, Path(path).stat().st_mtime_ns)[1]
-            )
+        sizes = (contents(product)[1] for product in products_of_filter(wildcards))
+        pixels = max(sizes, default=0)
         return job_memory(step, processes, pixels, **settings(CONFIG)) * attempt
 
     return asked
@@ -339,6 +331,13 @@ def of_products(pattern):
     return lambda wildcards: expand(f"{OUT}/{pattern}", product=products(wildcards))
 
 
+def of_filter(pattern):
+    """Files of a pattern of the products of a filter."""
+    return lambda wildcards: expand(
+        f"{OUT}/{pattern}", product=products_of_filter(wildcards)
+    )
+
+
 def of_filters(pattern):
     """Files of a pattern of every filter."""
 
@@ -348,12 +347,6 @@ def of_filters(pattern):
         return expand(f"{OUT}/{pattern}", filter=elements)
 
     return asked
-
-
-def small_of_filter(wildcards):
-    """Small images of the products of a filter."""
-    names = products_of_filter(wildcards)
-    return expand(f"{OUT}/preview/{{product}}_small.asdf", product=names)
 
 
 def small_of_colors(wildcards):
@@ -383,8 +376,7 @@ def files_of_run(found):
     cells = read_cells(*associated())
     shown = sorted(cell for cell, own in cells.items() if colors(own))
     files = expand(f"{OUT}/color/{{cell}}_color.png", cell=shown)
-    elements = sorted({product.optical_element.lower() for product in found.values()})
-    files += expand(f"{OUT}/overview/{{element}}_overview.png", element=elements)
+    files += of_filters("overview/{filter}_overview.png")({})
     files += merged_catalogs({})
     truth = [f"{OUT}/simulate/scene.ecsv"] if INPUTS.simulated else []
     return truth + files + ([f"{OUT}/qa/qa.tsv"] if found else [])

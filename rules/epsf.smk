@@ -1,6 +1,6 @@
 rule epsf:
     input:
-        coadds=coadds_of_filter,
+        coadds=of_filter("resample/{product}_coadd.asdf"),
     output:
         f"{OUT}/epsf/{{filter}}_epsf.asdf",
     log:

@@ -34,7 +34,7 @@ rule fits_product:
         f"{OUT}/benchmarks/fits/{{product}}.tsv"
     wildcard_constraints:
         # with `batch: rest`, too: the mosaics are there
-        product=PRODUCT,
+        product=NAME,
     conda:
         "../envs/environment.yaml"
     threads: 1

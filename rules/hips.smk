@@ -24,7 +24,7 @@ rule hips:
 
 rule hips_filter:
     input:
-        coadds=coadds_of_filter,
+        coadds=of_filter("resample/{product}_coadd.asdf"),
         moc=f"{OUT}/moc/{{filter}}_moc.fits",
     output:
         directory(f"{OUT}/hips/{{filter}}"),

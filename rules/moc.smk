@@ -24,7 +24,7 @@ rule moc:
 
 rule moc_filter:
     input:
-        coadds=coadds_of_filter,
+        coadds=of_filter("resample/{product}_coadd.asdf"),
     output:
         f"{OUT}/moc/{{filter}}_moc.fits",
     log:

@@ -1,6 +1,6 @@
 rule overview:
     input:
-        small=small_of_filter,
+        small=of_filter("preview/{product}_small.asdf"),
     output:
         report(
             f"{OUT}/overview/{{filter}}_overview.png",

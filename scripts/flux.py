@@ -1,7 +1,5 @@
 """Rule `flux`: calibrate one exposure and measure its sky."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from romosaic.errors import reported
@@ -10,9 +8,9 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with reported(snakemake.log[0]):
-    from romosaic import exposure, flux, flux_file, product
+    from romosaic import association_file, exposure, flux, flux_file, product
 
-    raw, record = snakemake.input.exposure, json.loads(Path(snakemake.input.record).read_text())
+    raw, record = snakemake.input.exposure, association_file.read(snakemake.input.record)
     raw_file = exposure.read_exposure(raw, record["fingerprint"])
     parameters, name = snakemake.params.parameters, record["exposure"]
     calibrated = flux.calibrate(

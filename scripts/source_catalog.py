@@ -17,8 +17,7 @@ with reported(snakemake.log[0]):
     sky = skymap.read_skymap(snakemake.params.reference_file)
     forcing = read_forcing(by, snakemake.input.forcing) if by else None
     table, segmentation = source_catalog.make_catalog(
-        *(coadd.data, coadd.err, coadd.weight, coadd.grid),
-        source_catalog.Parameters.of_section(section),
+        *(coadd.data, coadd.err, coadd.weight, coadd.grid, section),
         **{"psf": psf, "energy": energy, "optical_element": coadd.optical_element},
         correlation=coadd.correlation,
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,

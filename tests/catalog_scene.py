@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 from romosaic.coadd_psf import CoaddPSF, analytic_psf
+from romosaic.config_models import SourceCatalog
 from romosaic.grid import Grid
 from scipy.interpolate import RectBivariateSpline
 from scipy.signal import fftconvolve
@@ -11,6 +12,11 @@ from scipy.signal import fftconvolve
 SCALE = 0.055 / 3600
 NOISE = 0.01  # MJy/sr
 SKY = 0.2  # MJy/sr
+
+
+def parameters(**options) -> dict:
+    """Section `source_catalog` of the configuration; values are not held against its limits."""
+    return SourceCatalog().model_dump() | options
 
 
 @cache

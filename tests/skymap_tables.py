@@ -1,9 +1,31 @@
 """Tables of sky map reference files, made of a computed map: files for tests and benchmarks."""
 
+from functools import cache
+
 import numpy as np
 from romosaic.grid import Grid
+from romosaic.skycell import Skycell
 from romosaic.skymap import SkyMap
 from romosaic.skymap_file import CELL_DTYPE, REGION_DTYPE
+
+
+@cache
+def region_starts(sky: SkyMap) -> np.ndarray:
+    """(R + 1,) int64: index in the whole sky of the first cell of each region, and the number of cells."""
+    counts = [len(sky.tables.lattice(row)) for row in range(len(sky.tables.regions))]
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def cell_of_index(sky: SkyMap, index: int) -> Skycell:
+    """Skycell of an index in the whole sky."""
+    row = int(np.searchsorted(region_starts(sky), index, side="right")) - 1
+    return sky.cell(sky.tables.names(row, np.array([index - region_starts(sky)[row]]))[0])
+
+
+def index_of_cell(sky: SkyMap, name: str) -> int:
+    """Index in the whole sky of a skycell."""
+    row, local = sky.tables.locate(name)
+    return int(region_starts(sky)[row]) + local
 
 
 def reference_tables(sky: SkyMap, regions: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +50,7 @@ def reference_tables(sky: SkyMap, regions: list[int]) -> tuple[np.ndarray, np.nd
     cells = []
     for out, row in zip(table, regions, strict=True):
         cells.append(_cell_rows(sky, row))
-        start = sky.tables.starts[row]
+        start = region_starts(sky)[row]
         nx, ny = _nominal_size(sky, row)
         out["index"], out["orientat"] = source.index[row], source.orientation[row]
         out["ra_tangent"], out["dec_tangent"] = source.ra[row], source.dec[row]

@@ -7,7 +7,7 @@ import pytest
 from asn_records import CELLS, check_schema
 from coadd_file import grid_wcs
 from header_files import CORNER
-from romosaic import association
+from romosaic import association_file
 from romosaic.config import load
 from romosaic.config_grids import GRID_KEYS
 from romosaic.errors import AssociationError, RomosaicError
@@ -49,7 +49,7 @@ def settled(out, name="mosaic"):
     path = out / f"associations/{name}_asn.json"
     content = json.loads(path.read_text())
     check_schema(content)
-    return content, association.read_grid(path)
+    return content, association_file.read_grid(path)
 
 
 def test_members_are_found_beside_the_association(raw, out):
@@ -113,7 +113,7 @@ def test_an_output_wcs_is_the_grid_of_what_is_not_on_a_skycell(raw, out, tmp_pat
     options["grids"]["resample_on_skycell"] = False
     assert run(out, raw[1:], paths, options=options) == (2, 5, [])
     for path in (out / "associations").iterdir():
-        assert association.read_grid(path) == wanted
+        assert association_file.read_grid(path) == wanted
 
 
 def test_they_go_beside_the_products_of_exposures(raw, out):

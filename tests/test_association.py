@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from asn_records import CELLS, REGULAR, VISIT, check_schema, record
 from header_files import CORNER
-from romosaic import association, circles
+from romosaic import association, association_file, circles
 from romosaic.config import load
-from romosaic.errors import SkymapError
+from romosaic.errors import AssociationError, SkymapError
 from romosaic.grid import Grid, unit_vector
 from romosaic.skymap import SkyMap
 
@@ -276,7 +276,7 @@ def test_grids_survive_the_file(tmp_path):
         for name, content in made([entry], skymap).items():
             path = tmp_path / f"{name}_asn.json"
             path.write_text(json.dumps(content))
-            assert association.read_grid(path) == skymap.cell(content["target"]).grid
+            assert association_file.read_grid(path) == skymap.cell(content["target"]).grid
 
 
 def test_cells_around_start_with_the_products_own():
@@ -298,7 +298,7 @@ def test_footprints_are_read_from_records(tmp_path):
     for path, entry in zip(paths, entries, strict=True):
         path.write_text(json.dumps(entry))
     expected = [(entry["footprint"]["ra"], entry["footprint"]["dec"]) for entry in entries]
-    assert association.read_footprints(paths) == expected
+    assert association_file.read_footprints(paths) == expected
 
 
 # ---- not on the skycells ----
@@ -329,3 +329,12 @@ def test_on_one_grid_only_what_meets_it_is_made():
     assert {tuple(members(content)) for content in result.values()} == {
         (f"r{VISIT}_0001_wfi01_f158_cal.asdf",)
     }
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "is missing"), ("{", "is damaged")])
+def test_a_damaged_file_is_told_with_what_to_do(tmp_path, content, said):
+    path = tmp_path / "m_asn.json"
+    if content:
+        path.write_text(content)
+    with pytest.raises(AssociationError, match=rf"m_asn\.json: {said}.* -> run again"):
+        association_file.read_grid(path)

@@ -7,7 +7,8 @@ import pytest
 from asn_records import CELLS, REGULAR, VISIT, by_name, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from romosaic.association import read_grid, resolve_association
+from romosaic.association import resolve_association
+from romosaic.association_file import read_grid
 from romosaic.errors import RomosaicError
 from romosaic.skymap import SkyMap
 from romosaic.user_association import member_files, read_association

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from asn_records import CELLS, REGULAR, VISIT, by_name, check_schema, record
 from header_files import CORNER
-from romosaic import association
+from romosaic import association, association_file
 from romosaic.errors import AssociationError
 from romosaic.grid import Grid, unit_vector
 from romosaic.skymap import PIXEL_SCALE, SkyMap
@@ -38,7 +38,7 @@ def settled(content, *records, regular=REGULAR, skymap=SKY):
 def grid_of(content, tmp_path):
     path = tmp_path / "settled_asn.json"
     path.write_text(json.dumps(content))
-    return association.read_grid(path)
+    return association_file.read_grid(path)
 
 
 def one(tmp_path, **header):
@@ -221,7 +221,7 @@ def test_other_members_are_left_out_and_need_no_record():
 def test_grid_of_numbers_keeps_its_handedness(tmp_path):
     mirrored = replace(Grid(20.0, 5.0, 7.0, 8.0, 1e-5, 30, 40, 10.0), x_east=False)
     (tmp_path / "m_asn.json").write_text(json.dumps({"skycell_wcs_info": mirrored.to_wcs_info()}))
-    grid = association.read_grid(tmp_path / "m_asn.json")
+    grid = association_file.read_grid(tmp_path / "m_asn.json")
     assert grid == mirrored
     apart = unit_vector(*grid.corners()) - unit_vector(*mirrored.corners())
     assert np.abs(apart).max() == 0

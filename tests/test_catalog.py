@@ -17,7 +17,7 @@ from romosaic.catalog_rows import look
 from romosaic.errors import ProductError
 from romosaic.sky_columns import flagged_spatial_id
 from romosaic.skymap import SkyMap
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 META = {"parameters": {"npixels": 25}, "image_flags": {"1": "bad"}, "m5sigma": 3.0}
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -273,7 +273,7 @@ def measured(cell, left, low, data, err):
     for plane, values in zip(planes, (data, err, np.ones_like(data)), strict=True):
         plane[rows, cols] = values[part]
     options = {"cell": cell, "optical_element": "F158"}
-    return make_catalog(*planes, cell.grid, Parameters(fit_psf=False), **options)[0]
+    return make_catalog(*planes, cell.grid, scene.parameters(fit_psf=False), **options)[0]
 
 
 def _square():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from romosaic.catalog_flags import IMAGE_FLAGS, WARNING_FLAGS
 from romosaic.psf_photometry import PSF_FLAGS
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 #: Columns that every detected source has a value of, whatever its pixels are.
 ALWAYS_FINITE = (
@@ -28,7 +28,7 @@ def catalog(planes, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return make_catalog(
-            *planes, scene.grid(*planes[0].shape), Parameters(**options), psf=scene.psf()
+            *planes, scene.grid(*planes[0].shape), scene.parameters(**options), psf=scene.psf()
         )
 
 

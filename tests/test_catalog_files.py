@@ -17,7 +17,7 @@ from romosaic.catalog_references import choose_psf, point_source, read_apcorr, r
 from romosaic.errors import ConfigError, ProductError
 from romosaic.grid import Grid
 from romosaic.product import provenance
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 SIZE = 120
 EXCLUDED = {"expname": "other", "reason": "no sky"}
@@ -48,7 +48,7 @@ def written(request, coadd_path, tmp_path_factory):
     coadd = read_coadd(coadd_path)
     weight = coadd.weight if request.param == "sources" else np.zeros_like(coadd.weight)
     table, segmentation = make_catalog(
-        coadd.data, coadd.err, weight, coadd.grid, Parameters(), psf=scene.psf()
+        coadd.data, coadd.err, weight, coadd.grid, scene.parameters(), psf=scene.psf()
     )
     paths = [folder / f"product_{end}" for end in ("cat.asdf", "cat.parquet", "segm.asdf")]
     with warnings.catch_warnings():
@@ -181,10 +181,11 @@ def test_plugins_of_asdf_are_not_loaded(coadd_path, tmp_path):
     code = (
         "import sys\n"
         "from romosaic.catalog_files import read_coadd, write_catalog\n"
-        "from romosaic.source_catalog import Parameters, make_catalog\n"
+        "from romosaic.config_models import SourceCatalog\n"
+        "from romosaic.source_catalog import make_catalog\n"
         "coadd = read_coadd(sys.argv[1])\n"
         "planes = coadd.data, coadd.err, coadd.weight, coadd.grid\n"
-        "results = make_catalog(*planes, Parameters(fit_psf=False))\n"
+        "results = make_catalog(*planes, SourceCatalog(fit_psf=False).model_dump())\n"
         "write_catalog(*sys.argv[2:], *results, coadd.meta, {})\n"
         "assert len(results[0]) > 3\n"
         "assert not {'roman_datamodels', 'gwcs', 'pandas'} & set(sys.modules)"

@@ -12,7 +12,7 @@ from pathlib import Path
 import catalog_scene as scene
 import numpy as np
 import pytest
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 EXPECTED = Path(__file__).parent / "data" / "catalog_numbers.json"
 OPTIONS = {
@@ -41,7 +41,7 @@ def planes():
 def numbers(case: str) -> dict[str, list]:
     """Columns of the catalog of a case."""
     table, _ = make_catalog(
-        *planes(), scene.grid(SIZE), Parameters(**OPTIONS[case]), psf=scene.psf()
+        *planes(), scene.grid(SIZE), scene.parameters(**OPTIONS[case]), psf=scene.psf()
     )
     return {name: np.asarray(table[name]).tolist() for name in (*WHOLE, *REAL)}
 

@@ -9,7 +9,7 @@ import pytest
 from asn_records import CELLS, REGULAR, VISIT, by_name, check_schema, record
 from header_files import CORNER
 from romosaic import circles, custom_products
-from romosaic.association import read_grid
+from romosaic.association_file import read_grid
 from romosaic.config import load
 from romosaic.errors import AssociationError, ConfigError, SkymapError
 from romosaic.footprint import closed_polygon

@@ -4,7 +4,7 @@ import pytest
 from romosaic.catalog_columns import FORCED_LIGHT, FORCED_SHAPES
 from romosaic.errors import ProductError
 from romosaic.forcing import READ, Forcing, read_forcing
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 SIZE = 300
 RATIO = 0.1  # of a source's light in the second filter to that in the first
@@ -36,7 +36,7 @@ def faint_planes(sources):
 
 def measured(planes, forcing=None, **options):
     chosen = {"psf": scene.psf(), "optical_element": "F129", "forcing": forcing}
-    return make_catalog(*planes, scene.grid(SIZE), Parameters(**options), **chosen)
+    return make_catalog(*planes, scene.grid(SIZE), scene.parameters(**options), **chosen)
 
 
 def forcing_of(table, segments):

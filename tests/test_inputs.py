@@ -30,28 +30,24 @@ def write_asn(path, *products):
     path.write_text(json.dumps({"products": rows}))
 
 
-@pytest.fixture(params=["here", "elsewhere"])
-def base(request, tmp_path, monkeypatch):
-    """Folder that relative paths start from, which may be another one than the working folder."""
-    folder = tmp_path / "base"
-    folder.mkdir()
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(folder if request.param == "here" else elsewhere)
-    return folder
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """Working folder, from which relative paths start."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def found(base, **config):
-    return inputs.find(load(config), base)
+def found(**config):
+    return inputs.find(load(config))
 
 
 def test_nothing(base):
-    assert found(base) == inputs.Inputs({}, [], [], [])
+    assert found() == inputs.Inputs({}, [], [], [])
 
 
 def test_exposures(base):
     touch(base / "raw/b_cal.asdf", base / "raw/a_cal.asdf", base / "c.asdf")
-    result = found(base, exposures=["raw", "c.asdf"])
+    result = found(exposures=["raw", "c.asdf"])
     expected = {"a": "raw/a_cal.asdf", "b": "raw/b_cal.asdf", "c": "c.asdf"}
     assert result.exposures == expected
     assert sorted(result.own) == sorted(expected.values())
@@ -80,7 +76,7 @@ def test_the_state_follows_sizes_and_dates(tmp_path):
 def test_members_of_associations_are_inputs_but_not_own(base):
     touch(base / "raw/a_cal.asdf", base / "asn/b_cal.asdf", base / "asn/deep/c_cal.asdf")
     write_asn(base / "asn/x_asn.json", ["b_cal.asdf"], ["deep/c_cal.asdf", "b_cal.asdf"])
-    result = found(base, exposures=["raw"], associations=["asn"])
+    result = found(exposures=["raw"], associations=["asn"])
     assert result.own == ["raw/a_cal.asdf"]
     assert result.associations == ["asn/x_asn.json"]
     assert result.exposures == {
@@ -95,7 +91,7 @@ def test_a_member_may_be_an_exposure_too(base):
     write_asn(base / "raw/x_asn.json", ["a_cal.asdf"])
     (base / "link").symlink_to(base / "raw")
     for folder in ("raw", "./raw", "link", str(base / "raw")):
-        result = found(base, exposures=[folder], associations=["raw"])
+        result = found(exposures=[folder], associations=["raw"])
         assert list(result.exposures) == ["a"]
         assert result.own == list(result.exposures.values())
 
@@ -104,7 +100,7 @@ def test_two_files_of_one_name_are_refused(base):
     touch(base / "raw/a_cal.asdf", base / "asn/a_cal.asdf")
     write_asn(base / "asn/x_asn.json", ["a_cal.asdf"], ["a_cal.asdf"])
     with pytest.raises(ConfigError) as caught:
-        found(base, exposures=["raw"], associations=["asn"])
+        found(exposures=["raw"], associations=["asn"])
     expected = "exposures: two files for one exposure: raw/a_cal.asdf and asn/a_cal.asdf"
     assert str(caught.value) == f"configuration: {expected}"
 
@@ -113,7 +109,7 @@ def test_missing_members_are_named(base):
     touch(base / "asn/b_cal.asdf")
     write_asn(base / "asn/x_asn.json", ["a_cal.asdf", "b_cal.asdf"])
     with pytest.raises(AssociationError) as caught:
-        found(base, associations=["asn/x_asn.json"])
+        found(associations=["asn/x_asn.json"])
     assert "asn/x_asn.json: has members that do not exist: " in str(caught.value)
     assert "asn/a_cal.asdf ->" in str(caught.value)
     assert "b_cal.asdf" not in str(caught.value)
@@ -122,17 +118,17 @@ def test_missing_members_are_named(base):
 def test_broken_associations_are_refused(base):
     (base / "x_asn.json").write_text("{")
     with pytest.raises(AssociationError, match=r"x_asn\.json: is not JSON"):
-        found(base, associations=["x_asn.json"])
+        found(associations=["x_asn.json"])
 
 
 def test_members_may_lie_outside_when_allowed(base):
     touch(base / "raw/a_cal.asdf")
     write_asn(base / "asn/x_asn.json", ["../raw/a_cal.asdf"])
     with pytest.raises(AssociationError, match="names a member outside its folder"):
-        found(base, associations=["asn"])
-    result = found(base, associations=["asn"], associate={"allow_outside": True})
+        found(associations=["asn"])
+    result = found(associations=["asn"], associate={"allow_outside": True})
     assert result.exposures == {"a": "asn/../raw/a_cal.asdf"}
-    both = found(base, exposures=["raw"], associations=["asn"], associate={"allow_outside": True})
+    both = found(exposures=["raw"], associations=["asn"], associate={"allow_outside": True})
     assert both.exposures == {"a": "raw/a_cal.asdf"}
 
 
@@ -142,7 +138,7 @@ NAMES = [f"r0000101001001001001_000{number}_wfi01_f158" for number in (1, 2)]
 
 def test_simulated_exposures_come_first(base):
     touch(base / "a_cal.asdf")
-    result = found(base, simulate=SIMULATE, exposures=["a_cal.asdf"], output_dir="out")
+    result = found(simulate=SIMULATE, exposures=["a_cal.asdf"], output_dir="out")
     made = [f"out/simulate/{name}_cal.asdf" for name in NAMES]
     assert result.simulated == NAMES
     assert result.own == [*made, "a_cal.asdf"]
@@ -151,20 +147,20 @@ def test_simulated_exposures_come_first(base):
 
 def test_simulated_exposures_that_exist_may_be_named_again(base):
     touch(base / f"out/simulate/{NAMES[0]}_cal.asdf")
-    result = found(base, simulate=SIMULATE, exposures=["./out/simulate"], output_dir="out")
+    result = found(simulate=SIMULATE, exposures=["./out/simulate"], output_dir="out")
     assert result.own == [f"out/simulate/{name}_cal.asdf" for name in NAMES]
 
 
 def test_members_may_be_simulated_later(base):
     write_asn(base / "out/simulate/x_asn.json", [f"{name}_cal.asdf" for name in NAMES])
-    result = found(base, simulate=SIMULATE, associations=["out/simulate"], output_dir="out")
+    result = found(simulate=SIMULATE, associations=["out/simulate"], output_dir="out")
     assert list(result.exposures) == NAMES
 
 
 def test_a_simulated_exposure_is_not_mixed_up_with_a_real_one(base):
     touch(base / f"raw/{NAMES[1]}_cal.asdf")
     with pytest.raises(ConfigError, match=f"two files for one exposure: .*{NAMES[1]}"):
-        found(base, simulate=SIMULATE, exposures=["raw"])
+        found(simulate=SIMULATE, exposures=["raw"])
 
 
 def test_finding_needs_no_heavy_import(tmp_path):
@@ -173,14 +169,15 @@ def test_finding_needs_no_heavy_import(tmp_path):
     write_asn(tmp_path / "x_asn.json", ["a_cal.asdf"])
     code = f"""
 import sys
+sys.path.insert(0, {str(SCRIPTS)!r})
 from romosaic import inputs
 from romosaic.config import load
 config = load({{"simulate": {SIMULATE}, "associations": "x_asn.json"}})
-print(len(inputs.find(config, {str(tmp_path)!r}).exposures))
+print(len(inputs.find(config).exposures))
 print(*{{"numpy", "asdf", "astropy", "numba"}} & set(sys.modules))
 """
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3"]
 
 

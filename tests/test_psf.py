@@ -39,17 +39,6 @@ def test_encircled_energy_grows_from_nothing_to_all_and_keeps_its_shape():
     assert energy[-1, 0] == pytest.approx(1, abs=1e-3)
 
 
-def test_shift_moves_the_source_and_keeps_its_flux():
-    middle = psf.psf_image("F129", size=(101, 111))
-    moved = psf.psf_image("F129", size=(101, 111), shift=(0.3, -1.6))
-    assert moved.sum() == pytest.approx(middle.sum(), abs=1e-4)
-    # Tenths of a pixel are whole samples of an image with ten samples per pixel.
-    fine = psf.psf_image("F129", size=(1001, 1101), oversample=10)
-    np.testing.assert_allclose(moved[1:, :109], fine[7::10, 16::10][:100, :109], atol=1e-7)
-    whole = psf.psf_image("F129", size=(101, 111), shift=(2.0, -3.0))
-    np.testing.assert_allclose(whole[2:, :-3], middle[:-2, 3:], atol=1e-8)
-
-
 def test_oversampled_image_holds_the_native_one():
     fine = psf.psf_image("F106", size=161, oversample=4)
     native = psf.psf_image("F106", size=41)

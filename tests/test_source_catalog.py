@@ -7,7 +7,7 @@ from astropy.table import vstack
 from astropy.units import Unit
 from romosaic.catalog_columns import BASE_COLUMNS, OWN_COLUMNS, column_names, make_table
 from romosaic.catalog_flags import IMAGE_FLAGS, STAR_FINDER, UNFORCED, image_flags
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 
 SIZE = 400
 
@@ -18,7 +18,7 @@ def catalog(planes, grid=None, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         grid = grid or scene.grid(*planes[0].shape)
-        return make_catalog(*planes, grid, Parameters(**options), **keywords)
+        return make_catalog(*planes, grid, scene.parameters(**options), **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -332,9 +332,9 @@ def test_every_image_flag_has_its_cause():
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="not one shape"):
-        make_catalog(*_blank(), scene.grid(61), Parameters(fit_psf=False))
+        make_catalog(*_blank(), scene.grid(61), scene.parameters(fit_psf=False))
     with pytest.raises(ValueError, match="needs a PSF"):
-        make_catalog(*_blank(), scene.grid(60), Parameters())
+        make_catalog(*_blank(), scene.grid(60), scene.parameters())
 
 
 def test_metadata_says_how_it_was_measured(field):
@@ -355,11 +355,3 @@ def test_best_position_is_windowed_where_there_is_one(stars):
     window = np.hypot(table["x_centroid_win"] - truth[:, 0], table["y_centroid_win"] - truth[:, 1])
     moment = np.hypot(table["x_centroid"] - truth[:, 0], table["y_centroid"] - truth[:, 1])
     assert np.median(window) < np.median(moment)
-
-
-def test_parameters_of_the_configuration():
-    from romosaic.config_models import SourceCatalog
-
-    defaults = Parameters.of_section(SourceCatalog().model_dump())
-    assert defaults == Parameters()
-    assert Parameters.of_section(SourceCatalog(npixels=9).model_dump()).npixels == 9

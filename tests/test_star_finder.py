@@ -1,7 +1,7 @@
 import catalog_scene as scene
 import numpy as np
 import pytest
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import make_catalog
 from scipy.spatial import KDTree
 
 SIZE, STARS = 300, 350
@@ -25,7 +25,7 @@ def found(crowd):
     }
     grid = scene.grid(SIZE)
     return {
-        name: make_catalog(*crowd[0], grid, Parameters(**given), psf=scene.psf())
+        name: make_catalog(*crowd[0], grid, scene.parameters(**given), psf=scene.psf())
         for name, given in options.items()
     }
 
@@ -89,7 +89,9 @@ def test_noise_has_no_stars():
     planes = data, np.full_like(data, scene.NOISE), np.ones_like(data)
     count = [
         len(
-            make_catalog(*planes, scene.grid(700), Parameters(method="both", fit_psf=False, **o))[0]
+            make_catalog(
+                *planes, scene.grid(700), scene.parameters(method="both", fit_psf=False, **o)
+            )[0]
         )
         for o in ({}, {"star_threshold": 2.0})
     ]
@@ -100,6 +102,6 @@ def test_nothing_to_find():
     flat = np.full((60, 60), 0.2, np.float32)
     for planes in ((flat, flat, flat), (flat, flat, 0 * flat)):
         for method in ("dao", "both"):
-            options = Parameters(method=method, fit_psf=False)
+            options = scene.parameters(method=method, fit_psf=False)
             table, segments = make_catalog(*planes, scene.grid(60), options)
             assert len(table) == 0 and not segments.any()

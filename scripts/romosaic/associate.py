@@ -14,7 +14,7 @@ from .association import excluded_row, make_associations, resolve_association
 from .atomic import remove_leftovers, write_text
 from .custom_products import check_custom, make_custom
 from .errors import AssociationError, ExposureError, RomosaicError
-from .names import exposure_name
+from .names import ASSOCIATION, exposure_name
 from .records import Records, read_records
 from .regular_grids import RegularGrids
 from .skymap import SkyMap, read_skymap
@@ -206,9 +206,9 @@ def _write_associations(folder: Path, products: dict[str, dict]) -> None:
     for place in (folder, folder.parent, folder.parent / "exposures"):
         remove_leftovers(place)
     for name, content in products.items():
-        write_text(folder / f"{name}_asn.json", json.dumps(content, indent=1) + "\n")
-    for path in folder.glob("*_asn.json"):
-        if path.name.removesuffix("_asn.json") not in products:
+        write_text(folder / f"{name}{ASSOCIATION}", json.dumps(content, indent=1) + "\n")
+    for path in folder.glob(f"*{ASSOCIATION}"):
+        if path.name.removesuffix(ASSOCIATION) not in products:
             path.unlink()
 
 

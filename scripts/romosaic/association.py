@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .association_file import read_footprints, read_grid
 from .circles import meets_circle
 from .errors import AssociationError
 from .grid import Grid
@@ -17,16 +16,6 @@ from .record_footprints import RecordFootprints
 from .regular_grids import MAX_SIDE, RegularGrids
 from .skymap import SkyMap, read_skymap
 from .user_association import MEND, science_members
-
-__all__ = [
-    "cells_around",
-    "group_label",
-    "make_associations",
-    "new_association",
-    "read_footprints",
-    "read_grid",
-    "resolve_association",
-]
 
 #: Parts of the visit number PPPPPCCAAASSSOOOVVV that exposures of one product share, by product type.
 _GROUP_DIGITS = {"visit": 19, "daily": 5, "pass": 10, "full": 5, "user": 5}

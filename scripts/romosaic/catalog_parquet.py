@@ -18,7 +18,7 @@ def write_parquet(path: str | Path, table: Any, meta: Mapping) -> None:
     Write a catalog's table with all its metadata.
 
     The model's own `to_parquet` gives the same columns and metadata. It validates, imports pandas and does not
-    compress: ten times the core seconds.
+    compress: ten times the CPU seconds.
 
     Parameters
     ----------

@@ -20,8 +20,11 @@ from pydantic import ValidationError
 from .config_models import Config
 from .config_types import Section, allowed, fields, nested
 from .errors import ConfigError, RomosaicError
+from .names import ASSOCIATION, SUFFIX
 
 _LISTED_PROBLEMS = 100
+#: How the names of input files end, by the key that lists them.
+_ENDINGS = {"exposures": SUFFIX, "associations": ASSOCIATION}
 
 
 def load(raw: dict | None, where: object = "config/config.yaml") -> dict[str, Any]:
@@ -209,18 +212,18 @@ def _without(raw: dict, wrong: set[tuple]) -> dict:
     return kept
 
 
-def exposure_files(
-    config: dict[str, Any], base: str | Path = ".", where: object = "config/config.yaml"
+def input_files(
+    config: dict[str, Any], key: str, where: object = "config/config.yaml"
 ) -> list[Path]:
     """
-    List the exposures that a configuration names.
+    List the exposures or the associations that a configuration names.
 
     Parameters
     ----------
     config : dict
         From `load`.
-    base : str or path, optional
-        Folder that relative entries start from.
+    key : {'exposures', 'associations'}
+        Which of them.
     where : str or path, optional
         What to call the configuration in messages.
 
@@ -228,55 +231,26 @@ def exposure_files(
     -------
     list of Path
         Sorted, each file once, absolute or relative as given. An entry is a glob, a file, a folder
-        (its ``*_cal.asdf``), or a text file of such entries relative to its own folder.
+        (its ``*_cal.asdf`` or ``*_asn.json``), or a text file of such entries relative to its own folder.
 
     Raises
     ------
     ConfigError
-        With all problems: entries that match nothing, two files with one exposure name, names that
-        no product could carry.
+        With all problems: entries that match nothing, two files with one name, names that no product
+        could carry.
     """
-    return _files(config, "exposures", "_cal.asdf", base, where)
-
-
-def association_files(
-    config: dict[str, Any], base: str | Path = ".", where: object = "config/config.yaml"
-) -> list[Path]:
-    """
-    List the associations that a configuration names.
-
-    Parameters
-    ----------
-    config, base, where
-        As for `exposure_files`.
-
-    Returns
-    -------
-    list of Path
-        As for `exposure_files`; a folder stands for its ``*_asn.json``.
-
-    Raises
-    ------
-    ConfigError
-        As for `exposure_files`.
-    """
-    return _files(config, "associations", "_asn.json", base, where)
-
-
-def _files(
-    config: dict[str, Any], key: str, ending: str, base: str | Path, where: object
-) -> list[Path]:
+    ending = _ENDINGS[key]
     problems: list[str] = []
     found: dict[str, str] = {}
     for entry in config.get(key, []):
-        for path in _expand(entry, ending, str(base), f"{key}: {entry!r}", problems):
-            found.setdefault(os.path.normpath(os.path.join(base, path)), path)
+        for path in _expand(entry, ending, f"{key}: {entry!r}", problems):
+            found.setdefault(os.path.normpath(path), path)
     named: dict[str, str] = {}
     for path in sorted(found.values()):
         name = os.path.basename(path)
         name = name.removesuffix(ending).removesuffix(os.path.splitext(ending)[1])
         other = named.setdefault(name, path)
-        if other != path and not _same(os.path.join(base, other), os.path.join(base, path)):
+        if other != path and not _same(other, path):
             problems.append(
                 f"{key}: {other} and {path} are two files with one name, {name} -> keep one of them"
             )
@@ -299,22 +273,21 @@ def _same(one: str, other: str) -> bool:
 
 
 def _expand(
-    entry: str, ending: str, base: str, label: str, problems: list[str], in_list: bool = False
+    entry: str, ending: str, label: str, problems: list[str], in_list: bool = False
 ) -> list[str]:
     """Files of one entry; what is wrong with it is added to `problems`."""
     path, suffix = os.path.expanduser(entry.removeprefix("@")), os.path.splitext(ending)[1]
-    at = os.path.join(base, path)
     try:
-        mode = os.stat(at).st_mode
+        mode = os.stat(path).st_mode
     except (OSError, ValueError):
         mode = 0
     if mode and (entry.startswith("@") or path.endswith((".txt", ".lst"))):
         if in_list:
             problems.append(f"{label} is a list within a list -> name its files here")
             return []
-        return list(_from_list(path, ending, base, label, problems))
+        return list(_from_list(path, ending, label, problems))
     if stat.S_ISDIR(mode):
-        names = [name for name in os.listdir(at) if name.endswith(ending) and name[0] != "."]
+        names = [name for name in os.listdir(path) if name.endswith(ending) and name[0] != "."]
         if not names:
             problems.append(
                 f"{label}: no *{ending} in this folder -> give a glob such as **/*{ending}"
@@ -328,7 +301,7 @@ def _expand(
     if not glob.has_magic(path):
         problems.append(f"{label}: no such file or folder")
         return []
-    matches = glob.glob(path, root_dir=base, recursive=True)
+    matches = glob.glob(path, recursive=True)
     files = [match for match in matches if match.endswith(suffix)]
     if not files:
         what = f"{len(matches)} names, none of them a {suffix} file" if matches else "nothing"
@@ -336,10 +309,10 @@ def _expand(
     return files
 
 
-def _from_list(path: str, ending: str, base: str, label: str, problems: list[str]) -> Iterator[str]:
+def _from_list(path: str, ending: str, label: str, problems: list[str]) -> Iterator[str]:
     """Files of the entries of a text file."""
     try:
-        with open(os.path.join(base, path), encoding="utf-8-sig") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             lines = stream.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
@@ -352,8 +325,6 @@ def _from_list(path: str, ending: str, base: str, label: str, problems: list[str
             continue
         empty = False
         inner = os.path.join(os.path.dirname(path), os.path.expanduser(entry))
-        yield from _expand(
-            inner, ending, base, f"{label}, line {number}: {entry!r}", problems, True
-        )
+        yield from _expand(inner, ending, f"{label}, line {number}: {entry!r}", problems, True)
     if empty:
         problems.append(f"{label}: the list is empty")

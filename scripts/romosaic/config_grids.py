@@ -1,7 +1,6 @@
 """Keys of output grids, one vocabulary: of section `resample`, and of custom mosaics."""
 
 from .config_types import (
-    Flag,
     Positive,
     Real,
     Section,
@@ -74,18 +73,8 @@ class OutputGrid(Section):
         return not placed or (self.pixel_scale is None and self.pixel_scale_ratio is not None)
 
 
-class RegularGrids(OutputGrid):
-    """The grids of section `resample`: of the products that are not made on a skycell."""
-
-    resample_on_skycell: Flag = key(
-        True,
-        "Make the products of a skycell on its grid, for which the keys of grids above do not count; false: "
-        "make all products on regular grids, as these keys say.",
-    )
-
-
 #: What `associate` needs of section `resample`, and no other step.
-GRID_KEYS = tuple(RegularGrids.model_fields)
+GRID_KEYS = (*OutputGrid.model_fields, "resample_on_skycell")
 
 
 def output_wcs_files(config: dict) -> list[str]:

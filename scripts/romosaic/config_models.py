@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from .config_grids import RegularGrids
+from .config_grids import OutputGrid
 from .config_looks import Color, Fits, Hips, Moc, Overview, Preview, Qa
 from .config_outliers import OutlierDetection
 from .config_products import CustomProduct, Region
@@ -219,7 +219,7 @@ class Flux(Section):
     )
 
 
-class Resample(RegularGrids):
+class Resample(OutputGrid):
     """The mosaic: data, weights, variances and context."""
 
     absent: ClassVar[dict[str, str]] = {
@@ -228,6 +228,11 @@ class Resample(RegularGrids):
         "pixmap_order": EXACT_MAPS,
     }
 
+    resample_on_skycell: Flag = key(
+        True,
+        "Make the products of a skycell on its grid, for which the keys of grids above do not count; false: "
+        "make all products on regular grids, as these keys say.",
+    )
     kernel: Literal["square", "point", "turbo", "gaussian", "lanczos2", "lanczos3"] = key(
         "square",
         "How a pixel's flux spreads over the output; all but square use drizzle's library.",

@@ -15,9 +15,10 @@ from .config_types import (
     optional,
     real,
 )
+from .names import NAME
 
 #: Names of products become names of files, with room for what the steps add.
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,139}$")]
+Name = Annotated[str, Field(strict=True, pattern=f"^{NAME}$", max_length=140)]
 
 
 class Region(Section):

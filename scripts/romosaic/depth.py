@@ -82,11 +82,11 @@ def _scatter(pulls: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(pulls - np.median(pulls))))
 
 
-def _psf_noise(psf: CoaddPSF, half_rho: np.ndarray, box: int = 5) -> float:
+def _psf_noise(psf: CoaddPSF, half_rho: np.ndarray) -> float:
     """Error of the fitted flux of a faint source in the middle of a pixel, for err = 1."""
     from scipy.ndimage import map_coordinates
 
-    middle, offsets = psf.image.shape[0] // 2, np.arange(box) - box // 2
+    middle, offsets = psf.image.shape[0] // 2, np.arange(-2, 3)  # the box of the fit
     at = middle + offsets * psf.oversample
     model = map_coordinates(psf.image, np.meshgrid(at, at, indexing="ij"), mode="nearest")
     return float(np.sqrt(noise_correlation.variance(model, half_rho)) / np.sum(model**2))

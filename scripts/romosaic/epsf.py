@@ -228,10 +228,8 @@ def measure_epsf(coadds: Iterable[CoaddFile], parameters: dict, detection: dict)
     ----------
     coadds : iterable of CoaddFile
         One is held at a time. Those drizzled otherwise than the first are left out.
-    parameters : dict
-        Section ``epsf`` of the configuration.
-    detection : dict
-        Keywords of `detection.detect`.
+    parameters, detection : dict
+        As for `find_stars`.
 
     Returns
     -------

@@ -19,10 +19,9 @@ import numpy as np
 from .asdf_blocks import AsdfBlocks
 from .asdf_plugins import load_plugins, schema_error
 from .errors import ExposureError, ProductError, RomosaicError, first_line
-from .names import FILTERS, exposure_name
+from .names import FILTERS, NAME, exposure_name
 from .pixmap import TOLERANCE, PixelMap
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FETCH = "fetch the file again"
 _LEAVE_OUT = "leave it out of `exposures`, or set associate.on_bad_exposure: exclude"
 #: Images that the workflow uses; the variances may be missing, but for var_poisson.
@@ -71,7 +70,7 @@ def read_record(path: str | Path) -> dict:
         photometry or without a WCS that can be followed.
     """
     path = Path(path)
-    if not _NAME.fullmatch(exposure_name(path)):
+    if not re.fullmatch(NAME, exposure_name(path)):
         raise ExposureError(
             path, "has a name that cannot be used", "rename it (letters, digits, . _ + -)"
         )

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import association_files, exposure_files
+from .config import input_files
 from .errors import ConfigError
 from .names import SUFFIX, exposure_name
 
@@ -46,7 +46,7 @@ class Inputs:
         return digest.hexdigest()[:16]
 
 
-def find(config: dict, base: str | Path = ".", where: object = "configuration") -> Inputs:
+def find(config: dict, where: object = "configuration") -> Inputs:
     """
     Find the input files that a configuration names.
 
@@ -54,8 +54,6 @@ def find(config: dict, base: str | Path = ".", where: object = "configuration") 
     ----------
     config : dict
         Validated configuration.
-    base : str or path
-        Folder that relative paths start from.
     where : str, optional
         What to call the configuration in messages.
 
@@ -68,20 +66,20 @@ def find(config: dict, base: str | Path = ".", where: object = "configuration") 
     """
     simulated = _simulated(config)
     made = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
-    associations = [str(path) for path in association_files(config, base, where)]
+    associations = [str(path) for path in input_files(config, "associations", where)]
     exposures: dict[str, str] = {}
     problems = []
 
     def add(paths: list[str]) -> None:
         for path in paths:
             other = exposures.setdefault(exposure_name(path), path)
-            if other != path and Path(base, other).resolve() != Path(base, path).resolve():
+            if other != path and Path(other).resolve() != Path(path).resolve():
                 problems.append(f"exposures: two files for one exposure: {other} and {path}")
 
-    add(made + [str(path) for path in exposure_files(config, base, where)])
+    add(made + [str(path) for path in input_files(config, "exposures", where)])
     own = list(exposures.values())
     outside = config["associate"]["allow_outside"]
-    add(_members(associations, Path(base), simulated, outside))
+    add(_members(associations, simulated, outside))
     if problems:
         raise ConfigError(where, list(dict.fromkeys(problems)))
     return Inputs(exposures, own, associations, simulated)
@@ -95,7 +93,7 @@ def _simulated(config: dict) -> list[str]:
     return exposure_names(config["simulate"])
 
 
-def _members(associations: list[str], base: Path, simulated: list[str], outside: bool) -> list[str]:
+def _members(associations: list[str], simulated: list[str], outside: bool) -> list[str]:
     """Files of the science members of all associations; those that are yet to be simulated may be missing."""
     if not associations:
         return []
@@ -103,7 +101,8 @@ def _members(associations: list[str], base: Path, simulated: list[str], outside:
 
     found = []
     for path in associations:
-        content = read_association(base / path, outside)
-        refuse_missing(path, member_files(base / path, content), simulated)
-        found += member_files(path, content)
+        content = read_association(path, outside)
+        files = member_files(path, content)
+        refuse_missing(path, files, simulated)
+        found += files
     return [str(file) for file in found]

@@ -17,7 +17,7 @@ from . import __version__
 from .asdf_writer import Tagged, time_tree
 from .grid import Grid
 from .mosaic_wcs import wcs_tree, wcsinfo
-from .names import SUFFIX
+from .names import ASSOCIATION, SUFFIX
 from .pixel_noise import describe
 from .table_tree import columns_tree
 
@@ -178,7 +178,7 @@ def _name(meta: dict, association: dict) -> None:
     meta["calibration_software_version"] = __version__
     meta["product_type"] = f"{release or 'p'}_{kind}_coadd"
     meta["observation"]["exposure_grouping"] = label or _visit(meta["observation"])
-    meta["association"] = {"name": f"{product}_asn.json"}
+    meta["association"] = {"name": product + ASSOCIATION}
     if release:
         meta["data_release_id"] = str(release)
 

@@ -7,6 +7,10 @@ from pathlib import Path
 FILTERS = ("F062", "F087", "F106", "F129", "F146", "F158", "F184", "F213")
 #: How the name of a calibrated Level-2 file ends.
 SUFFIX = "_cal.asdf"
+#: How the name of a product's association ends.
+ASSOCIATION = "_asn.json"
+#: Pattern of the names of exposures, products and skycells: they become names of files.
+NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 
 
 def exposure_name(path: str | Path) -> str:

@@ -7,7 +7,6 @@ area, and the area of each depth, is good to 1/LINES = 0.4 % of the grid, mostly
 flagged bad are not known from headers: a mosaic covers somewhat less.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .association_file import output_grid
+from . import association_file
 from .grid import Grid
-from .names import exposure_name
 from .plan_costs import exposure_costs, product_costs, product_work
 
 #: Lines along x on which the depth is taken.
@@ -68,19 +66,21 @@ def read(
     exposures : dict
         Records (see `exposure.read_record`) by exposure name.
     """
-    found = (json.loads(Path(path).read_text()) for path in records)
+    found = map(association_file.read, records)
     exposures = {record["exposure"]: record for record in found}
     products = []
     for path in associations:
-        content = json.loads(Path(path).read_text())
-        grid, product = output_grid(content), content["products"][0]
-        members = [exposure_name(member["expname"]) for member in product["members"]]
+        content = association_file.read(path)
+        grid, members = (
+            association_file.output_grid(content),
+            association_file.member_names(content),
+        )
         element = exposures[members[0]]["optical_element"]
-        products.append(Planned(product["name"], grid, element, members))
+        products.append(Planned(content["products"][0]["name"], grid, element, members))
     return products, exposures
 
 
-def depth_areas(x: Sequence, y: Sequence, nx: int, ny: int, lines: int = LINES) -> np.ndarray:
+def depth_areas(x: Sequence, y: Sequence, nx: int, ny: int) -> np.ndarray:
     """
     Areas of a grid that a number of polygons cover, by that number.
 
@@ -91,17 +91,15 @@ def depth_areas(x: Sequence, y: Sequence, nx: int, ny: int, lines: int = LINES) 
         cross themselves; one with a vertex that is not finite (behind the tangent plane) covers nothing.
     nx, ny : int
         Size of the grid, which reaches from -0.5 to n - 0.5.
-    lines : int, optional
-        Lines along x, evenly spaced in y; each stands for a strip. Along x the result is exact.
 
     Returns
     -------
     (D + 1,) float64
         Square pixels covered by 0, 1, ... D polygons; the sum is nx ny.
     """
-    height = ny / lines
-    y_line = (np.arange(lines) + 0.5) * height - 0.5
-    parts = [_crossings(edges, y_line, nx) for edges in _edges(x, y, max(_CHUNK // lines, 1))]
+    height = ny / LINES  # of the strip that a line stands for
+    y_line = (np.arange(LINES) + 0.5) * height - 0.5
+    parts = [_crossings(edges, y_line, nx) for edges in _edges(x, y, _CHUNK // LINES)]
     line, place, step = (
         np.concatenate([np.empty(0, kind), *(part[i] for part in parts)])
         for i, kind in enumerate((np.intp, np.float64, np.intp))
@@ -185,10 +183,10 @@ def make_table(
     rows = []
     for product in products:
         own = [exposures[name] for name in product.members]
-        areas, ratio = _areas(product.grid, own)
+        areas, work = areas_and_work(product.grid, own)
         row = {"product": product.name, **_coverage(product, areas)}
         row["nearly_empty"] = row["covered_fraction"] < nearly_empty_fraction
-        costs = product_costs(_work(product.grid, areas, ratio, len(own)), memory)
+        costs = product_costs(work, memory)
         row |= {key: round(float(value), 1) for key, value in costs.items()}
         shares = [
             (1 / uses[record["exposure"]], exposure_costs(record["shape"][0] * record["shape"][1]))
@@ -198,17 +196,6 @@ def make_table(
             row[f"flux_{key}"] = round(sum(part * cost[key] for part, cost in shares), 3)
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def work_of(product: Planned, exposures: dict[str, dict]) -> dict[str, float]:
-    """Work of a product (see `plan_costs.product_work`), of exposures as `make_table` gets them."""
-    areas, ratio = _areas(product.grid, [exposures[name] for name in product.members])
-    return _work(product.grid, areas, ratio, len(product.members))
-
-
-def _work(grid: Grid, areas: np.ndarray, ratio: float, members: int) -> dict:
-    visited = np.dot(np.arange(areas.size), areas)
-    return product_work(members, visited / ratio, areas[1:].sum(), grid.nx * grid.ny)
 
 
 def _coverage(product: Planned, areas: np.ndarray) -> dict:
@@ -231,8 +218,8 @@ def _coverage(product: Planned, areas: np.ndarray) -> dict:
     }
 
 
-def _areas(grid: Grid, records: list[dict]) -> tuple[np.ndarray, float]:
-    """Areas by depth, and the mean area of a detector pixel, in square pixels of a grid."""
+def areas_and_work(grid: Grid, records: list[dict]) -> tuple[np.ndarray, dict[str, float]]:
+    """Areas of a product by depth, see `depth_areas`, and its work, see `plan_costs.product_work`."""
     outlines = [record["footprint"] for record in records]
     ends = np.cumsum([len(outline["ra"]) for outline in outlines])[:-1]
     ra, dec = (np.concatenate([outline[key] for outline in outlines]) for key in ("ra", "dec"))
@@ -242,7 +229,9 @@ def _areas(grid: Grid, records: list[dict]) -> tuple[np.ndarray, float]:
         for u, v, record in zip(x, y, records, strict=True)
     ]
     ratios = [ratio for ratio in ratios if np.isfinite(ratio) and ratio > 0]
-    return depth_areas(x, y, grid.nx, grid.ny), float(np.mean(ratios)) if ratios else 1.0
+    areas = depth_areas(x, y, grid.nx, grid.ny)
+    visited = np.dot(np.arange(areas.size), areas) / (np.mean(ratios) if ratios else 1.0)
+    return areas, product_work(len(records), visited, areas[1:].sum(), grid.nx * grid.ny)
 
 
 def read_quarantine(path: str | Path) -> list[tuple[str, str]]:

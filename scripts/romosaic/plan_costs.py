@@ -1,9 +1,9 @@
 """
-What the steps cost: core time and disk, linear in the work of a job.
+What the steps cost: CPU time and disk, linear in the work of a job.
 
 Measured on simulated exposures of 4088 x 4088 pixels and on small ones: ``make demo CORES=1``, and the same on
 exposures of 256 x 256 pixels; skycells of 5000 x 5000 pixels with 1, 3, 4, 6 and 18 members; default
-parameters; two cores of an AMD EPYC. Core time is user and system time of a job, start-up included. Other
+parameters; two cores of an AMD EPYC. CPU time is user and system time of a job, start-up included. Other
 kernels, deblending and crowded fields take longer. ``python tests/benchmarks/plan_costs.py results/demo`` sets
 the jobs of a run beside this table. Memory: see `job_memory`; that of `flux` is its largest resident size.
 """

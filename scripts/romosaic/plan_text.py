@@ -13,7 +13,7 @@ _NAMED = 8
 _WIDTH = 100
 _NAME = 46
 _HEAD = (
-    f"{'product':{_NAME}}{'members':>8}{'covered':>9}{'':>7}{'depth':>11}{'disk':>7}{'mem':>6}{'core':>6}",
+    f"{'product':{_NAME}}{'members':>8}{'covered':>9}{'':>7}{'depth':>11}{'disk':>7}{'mem':>6}{'CPU':>6}",
     f"{'':{_NAME}}{'':>8}{'arcmin2':>9}{'%':>7}{'mean':>6}{'max':>5}{'MB':>7}{'MB':>6}{'s':>6}",
 )
 
@@ -108,7 +108,7 @@ def _products(table) -> list[str]:
         return [*_HEAD, *(_row(row) for row in table.to_dict("records"))]
     lines = [*_HEAD]
     kinds = {
-        "most core time": ("core_s", False),
+        "most CPU time": ("core_s", False),
         "deepest": ("max_depth", False),
         "least covered": ("covered_fraction", True),
     }
@@ -138,7 +138,7 @@ def _totals(table, free_mb: float) -> list[str]:
     disk, core = table["disk_mb"].sum(), table["core_s"].sum()
     flux_disk, flux_core = table["flux_disk_mb"].sum(), table["flux_core_s"].sum()
     rows = [
-        ("in all", "disk", "core time"),
+        ("in all", "disk", "CPU time"),
         ("products", size(disk), duration(core)),
         ("exposures (step flux)", size(flux_disk), duration(flux_core)),
         ("run", size(disk + flux_disk), duration(core + flux_core)),

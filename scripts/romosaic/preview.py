@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import association_file
 from .coadd_file import CoaddBlocks
 from .grid import Grid
 from .pictures import (
@@ -105,7 +106,7 @@ def outlier_counts(
         Members that are left out: their map is no series, and stands with the images only.
     """
     counts = np.zeros(grid.ny * grid.nx, np.int64)
-    texts = {r["exposure"]: r["pixmap"] for r in (json.loads(Path(p).read_text()) for p in records)}
+    texts = {r["exposure"]: r["pixmap"] for r in map(association_file.read, records)}
     unknown = [row["exposure"] for row in members if not texts[row["exposure"]]]
     for row in members:
         if row["exposure"] in unknown or not row["flagged"].size:

@@ -1,17 +1,12 @@
 """Which products there are, of which filter and on which grid: what rules ask of the results of `associate`."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import AssociationError
-from .names import exposure_name
-
-#: What the name of a product's association has behind that of the product.
-ENDING = "_asn.json"
-_DAMAGED = ValueError, TypeError, KeyError, IndexError, AttributeError
+from . import association_file
+from .names import ASSOCIATION
 
 
 @dataclass(frozen=True)
@@ -62,16 +57,18 @@ def read(folder: str | Path) -> dict[str, Product]:
         A file is damaged or missing.
     """
     folder, elements, found = Path(folder), {}, {}
-    for path in sorted((folder / "associations").glob(f"*{ENDING}")):
-        names, info, skycell = _read_association(path)
+    for path in sorted((folder / "associations").glob(f"*{ASSOCIATION}")):
+        names, info, skycell = _read(path)
         if names[0] not in elements:
-            elements[names[0]] = _read_filter(folder / f"exposures/{names[0]}.json")
+            record = folder / f"exposures/{names[0]}.json"
+            with association_file.damage_told(record):
+                elements[names[0]] = association_file.read(record)["optical_element"]
         place = elements[names[0]], skycell, json.dumps(info)
-        found[path.name.removesuffix(ENDING)] = Product(*place, len(names))
+        found[path.name.removesuffix(ASSOCIATION)] = Product(*place, len(names))
     return found
 
 
-def read_association(path: str | Path) -> tuple[list[str], int]:
+def exposures_and_pixels(path: str | Path) -> tuple[list[str], int]:
     """
     Read the names of the exposures of a product, and the number of pixels of its grid.
 
@@ -80,40 +77,20 @@ def read_association(path: str | Path) -> tuple[list[str], int]:
     AssociationError
         The file is damaged.
     """
-    names, info, _ = _read_association(Path(path))
+    names, info, _ = _read(path)
     return names, info["nx"] * info["ny"]
 
 
-def _read_association(path: Path) -> tuple[list[str], dict, str]:
+def _read(path: str | Path) -> tuple[list[str], dict, str]:
     """Names of the exposures, grid, and skycell or nothing."""
-    with _told(path):
-        content = json.loads(path.read_bytes())
-        names = [exposure_name(m["expname"]) for m in content["products"][0]["members"]]
-        info = content["skycell_wcs_info"]
-        info = info if isinstance(info, dict) else content["output_grid"]
+    with association_file.damage_told(path):
+        content = association_file.read(path)
+        names, info = association_file.member_names(content), association_file.grid_info(content)
         # A user's association may give the numbers of a grid that is no skycell.
         skycell = "" if info["name"] == "none" else info["name"]
         if not (names and info["nx"] > 0 and info["ny"] > 0):
             raise ValueError("no members or no pixels")
         return names, info, skycell
-
-
-def _read_filter(path: Path) -> str:
-    with _told(path):
-        return json.loads(path.read_bytes())["optical_element"]
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say which file is damaged, and what to do."""
-    todo = "run again: it is then written anew"
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise AssociationError(path, "is missing", todo) from error
-    except _DAMAGED as error:
-        what = f"is damaged ({type(error).__name__}: {error})"
-        raise AssociationError(path, what, todo) from error
 
 
 def partner(products: Mapping[str, Product], name: str, optical_element: str) -> str | None:

@@ -126,15 +126,14 @@ def _common_area(d: np.ndarray, r1: float, r2: float) -> np.ndarray:
 def psf_image(
     optical_element: str,
     pixel_scale: float = DETECTOR_PIXEL,
-    size: int | tuple[int, int] = 65,
+    size: int = 65,
     oversample: int = 1,
     *,
     responses: Sequence[float] | None = None,
     jitter: float = JITTER,
-    shift: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
     """
-    Image of a point source.
+    Image of a point source in its middle.
 
     Parameters
     ----------
@@ -142,8 +141,8 @@ def psf_image(
         Filter name.
     pixel_scale : float
         Side of an image pixel, arcsec.
-    size : int or (int, int)
-        Samples along y and x of the image returned.
+    size : int
+        Samples along each axis of the image returned.
     oversample : int
         Samples per pixel and axis.
     responses : sequence of float, optional
@@ -153,30 +152,27 @@ def psf_image(
         image.
     jitter : float
         Pointing jitter, mas rms per axis.
-    shift : (float, float)
-        Offset (y, x) of the source from the middle of the image, ``(n - 1) / 2``, in samples.
 
     Returns
     -------
-    float64 array
+    (size, size) float64 array
         Part of the source's flux that falls into a pixel centred at each sample. The sum over all
         samples of an endless image is ``oversample**2``; over this one, that times the energy in it.
         The image is not normalised to the box: the wings outside stay outside.
     """
-    ny, nx = (size, size) if np.isscalar(size) else size
     responses = (DETECTOR_PIXEL,) if responses is None else responses
     step = pixel_scale / oversample
     # A field larger than the stamp, as the transform repeats the image with the field's period.
-    period = max(2 * max(ny, nx), int(np.ceil(16.0 / step)))
+    period = max(2 * size, int(np.ceil(16.0 / step)))
     # Sampling must hold the whole band, or it would be folded: finer steps inside if need be.
     fine = max(1, int(np.ceil(2 * cutoff_frequency(optical_element) * step)))
     n = _fast_length(period * fine)
     spectrum = _spectrum(optical_element, n, step / fine, responses, jitter)
-    middle = [((m - 1) / 2 + s) * fine for m, s in zip((ny, nx), shift, strict=True)]
-    spectrum = spectrum * _phases(n, middle)
-    image = np.fft.irfft2(spectrum, (n, n))[: ny * fine : fine, : nx * fine : fine]
-    y, x = np.ogrid[:ny, :nx]
-    r = np.hypot(y - middle[0] / fine, x - middle[1] / fine) * step
+    middle = (size - 1) / 2
+    spectrum = spectrum * _phases(n, middle * fine)
+    image = np.fft.irfft2(spectrum, (n, n))[: size * fine : fine, : size * fine : fine]
+    y, x = np.ogrid[:size, :size]
+    r = np.hypot(y - middle, x - middle) * step
     density = image * (fine / step) ** 2 - _repeated_wings(optical_element, r, n * step / fine)
     return density * pixel_scale**2
 
@@ -190,8 +186,8 @@ def _spectrum(optical_element, n, step, responses, jitter):
 
 
 def _phases(n, middle):
-    py = np.exp(-2j * np.pi * np.fft.fftfreq(n) * middle[0])
-    px = np.exp(-2j * np.pi * np.fft.rfftfreq(n) * middle[1])
+    py = np.exp(-2j * np.pi * np.fft.fftfreq(n) * middle)
+    px = np.exp(-2j * np.pi * np.fft.rfftfreq(n) * middle)
     return py[:, None] * px
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .color_filters import choose_filters
-from .product_index import ENDING, Product
+from .names import ASSOCIATION
+from .product_index import Product
 
 #: By step, files of an exposure; ``{}`` stands for its name.
 EXPOSURE = {"flux": ("flux/{}_flux.asdf",)}
@@ -59,7 +60,7 @@ KINDS = {
     "cell": CELL,
 }
 #: By step, its rule that is of the whole run: the log and the benchmark are named as it is.
-OF_ALL = {"qa": "qa_table", "fits": "fits", "moc": "moc", "hips": "hips", "hats": "hats"}
+OF_ALL = {step: step for step in RUN} | {"qa": "qa_table"}
 #: Steps whose files are what a run is for; those of the others serve to make them.
 FINAL = ("resample", "source_catalog", "preview", "qa")
 #: Steps whose files of filters, skycells and the run each run makes, too.
@@ -75,8 +76,8 @@ def final_files(product: str) -> list[str]:
 
 def product_names(folder: str | Path) -> list[str]:
     """List the products that a run has found, sorted; `folder` is its `output_dir`."""
-    listed = (Path(folder) / "associate/associations").glob(f"*{ENDING}")
-    return sorted(path.name.removesuffix(ENDING) for path in listed)
+    listed = (Path(folder) / "associate/associations").glob(f"*{ASSOCIATION}")
+    return sorted(path.name.removesuffix(ASSOCIATION) for path in listed)
 
 
 def unfinished(folder: str | Path) -> str:

@@ -149,14 +149,8 @@ def sky_noise(
 
     Parameters
     ----------
-    data : (ny, nx) float32 array
-        Image, MJy/sr.
-    bad : (ny, nx) bool array
-        Pixels to leave out.
-    var_rnoise, var_poisson : (ny, nx) float16 or float32 arrays
-        Variances.
-    factor : float
-        MJy^2/sr^2 per unit of the variances.
+    data, bad, var_rnoise, var_poisson, factor
+        As for `block_variances`.
 
     Returns
     -------

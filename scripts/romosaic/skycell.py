@@ -1,7 +1,6 @@
 """One skycell of the sky map."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,13 +36,7 @@ class Skycell:
     col: int
     grid: Grid
     skymap: "SkyMap" = field(repr=False, compare=False)
-    _address: tuple[int, int] = field(repr=False, compare=False)
-
-    @cached_property
-    def index(self) -> int:
-        """Index in the whole sky, 0-based."""
-        region_row, local = self._address
-        return int(self.skymap.tables.starts[region_row]) + local
+    _region_row: int = field(repr=False, compare=False)
 
     def in_core(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """
@@ -65,5 +58,5 @@ class Skycell:
         row, col = self.skymap.place(x - self.grid.x0, y - self.grid.y0)
         inside = np.asarray((row == self.row) & (col == self.col))
         ra, dec = self.grid.to_sky(x[inside], y[inside])
-        inside[inside] = self.skymap.tables.regions.find(ra, dec) == self._address[0]
+        inside[inside] = self.skymap.tables.regions.find(ra, dec) == self._region_row
         return inside[()]

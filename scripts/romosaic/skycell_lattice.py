@@ -129,30 +129,6 @@ class AnalyticTables:
             x_east=self.x_east,
         )
 
-    @cached_property
-    def _ends(self) -> np.ndarray:
-        """(R + 1,) int64: 0, and the running number of cells; needs every ring's lattice."""
-        first = np.concatenate([[0], np.cumsum(self.ring_sizes)[:-1]])
-        counts = np.array([len(self.lattice(row)) for row in first])
-        return np.concatenate([[0], np.cumsum(counts[self.ring])])
-
-    @property
-    def starts(self) -> np.ndarray:
-        """(R,) int64: index of the first cell of each region."""
-        return self._ends[:-1]
-
-    @property
-    def n_cells(self) -> int:
-        """Number of cells in the sky."""
-        return int(self._ends[-1])
-
-    def at_index(self, index: int) -> tuple[int, int] | None:
-        """Region row and local index of an index of the whole sky, None when there is no such index."""
-        if not 0 <= index < self.n_cells:
-            return None
-        row = int(np.searchsorted(self._ends, index, side="right")) - 1
-        return row, index - int(self._ends[row])
-
     def lattice(self, row: int) -> CellLattice:
         """Return the skycells of a region; the regions of a ring share them."""
         ring = self.lattice_key(row)
@@ -184,8 +160,8 @@ class AnalyticTables:
         if len(rows) == 0 or max(np.abs(rows).max(), np.abs(cols).max()) > _MAX_OFFSET:
             raise SkymapError(
                 "skymap",
-                f"{self.nside} rings do not fit cells of {self.pitch} px of {self.pixel_scale} deg",
-                "choose cells of which 2 to 99 stand side by side in a region",
+                f"{self.nside} rings do not fit skycells of {self.pitch} px of {self.pixel_scale} deg",
+                "choose skycells of which 2 to 99 stand side by side in a region",
             )
         sign = self.pitch if self.x_east else -self.pitch
         return CellLattice(rows, cols, sign * cols.astype(float), self.pitch * rows.astype(float))

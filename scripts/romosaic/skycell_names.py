@@ -52,7 +52,7 @@ def unknown_name(tables, name: object) -> SkymapError:
         return SkymapError(
             tables.where,
             f"{name} is a skycell name of 2024, of a tessellation that is no longer used",
-            "find the present cell by its position (SkyMap.primary_cell)",
+            "find the present skycell by its position (SkyMap.primary_cell)",
         )
     loose = _LOOSE_NAME.fullmatch(name)
     if loose is None:
@@ -66,7 +66,7 @@ def unknown_name(tables, name: object) -> SkymapError:
         return SkymapError(
             tables.where,
             f"there is no skycell {name} (a name from before July 2025, when the field x held the column?)",
-            f"the cell of that old name is now {present}; {near}",
+            f"the skycell of that old name is now {present}; {near}",
         )
     return SkymapError(tables.where, f"there is no skycell {name}", near)
 
@@ -84,8 +84,8 @@ def _present_name(tables, prefix: str, row: int, col: int) -> str | None:
     return name if tables.locate(name) else None
 
 
-def _nearest(tables, prefix: str, row: int, col: int, number: int = 3) -> list[str]:
-    """Names of the cells nearest to a place, of the region nearest to the tangent point of a prefix."""
+def _nearest(tables, prefix: str, row: int, col: int) -> list[str]:
+    """Names of the three cells nearest to a place, of the region nearest to the tangent point of a prefix."""
     region = tables.prefixes.get(prefix)
     if region is None:
         dec = min(float(prefix[4:6]), 90.0) * (-1 if prefix[3] == "m" else 1)
@@ -93,4 +93,4 @@ def _nearest(tables, prefix: str, row: int, col: int, number: int = 3) -> list[s
         region = int(np.argmax(tables.regions.frames[:, 2] @ target))
     lattice = tables.lattice(region)
     distance = (lattice.rows - row) ** 2 + (lattice.cols - col) ** 2
-    return tables.names(region, np.argsort(distance, kind="stable")[:number])
+    return tables.names(region, np.argsort(distance, kind="stable")[:3])

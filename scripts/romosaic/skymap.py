@@ -1,5 +1,5 @@
 """
-The Roman sky map: every skycell by name, by index and by position, computed when it is asked for.
+The Roman sky map: every skycell by name and by position, computed when it is asked for.
 
     sky = SkyMap()
     sky.cell("135p90x51y67").grid
@@ -69,9 +69,9 @@ class SkyMap:
         if self.cell_size != self.pitch + 2 * self.border:
             raise SkymapError(
                 "skymap",
-                f"cells of {self.cell_size} px do not fit a pitch of {self.pitch} px with a border of "
+                f"skycells of {self.cell_size} px do not fit a pitch of {self.pitch} px with a border of "
                 f"{self.border} px",
-                "make the cell size the pitch and two borders",
+                "make the skycell size the pitch and two borders",
             )
         if not 1 <= self.nside <= 39:  # beyond, two regions would have the same name
             raise SkymapError("skymap", f"cannot name the regions of {self.nside} rings")
@@ -110,16 +110,6 @@ class SkyMap:
             return self.source
         return AnalyticTables(self.nside, self.pixel_scale, self.cell_size, self.pitch, self.x_east)
 
-    @property
-    def n_regions(self) -> int:
-        """Number of projection regions."""
-        return len(self.tables.regions)
-
-    @property
-    def n_cells(self) -> int:
-        """Number of skycells; looks at every ring of the sky once."""
-        return self.tables.n_cells
-
     def __getstate__(self) -> dict:
         """Leave the computed tables behind when the map goes to another process."""
         return {key: value for key, value in self.__dict__.items() if key != "tables"}
@@ -139,24 +129,6 @@ class SkyMap:
         found = self.tables.locate(str(name))
         if found is None:
             raise unknown_name(self.tables, name)
-        return self._cell(*found)
-
-    def cell_by_index(self, index: int) -> Skycell:
-        """
-        Skycell of an index in the whole sky, 0-based.
-
-        Raises
-        ------
-        SkymapError
-            The map has no such index.
-        """
-        found = self.tables.at_index(int(index))
-        if found is None:
-            raise SkymapError(
-                self.tables.where,
-                f"there is no skycell {index}",
-                f"it holds {self.n_cells} skycells",
-            )
         return self._cell(*found)
 
     def cells_overlapping(
@@ -322,7 +294,7 @@ class SkyMap:
             col=int(lattice.cols[local]),
             grid=grid,
             skymap=self,
-            _address=(int(region_row), int(local)),
+            _region_row=int(region_row),
         )
 
 

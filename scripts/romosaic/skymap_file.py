@@ -64,8 +64,6 @@ class ReferenceTables:
         Path of the file.
     regions : RegionTable
         Projection regions of the file: all or some of the sky's.
-    starts : (R,) int64
-        Index in the whole sky of the first cell of each region.
     pixel_scale : float
         Degrees per pixel.
     cell_size, pitch, border : int
@@ -95,7 +93,7 @@ class ReferenceTables:
         self._cells = cells
         self._lattices: dict[int, CellLattice] = {}
         counts = regions["skycell_end"].astype(np.int64) - regions["skycell_start"]
-        # A piece of the sky keeps the indices of the whole sky, but its rows are counted from 0.
+        # Rows of a piece of the sky are counted from 0, its indices are those of the whole sky.
         self._rows = np.concatenate([[0], np.cumsum(counts)])
         if len(regions) == 0 or counts.min() < 1 or self._rows[-1] != len(cells):
             raise SkymapError(
@@ -103,7 +101,6 @@ class ReferenceTables:
                 f"its regions count {self._rows[-1]} skycells, its table has {len(cells)}",
                 "give a file of whole projection regions",
             )
-        self.starts = regions["skycell_start"].astype(np.int64)
         self.x_east = True
         self.regions = self._make_regions(regions)
         if not self._centers_agree():
@@ -151,11 +148,6 @@ class ReferenceTables:
         return ReferenceTables.read, (self.where,)
 
     @property
-    def n_cells(self) -> int:
-        """Number of cells in the file."""
-        return len(self._cells)
-
-    @property
     def name_length(self) -> int:
         """Longest name, characters."""
         return self._cells.dtype["name"].itemsize // 4
@@ -190,12 +182,6 @@ class ReferenceTables:
             return None
         found = np.flatnonzero(self.lattice(row).names == name)
         return (row, int(found[0])) if len(found) else None
-
-    def at_index(self, index: int) -> tuple[int, int] | None:
-        """Region row and local index of an index of the whole sky, None when the file has it not."""
-        counts = np.diff(self._rows)
-        row = np.flatnonzero((self.starts <= index) & (index < self.starts + counts))
-        return (int(row[0]), index - int(self.starts[row[0]])) if len(row) else None
 
     def _make_regions(self, table: np.ndarray) -> RegionTable:
         return RegionTable(

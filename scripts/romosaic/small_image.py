@@ -14,6 +14,8 @@ from .product import write_step
 
 #: Rows of the full image that are worked on at once, about: they stay in the cache.
 _BAND = 100
+#: Noise above the sky that white stands for at least.
+_CONTRAST = 30.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Stretch:
     knee: float
 
     @classmethod
-    def of(cls, image: np.ndarray, contrast: float = 30.0) -> "Stretch | None":
+    def of(cls, image: np.ndarray) -> "Stretch | None":
         """
         Stretch of an image, None without data.
 
@@ -202,15 +204,13 @@ class Stretch:
         ----------
         image : float array
             NaN where there is no data.
-        contrast : float, optional
-            Noise above the sky that white stands for at least.
         """
         finite = image[np.isfinite(image)]
         if not finite.size:
             return None
         faint, sky, bright = np.percentile(finite, [16, 50, 99.9]).astype(float)
         noise = max(sky - faint, 1e-6 * abs(sky), 1e-12)
-        return cls(sky - 1.5 * noise, max(bright, sky + contrast * noise), 3 * noise)
+        return cls(sky - 1.5 * noise, max(bright, sky + _CONTRAST * noise), 3 * noise)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Shades in [0, 1]; NaN stays NaN."""
@@ -218,9 +218,9 @@ class Stretch:
         return np.clip(np.arcsinh((image - self.low) / self.knee) / white, 0, 1)
 
 
-def stretch(image: np.ndarray, contrast: float = 30.0) -> np.ndarray:
+def stretch(image: np.ndarray) -> np.ndarray:
     """Show an image by its own `Stretch`."""
-    found = Stretch.of(image, contrast)
+    found = Stretch.of(image)
     return found.apply(image) if found else image
 
 

@@ -8,7 +8,8 @@ count with the correlation of drizzled neighbours (`noise_correlation`).
 """
 
 import platform
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -30,55 +31,10 @@ _VERSIONS = ("numpy", "scipy", "astropy", "photutils", "roman_datamodels")
 _POSITIONS = ("x_centroid", "x_centroid_win", "x_psf")
 _PIXEL_COLUMNS = (*_POSITIONS, *(FORCED + name for name in _POSITIONS), "bbox_xmin", "bbox_xmax")
 _ERRORS = "correlated pixels: the variance of sum(t d) is sum(t_j t_l rho(j - l) err_j err_l)"
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """
-    Parameters of the step, with romancal's names and defaults.
-
-    Attributes
-    ----------
-    bkg_boxsize : int
-        Side of a background box, pixels.
-    kernel_fwhm : float
-        Width of the matched filter and of the DAOFIND kernel, pixels.
-    snr_threshold : float
-        Detection threshold in units of the background rms.
-    npixels : int
-        Least number of connected pixels of a source.
-    deblend : bool
-        Cut overlapping sources apart.
-    fit_psf : bool
-        Fit the PSF to every source.
-    method : str
-        How sources are found: ``segmentation``, ``dao`` (star finder) or ``both``.
-    star_threshold : float
-        Height of a star of the star finder, in units of the noise of the image that it looks at.
-    """
-
-    bkg_boxsize: int = 1000
-    kernel_fwhm: float = 2.0
-    snr_threshold: float = 3.0
-    npixels: int = 25
-    deblend: bool = False
-    fit_psf: bool = True
-    method: str = "segmentation"
-    star_threshold: float = 5.0
-
-    def find(self, data: np.ndarray, bad: np.ndarray, stars: bool = True) -> Detection:
-        """Sources of an image, see `detection.detect`, and its stars if they are wanted."""
-        names = ("bkg_boxsize", "kernel_fwhm", "snr_threshold", "npixels", "deblend")
-        found = detect(data, bad, **{name: getattr(self, name) for name in names})
-        if self.method == "segmentation" or not stars:
-            return found
-        names = ("method", "kernel_fwhm", "star_threshold", "npixels")
-        return star_finder.add_stars(found, **{name: getattr(self, name) for name in names})
-
-    @classmethod
-    def of_section(cls, section: dict[str, Any]) -> "Parameters":
-        """Parameters of a section `source_catalog` of the configuration; its files are not among them."""
-        return cls(**{field.name: section[field.name] for field in fields(cls)})
+_DETECT = ("bkg_boxsize", "kernel_fwhm", "snr_threshold", "npixels", "deblend")
+_STARS = ("method", "kernel_fwhm", "star_threshold", "npixels")
+#: Keys of section `source_catalog` that the catalog tells: all but those of files.
+_TOLD = (*_DETECT, "fit_psf", "method", "star_threshold")
 
 
 def make_catalog(
@@ -86,7 +42,7 @@ def make_catalog(
     err: np.ndarray,
     weight: np.ndarray,
     grid: Grid,
-    parameters: Parameters,
+    parameters: Mapping[str, Any],
     *,
     psf: CoaddPSF | None = None,
     energy: tuple[np.ndarray, np.ndarray] | None = None,
@@ -103,7 +59,8 @@ def make_catalog(
     data, err, weight : (ny, nx) float
         Coadd and its one-sigma error, MJy/sr, NaN without data; its weight, 0 without data.
     grid : Grid
-    parameters : Parameters
+    parameters : mapping
+        Section `source_catalog` of the configuration.
     psf : CoaddPSF, optional
         Point-spread function on this grid; needed to fit PSFs.
     energy : (radius, fraction), optional
@@ -132,13 +89,34 @@ def make_catalog(
     planes = tuple(_read_only(plane) for plane in (data, err, weight))
     _check(planes, grid, parameters, psf, forcing)
     scale = photometry.Scale(grid.middle_pixel_area, np.asarray(correlation, float))
-    options = {"psf": psf if parameters.fit_psf else None, "energy": _fractions(psf, energy)}
-    options |= {"kernel_fwhm": parameters.kernel_fwhm, "scale": scale}
+    options = {"psf": psf if parameters["fit_psf"] else None, "energy": _fractions(psf, energy)}
+    options |= {"kernel_fwhm": parameters["kernel_fwhm"], "scale": scale}
     columns, segmentation, depths = _sources(planes, grid, cell, parameters, options, forcing)
     if columns:
         columns["filter"] = np.full(len(columns["label"]), optical_element)
     meta = _meta(parameters, psf, options["energy"], scale, forcing) | depths
-    return make_table(columns, parameters.fit_psf, meta, forcing is not None), segmentation
+    return make_table(columns, parameters["fit_psf"], meta, forcing is not None), segmentation
+
+
+def find(
+    data: np.ndarray, bad: np.ndarray, parameters: Mapping[str, Any], stars: bool = True
+) -> Detection:
+    """
+    Find the sources of an image.
+
+    Parameters
+    ----------
+    data, bad : (ny, nx) arrays
+        See `detection.detect`.
+    parameters : mapping
+        Section `source_catalog` of the configuration.
+    stars : bool, optional
+        Whether its stars are wanted, see `star_finder.add_stars`.
+    """
+    found = detect(data, bad, **{name: parameters[name] for name in _DETECT})
+    if parameters["method"] == "segmentation" or not stars:
+        return found
+    return star_finder.add_stars(found, **{name: parameters[name] for name in _STARS})
 
 
 def _read_only(plane: np.ndarray) -> np.ndarray:
@@ -152,7 +130,7 @@ def _sources(
     planes: tuple[np.ndarray, ...],
     grid: Grid,
     cell: sky_columns.Cell | None,
-    parameters: Parameters,
+    parameters: Mapping[str, Any],
     options: dict[str, Any],
     forcing: Forcing | None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
@@ -173,14 +151,14 @@ def _sources(
 def _measure(
     planes: tuple[np.ndarray, ...],
     window: tuple[slice, slice],
-    parameters: Parameters,
+    parameters: Mapping[str, Any],
     options: dict[str, Any],
     forcing: Forcing | None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
     """Columns of the sources, in pixels of the window, the segmentation of the window and its depth."""
     data, err, weight = (plane.astype(np.float32, copy=False) for plane in planes[:3])
     elsewhere = forcing is not None and forcing.product is not None
-    found = parameters.find(data, planes[3], stars=not elsewhere)
+    found = find(data, planes[3], parameters, stars=not elsewhere)
     depths = depth(found, err, options["scale"], options["psf"])
     if elsewhere:
         found, given = forced_catalog.force(found, forcing, window)
@@ -195,7 +173,7 @@ def _measure(
 def _check(
     planes: tuple[np.ndarray, ...],
     grid: Grid,
-    parameters: Parameters,
+    parameters: Mapping[str, Any],
     psf: CoaddPSF | None,
     forcing: Forcing | None,
 ) -> None:
@@ -204,7 +182,7 @@ def _check(
         shapes.append(forcing.segments.shape)
     if len(set(shapes)) > 1:
         raise ValueError(f"data, err, weight, grid and segments of {shapes}: not one shape")
-    if parameters.fit_psf and psf is None:
+    if parameters["fit_psf"] and psf is None:
         raise ValueError("PSF photometry needs a PSF")
 
 
@@ -259,7 +237,7 @@ def _place(
 
 
 def _meta(
-    parameters: Parameters,
+    parameters: Mapping[str, Any],
     psf: CoaddPSF | None,
     fractions: dict[str, float] | None,
     scale: photometry.Scale,
@@ -268,7 +246,7 @@ def _meta(
     """Metadata of the table: what was measured how, and what the flags mean."""
     meta: dict[str, Any] = {
         "versions": {"Python": platform.python_version()} | {k: version(k) for k in _VERSIONS},
-        "parameters": asdict(parameters),
+        "parameters": {name: parameters[name] for name in _TOLD},
         "aperture_mask_method": "mask",
         "kron_params": [*photometry.KRON_PARAMS, 0.0],
         "aperture_radii": {
@@ -291,6 +269,6 @@ def _meta(
         }
     if fractions is not None:
         meta["ee_fractions"] = list(fractions.values())
-    if parameters.fit_psf:
+    if parameters["fit_psf"]:
         meta["psf_flags"] = {str(bit): text for bit, text in PSF_FLAGS.items()}
     return meta

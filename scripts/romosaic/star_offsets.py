@@ -11,6 +11,7 @@ MAX_STARS, HALF = 60, 5
 #: Width of the Gaussian window of a centroid, detector pixels: about that of a star in the middle filters.
 _SIGMA = 1.0
 _TURNS = 8
+_LEAST_SNR = 30.0
 
 
 def member_offsets(
@@ -66,7 +67,7 @@ def member_offsets(
     }
 
 
-def choose_stars(columns: Mapping[str, np.ndarray], snr: float = 30.0) -> np.ndarray:
+def choose_stars(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     Rows of a catalog that are bright, clean point sources, brightest first.
 
@@ -74,11 +75,9 @@ def choose_stars(columns: Mapping[str, np.ndarray], snr: float = 30.0) -> np.nda
     ----------
     columns : mapping
         Columns `is_extended`, `image_flags`, `warning_flags`, `aper04_flux`, `aper04_flux_err`.
-    snr : float, optional
-        Least signal over noise.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        good = columns["aper04_flux"] / columns["aper04_flux_err"] > snr
+        good = columns["aper04_flux"] / columns["aper04_flux_err"] > _LEAST_SNR
     good &= ~columns["is_extended"].astype(bool) & (columns["warning_flags"] == 0)
     # Low depth (bit 4) does not blur a star.
     good &= columns["image_flags"] & ~4 == 0

@@ -7,10 +7,10 @@ from collections.abc import Container
 from pathlib import Path
 
 from .errors import AssociationError
-from .names import exposure_name
+from .names import NAME, exposure_name
 
-#: Names of products become names of files, with room for what the steps add.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,149}")
+#: Characters of a product's name: it becomes the name of files, with room for what the steps add.
+_LONGEST = 150
 MEND = "correct the association"
 
 
@@ -99,11 +99,11 @@ def _repeated(names) -> list[str]:
 
 def _check_product(path: Path, product: dict, allow_outside: bool) -> None:
     name = product.get("name") if isinstance(product, dict) else None
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(NAME, name) or len(name) > _LONGEST:
         raise AssociationError(
             path,
             f"has a product with an unusable name ({name!r})",
-            "use up to 150 letters, digits, . _ + -",
+            f"use up to {_LONGEST} letters, digits, . _ + -",
         )
     try:
         members = [member["expname"] for member in science_members(product)]

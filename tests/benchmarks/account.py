@@ -3,8 +3,8 @@ Stands in the place of bash while Snakemake runs: runs the real bash and notes w
 
 Snakemake starts the script of a job as `bash -c "... python .snakemake/scripts/tmp<random>.<step>.py"`.
 What the system's own accounting says at the end of that bash (wait4) is its and its children's time, from
-start to end. A line per job goes to the file ROMOSAIC_BENCHMARK_LOG: step, seconds, core seconds, peak
-memory (MB), core seconds of this program itself. ROMOSAIC_BENCHMARK_BASH is the real bash.
+start to end. A line per job goes to the file ROMOSAIC_BENCHMARK_LOG: step, seconds, CPU seconds, peak
+memory (MB), CPU seconds of this program itself. ROMOSAIC_BENCHMARK_BASH is the real bash.
 """
 
 import json

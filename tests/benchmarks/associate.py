@@ -5,7 +5,7 @@ Time of `snakemake associate` on many exposures.
 
 writes that many Level-2 files with the header, the distortion and the size of real ones and next to no bytes of
 pixels (a survey of fields: 18 detectors, 4 dithers), in a folder that is removed afterwards, and prints for a
-first run, a run again, a run with one exposure more and so on: seconds, core seconds, memory of all processes,
+first run, a run again, a run with one exposure more and so on: seconds, CPU seconds, memory of all processes,
 headers read.
 """
 
@@ -96,7 +96,7 @@ def watch(process: subprocess.Popen, peak: list[float]) -> None:
 def run(
     folder: Path, *arguments: str, config: tuple[str, ...] = ()
 ) -> tuple[float, float, float, str]:
-    """Run Snakemake on the folder's exposures: seconds, core seconds, memory (MB) and what it printed."""
+    """Run Snakemake on the folder's exposures: seconds, CPU seconds, memory (MB) and what it printed."""
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(folder)]
     command += [*arguments, "--config", "exposures=raw", *config]
     peak, output = [0.0], folder / "output.txt"
@@ -131,7 +131,7 @@ def main(number: int, cores: int) -> None:
         paths = [write(raw, stem, content, k) for k in range(number)]
         time.sleep(11)  # younger files are opened again
         print(f"{number} exposures of {len(content)} bytes, {cores} cores")
-        print(f"{'':34}{'s':>9}{'core s':>9}{'MB':>9}{'headers':>9}")
+        print(f"{'':34}{'s':>9}{'CPU s':>9}{'MB':>9}{'headers':>9}")
         measure("first run", folder, cores)
         measure("nothing to do", folder, cores)
         measure("forced, nothing new", folder, cores, "--forcerun", "associate")

@@ -14,7 +14,7 @@ INTENDED = {
     "nn_label": _ORDER,
     "ra": "the windowed position; romancal's is that of the centroid",
     "dec": "as ra",
-    "flagged_spatial_id": "bit 59 follows the core of the cell",
+    "flagged_spatial_id": "bit 59 follows the core of the skycell",
     "warning_flags": "any pixel without data; romancal asks the weight alone",
     "image_flags": "bits of our own; romancal's are zero",
     "orientation_sky": "east of north; romancal turns the other way where +x is east",

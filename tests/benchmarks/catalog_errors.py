@@ -18,7 +18,7 @@ from romosaic import apertures, noise_correlation, photometry
 from romosaic.catalog_files import CoaddFile, read_coadd
 from romosaic.catalog_references import choose_psf
 from romosaic.detection import unusable
-from romosaic.source_catalog import Parameters, make_catalog
+from romosaic.source_catalog import find, make_catalog
 from scipy.spatial import KDTree
 
 MAGNITUDES = (18, 19, 20, 21, 22, 23, 24, 24.5, 25)
@@ -76,7 +76,8 @@ def empty_places(coadd: CoaddFile, truth: dict) -> np.ndarray:
 def empty_apertures(coadd: CoaddFile, truth: dict) -> None:
     """Scatter over error in empty places: circles, and the Kron ellipses and segments of injected sources."""
     places = empty_places(coadd, truth)
-    found = Parameters().find(coadd.data, unusable(coadd.data, coadd.err, coadd.weight))
+    bad = unusable(coadd.data, coadd.err, coadd.weight)
+    found = find(coadd.data, bad, scene.parameters())
     image, sources, _ = inject(coadd, places, 1.5)
     table, segments = catalog(coadd, image)
     table = table[scene.match(table, sources)[0]]
@@ -135,7 +136,7 @@ def inject(coadd: CoaddFile, places: np.ndarray, radius: float) -> tuple:
 
 def catalog(coadd: CoaddFile, image: np.ndarray, psf=None):
     """Table and segments of an image with the coadd's errors."""
-    arrays = (image, coadd.err, coadd.weight, coadd.grid, Parameters())
+    arrays = (image, coadd.err, coadd.weight, coadd.grid, scene.parameters())
     return make_catalog(*arrays, psf=psf or scene.psf(), correlation=coadd.correlation)
 
 

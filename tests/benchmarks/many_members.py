@@ -7,7 +7,7 @@ Peak memory and time of the steps of one product of many members, as whole proce
 takes the product of the run with the most members, and makes its members many: each exposure in turn under
 other names, as a copy, or as a link where it is large (a link has the exposure's own name inside, and is mapped
 as often as a copy). `folder`, a new temporary one by default, takes them and the results. Prints for each step
-of a product: core seconds, seconds, largest resident size in all, of memory of its own and of mapped files
+of a product: CPU seconds, seconds, largest resident size in all, of memory of its own and of mapped files
 (from samples), and what the rule asks for, of which 225 MB are for Snakemake.
 """
 
@@ -103,7 +103,7 @@ def resident(pid: int) -> tuple[float, float]:
 
 
 def measure(step: str, job: dict) -> list[float]:
-    """Core seconds, seconds, largest resident size, of its own, of mapped files (MB)."""
+    """CPU seconds, seconds, largest resident size, of its own, of mapped files (MB)."""
     start, samples = time.monotonic(), [(0.0, 0.0)]
     process = subprocess.Popen([sys.executable, __file__, "--step", step, json.dumps(job)])
     while True:
@@ -135,7 +135,7 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
     asn.write_text(json.dumps(association))
     grid = association_file.read_grid(asn)
     print(f"{number} members, {threads} threads")
-    head = ("core s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
+    head = ("CPU s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
     print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
     records = [str(results / f"associate/exposures/{name}.json") for name in names]
     files = {"association": str(asn), "members": [str(path) for path in members]}

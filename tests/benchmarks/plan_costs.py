@@ -6,7 +6,7 @@ Set the jobs of a run beside what `romosaic.plan_costs` says of them.
 
 Per step: seconds, largest resident size and bytes on disk, each the mean over its jobs, measured and planned;
 of memory, what the jobs ask for.
-The seconds are those of a clock: right for core time when nothing else runs.
+The seconds are those of a clock: right for CPU time when nothing else runs.
 """
 
 import sys
@@ -35,7 +35,7 @@ def main(results: Path) -> None:
         planned = plan_costs.exposure_costs(np.prod(record["shape"]))
         rows["flux"].append((measured(results, "flux", name), planned))
     for product in products:
-        work = plan.work_of(product, exposures)
+        _, work = plan.areas_and_work(product.grid, [exposures[name] for name in product.members])
         memory = plan_costs.product_memory(work, job_memory.settings(load({})))
         for step, planned in plan_costs.step_costs(work).items():
             told = planned | {"memory_mb": memory[step]}

@@ -4,7 +4,7 @@ Time and memory that Snakemake takes to plan the products of many exposures.
     PYTHONPATH=scripts:tests/benchmarks .venv/bin/python tests/benchmarks/planning.py 1000 10000
 
 takes that many records of exposures, a survey of fields (18 detectors, 4 dithers) as in ``associate.py``, whose
-headers count as read already, and prints seconds, core seconds and memory of ``snakemake associate`` (products
+headers count as read already, and prints seconds, CPU seconds and memory of ``snakemake associate`` (products
 from records) and of ``snakemake -n`` (the plan of every job): of a part (``batch``) of about 1000 products or
 a tenth, of the rest when all products are there, in name at least, and of all products.
 """
@@ -76,7 +76,7 @@ def measure(label: str, folder: Path, *arguments: str, config: tuple[str, ...] =
 
 def main(numbers: list[int]) -> None:
     """Print the table."""
-    print(f"{'':44}{'s':>9}{'core s':>9}{'MB':>9}{'jobs':>9}")
+    print(f"{'':44}{'s':>9}{'CPU s':>9}{'MB':>9}{'jobs':>9}")
     for number in numbers:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -86,7 +86,7 @@ def megabytes(paths) -> float:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, float, float]:
-    """Wait for a process; exit code, core seconds and peak memory (MB) of it and its children."""
+    """Wait for a process; exit code, CPU seconds and peak memory (MB) of it and its children."""
     _, status, use = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, use.ru_utime + use.ru_stime, use.ru_maxrss * 1024 / 1e6

@@ -43,7 +43,7 @@ for the disk.
   memory. Steps are measured within the process, `start` is what comes before them (imports), `read and
   write` what is in none of them. Its inputs are opened there and read by its first step; its coadd and its
   catalog are written there.
-- Core seconds are user and system time. Memory is the largest resident size of one process. Written is the
+- CPU seconds are user and system time. Memory is the largest resident size of one process. Written is the
   size of the files that a step leaves.
 
 `flux to coadd` sums the four pixel steps, for romancal with `start` and `read and write`; the last row is all
@@ -158,9 +158,9 @@ def costs(ours: Run, theirs: Run) -> str:
     row("source_catalog", *(run.steps["source_catalog"] for run in (ours, theirs)))
     row("Snakemake", ours.steps["Snakemake"], None)
     row("all, with Snakemake and catalog", ours.total, theirs.total, True)
-    columns = ("core s", "wall s", "GB", "MB written")
+    columns = ("CPU s", "wall s", "GB", "MB written")
     head = ["", *(f"romosaic {c}" for c in columns), *(f"romancal {c}" for c in columns)]
-    return table([*head, "ratio of core s"], rows)
+    return table([*head, "ratio of CPU s"], rows)
 
 
 def cell(found: dict) -> str:
@@ -178,7 +178,7 @@ def cell(found: dict) -> str:
         text += SWARP
         rows = [[kernel, *numbers(cost)] for kernel, (cost, _) in found["SWarp"].items()]
         rows.append(["romosaic `resample`", *numbers(ours.steps["resample"])])
-        text += table(["", "core s", "wall s", "GB", "MB written"], rows)
+        text += table(["", "CPU s", "wall s", "GB", "MB written"], rows)
     return text
 
 

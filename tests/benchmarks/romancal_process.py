@@ -4,7 +4,7 @@ One process of romancal's MosaicPipeline, as `strun roman_mos` runs it, that not
     python romancal_process.py <association> <output folder> <references: epsf, apcorr>
 
 runs under romancal's own Python, with the sky map in the environment variable SKYMAP_PATH. Beside the
-products it writes `steps.json` (seconds, core seconds and peak memory of each step) and `members.npz` (sky
+products it writes `steps.json` (seconds, CPU seconds and peak memory of each step) and `members.npz` (sky
 levels and pixels flagged as outliers). These two need time, which is counted for no step and subtracted
 from the total.
 

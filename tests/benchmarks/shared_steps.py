@@ -133,7 +133,7 @@ def exposure_jobs(results: Path, folder: Path) -> Iterator[tuple[str, str, dict,
 
 def main(results: Path, names: list[str], folder: Path) -> None:
     """Print the table, of all or of some of the steps."""
-    head = ("core s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
+    head = ("CPU s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
     print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
     own = exposure_jobs(results, folder) if not names or {"flux", "rough"} & {*names} else ()
     for name, step, job, asked in chain(own, jobs(results, folder)):

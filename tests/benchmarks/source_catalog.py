@@ -42,8 +42,8 @@ sizes over independent noise, a corner not covered. They get the same ePSF and a
 with their defaults, which are the same. Each is a process of its own from start to end, imports, reading and
 writing included: romosaic the script of its rule (Snakemake's own start of a job, about a second, comes on
 top), romancal `SourceCatalogStep.run` with its results saved, without its network service for reference files
-as told in [`benchmark.md`](benchmark.md). Core seconds are user and system time, memory is the largest
-resident size. Of the runs of a program on a coadd the one of the least core seconds counts; files are in the
+as told in [`benchmark.md`](benchmark.md). CPU seconds are user and system time, memory is the largest
+resident size. Of the runs of a program on a coadd the one of the least CPU seconds counts; files are in the
 system's cache and kernels compiled.
 
 ## Cost
@@ -158,7 +158,7 @@ def measure(options: argparse.Namespace, name: str, python: Path, references) ->
 
 
 def least(costs: list[programs.Cost]) -> programs.Cost:
-    """Cost of the run that took the least core seconds."""
+    """Cost of the run that took the least CPU seconds."""
     return min(costs, key=lambda cost: cost.core)
 
 
@@ -178,7 +178,7 @@ def cost_table(results: dict[str, dict]) -> str:
         rows.append(
             ["**ratio**", "", "", *(f"**{cell}**" for cell in cells), "", f"**{ratio:.1f}**"]
         )
-    head = ["", "sources", "runs", "core s", "wall s", "GB", "MB written", "core ms per source"]
+    head = ["", "sources", "runs", "CPU s", "wall s", "GB", "MB written", "CPU ms per source"]
     return report.table(head, rows)
 
 
