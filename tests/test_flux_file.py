@@ -287,7 +287,7 @@ def test_flux_files_keep_what_flux_does_not_change(tmp_path, survey, calibration
 
 
 def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch):
-    def fail(path, *args):
+    def fail(path, *args, **options):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

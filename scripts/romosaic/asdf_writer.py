@@ -20,6 +20,7 @@ from .asdf_compression import pack
 from .asdf_tree import load_nodes, seal, without_seal
 from .checked_plane import n_pieces, piece_checksums
 from .errors import ProductError
+from .memory import give_back
 from .threads import in_order
 
 ASDF = "tag:stsci.edu:asdf/"
@@ -44,7 +45,9 @@ def time_tree(text: str) -> Tagged:
     return Tagged(f"{ASDF}time/time-1.4.0", text)
 
 
-def write_asdf(path: str | Path, tree: dict, packed: bool = False, threads: int = 1) -> None:
+def write_asdf(
+    path: str | Path, tree: dict, packed: bool = False, threads: int = 1, consume: bool = False
+) -> None:
     """
     Write a tree of plain values and arrays as a valid ASDF file.
 
@@ -59,6 +62,8 @@ def write_asdf(path: str | Path, tree: dict, packed: bool = False, threads: int 
         Compress the arrays that it makes smaller: see `asdf_compression.pack`.
     threads : int, optional
         Threads that compress and hash while one of them writes; the file does not depend on it.
+    consume : bool, optional
+        Give back the memory of arrays as they are written, their values with it: see `memory.give_back`.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def write_asdf(path: str | Path, tree: dict, packed: bool = False, threads: int 
     blocks: list = []
     root = _represent(tree, blocks)
     root.tag = f"{ASDF}core/asdf-1.1.0"
-    _write(path, _HEAD, root, blocks, packed, threads)
+    _write(path, _HEAD, root, blocks, packed, threads, consume=consume)
 
 
 def write_copy(
@@ -76,6 +81,7 @@ def write_copy(
     source: AsdfBlocks,
     changes: Mapping[tuple[str, ...], object],
     more: dict,
+    consume: bool = False,
 ) -> None:
     """
     Write a changed copy of an ASDF file; tags, and the arrays that do not change, are kept as they are stored.
@@ -94,6 +100,8 @@ def write_copy(
         written uncompressed.
     more : dict
         Plain values and arrays to add at the top of the tree, in place of what has their names there.
+    consume : bool, optional
+        As for `write_asdf`.
 
     Raises
     ------
@@ -116,7 +124,7 @@ def write_copy(
     checksums = np.concatenate([piece_checksums(_bytes(block)) for block in blocks])
     root.value += _represent({"checksums": checksums}, blocks).value
     head, found, _ = without_seal(source.text).partition(b"%YAML")
-    _write(path, head if found else _HEAD, root, blocks, by_pieces=True)
+    _write(path, head if found else _HEAD, root, blocks, by_pieces=True, consume=consume)
 
 
 def _take_out(source: AsdfBlocks, root, keys: tuple[str, ...]) -> tuple:
@@ -214,6 +222,7 @@ def _write(
     packed: bool = False,
     threads: int = 1,
     by_pieces: bool = False,
+    consume: bool = False,
 ) -> None:
     """Write the tree, then the blocks: arrays of ours, or pairs (file, block) to be copied."""
     import yaml
@@ -230,7 +239,8 @@ def _write(
     )
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
-        for stored, pieces in in_order(partial(_stored, packed, by_pieces), blocks, threads):
+        made = in_order(partial(_stored, packed, by_pieces), blocks, threads)
+        for (stored, pieces), block in zip(made, blocks, strict=True):
             # The header is made longer, so that who maps the block gets aligned values.
             rest = -(stream.tell() + len(BLOCK_MAGIC) + 2 + BLOCK_HEADER.size) % _ALIGNED
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size + rest))
@@ -239,6 +249,8 @@ def _write(
             stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum) + bytes(rest))
             for piece in pieces:
                 stream.write(piece)
+            if consume and isinstance(block, np.ndarray):
+                give_back(block)
 
 
 def _bytes(block) -> np.ndarray:

@@ -43,7 +43,7 @@ def write_flux(
     source : AsdfBlocks
         The Level-2 file; what `flux` does not change is taken over as it is stored.
     calibrated : Calibrated
-        Result of `flux.calibrate`.
+        Result of `flux.calibrate`. The values of its images are lost.
     pixmap : PixelMap
         Detector pixels <-> sky.
     exposure : str
@@ -70,7 +70,7 @@ def write_flux(
         "provenance": provenance,
     }
     with atomic(path) as temporary:
-        write_copy(temporary, source, changes, {"romosaic": own})
+        write_copy(temporary, source, changes, {"romosaic": own}, consume=True)
 
 
 @dataclass(frozen=True)

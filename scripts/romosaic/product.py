@@ -108,7 +108,7 @@ def write_model(
     path : str or path
         File to make.
     model : Tagged
-        See `mosaic_model.mosaic_model`; file name and date are set.
+        See `mosaic_model.mosaic_model`; file name and date are set. The values of its arrays are lost.
     provenance : dict
         See `provenance`.
     own : dict, optional
@@ -120,4 +120,4 @@ def write_model(
     model.value["meta"] |= {"filename": Path(path).name, "file_date": time_tree(date)}
     tree = {"roman": model, "romosaic": {**(own or {}), "provenance": provenance}}
     with atomic(path) as temporary:
-        write_asdf(temporary, tree, packed=True, threads=threads)
+        write_asdf(temporary, tree, packed=True, threads=threads, consume=True)

@@ -1,0 +1,51 @@
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from romosaic.asdf_writer import write_asdf
+from romosaic.memory import give_back
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep the memory")
+def test_memory_of_a_large_array_is_given_back():
+    array = np.ones(4_000_000)
+    before = resident()
+    give_back(array)
+    assert before - resident() > 0.9 * array.nbytes
+    array[:] = 2
+    assert array.sum() == 2 * array.size
+
+
+def test_what_is_beside_an_array_stays():
+    """Planes of one array end within a page."""
+    planes = np.ones((3, 1001, 999), np.float32)
+    give_back(planes[1])
+    assert (planes[[0, 2]] == 1).all()
+
+
+def test_small_arrays_are_left_alone():
+    array = np.arange(1000.0)
+    give_back(array)
+    assert array[-1] == 999
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_files_of_consumed_arrays_are_the_same(tmp_path, threads):
+    """Whatever is packed, or hashed ahead of its turn."""
+
+    def tree() -> dict:
+        random = np.random.default_rng(1).normal(size=(4, 300_000))
+        return {"planes": list(random), "zero": np.zeros(500_000), "small": np.arange(9)}
+
+    paths = [tmp_path / f"{name}.asdf" for name in ("kept", "consumed")]
+    for path, consume in zip(paths, (False, True), strict=True):
+        write_asdf(path, tree(), packed=True, threads=threads, consume=consume)
+    kept, consumed = (path.read_bytes() for path in paths)
+    assert kept == consumed
