@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,8 +120,10 @@ def measure(step: str, job: dict) -> list[float]:
     return [core, seconds, usage.ru_maxrss / 1e3, own, mapped]
 
 
-def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
-    """Print the table."""
+def measure_steps(
+    results: Path, number: int, folder: Path, threads: int = 2, last: str = "qa"
+) -> Iterator[tuple[str, list[float]]]:
+    """Each step up to the last one, what `measure` tells of it, and the MB that its rule asks for."""
     config = load({})
     paths = (results / "associate/associations").glob("*_asn.json")
     path = max(paths, key=lambda path: len(json.loads(path.read_text())["products"][0]["members"]))
@@ -134,15 +137,12 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
     asn = folder / path.name
     asn.write_text(json.dumps(association))
     grid = association_file.read_grid(asn)
-    print(f"{number} members, {threads} threads")
-    head = ("CPU s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
-    print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
     records = [str(results / f"associate/exposures/{name}.json") for name in names]
     files = {"association": str(asn), "members": [str(path) for path in members]}
     files |= {"records": records, "epsf": [], "forcing": []}
-    for step, kinds in NAMES.items():
+    for step in list(NAMES)[: list(NAMES).index(last) + 1]:
         paths = [folder / pattern.format(product["name"]) for pattern in PRODUCT[step]]
-        made = {kind: str(path) for kind, path in zip(kinds, paths, strict=True)}
+        made = {kind: str(path) for kind, path in zip(NAMES[step], paths, strict=True)}
         asked = job_memory(step, number, grid.nx * grid.ny, **settings(config))
         nothing = {"levels": None, "forced_by": None, "reference_file": None}
         job = {
@@ -154,9 +154,17 @@ def main(results: Path, number: int, folder: Path, threads: int = 2) -> None:
             "threads": threads,
             "log": [str(folder / f"{step}.log")],
         }
-        measured = measure(step, job)
-        print(f"{step:18}" + "".join(f"{value:10.1f}" for value in [*measured, asked]), flush=True)
+        yield step, [*measure(step, job), asked]
         files = made | files
+
+
+def main(results: Path, number: int, folder: Path) -> None:
+    """Print the table."""
+    print(f"{number} members, 2 threads")
+    head = ("CPU s", "seconds", "peak MB", "own MB", "mapped MB", "asked MB")
+    print(f"{'':18}" + "".join(f"{word:>10}" for word in head))
+    for step, measured in measure_steps(results, number, folder):
+        print(f"{step:18}" + "".join(f"{value:10.1f}" for value in measured), flush=True)
 
 
 if __name__ == "__main__":

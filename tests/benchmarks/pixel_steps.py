@@ -10,8 +10,10 @@ programs on the same files in turn and writes docs/benchmark.md. SWarp has a col
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
+import many_members
 import programs
 import psutil
 import report
@@ -22,6 +24,8 @@ from scores import Judge, Products
 GIVEN = ROOT.parent / "shared" / "data" / "romanisim_f158"
 #: Memory that romancal takes for a member of an association, GB.
 ROMANCAL_GB = 1.0
+#: Exposures of a deep skycell, for threads.
+MANY = 32
 
 
 def arguments() -> argparse.Namespace:
@@ -100,6 +104,7 @@ class Benchmark:
             **{"data": data, "romosaic": ours, "threaded": threaded, "romancal": theirs},
             **{"scores": scores, "right": self.judging.scene.right},
         }
+        self.results["cell"] |= {"many": self.many(ours), "n_many": MANY}
         if swarp.version():
             print("benchmark: SWarp on cell", flush=True)
             runs = swarp.run_swarp(ours.folder, self.folder / "swarp")
@@ -108,6 +113,18 @@ class Benchmark:
                 scores[f"SWarp, {kernel}"] = self.worth(
                     lambda product, path=path: swarp.images(path)
                 )
+
+    def many(self, ours: programs.Run) -> dict[int, dict[str, float]]:
+        """Wall seconds of steps of a product of `MANY` members, by number of threads."""
+        print(f"benchmark: romosaic on {MANY} exposures of a skycell", flush=True)
+        folder = self.folder / "many"
+        given = ours.folder, MANY, folder
+        found = {}
+        for threads in (1, 2):
+            steps = many_members.measure_steps(*given, threads, last="resample")
+            found[threads] = {step: seconds for step, (_, seconds, *_) in steps}
+        shutil.rmtree(folder)
+        return found
 
     def survey(self) -> None:
         """Four skycells: both programs as fast as the cores allow."""

@@ -173,6 +173,9 @@ def cell(found: dict) -> str:
     ]
     all_ = [number(run.total.wall) for run in (ours, threaded, theirs)]
     rows.append(["all, on 1 and on 2 cores", *all_])
+    for name in names:
+        one, two = (found["many"][threads][name] for threads in (1, 2))
+        rows.append([f"{name}, {found['n_many']} exposures", number(one), number(two), ""])
     text += table(["", "1 thread", "2 threads", "romancal"], rows)
     if "SWarp" in found:
         text += SWARP
