@@ -22,7 +22,7 @@ from .pictures import (
     shades,
 )
 from .plan import Planned
-from .plan_text import count
+from .run_lines import count
 from .sky_fields import fields
 from .sky_plane import Plane, draw_graticule, outline
 

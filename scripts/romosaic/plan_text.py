@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .run_lines import count
+
 #: Products listed one by one; of more, only the extremes.
 LISTED = 20
 _EXTREMES = 5
@@ -95,11 +97,6 @@ def headline(table, exposures: dict[str, dict]) -> str:
         where += f"{' and ' if where else 'on '}{count(regular, 'regular grid')}"
     exposed = count(len(exposures), "exposure")
     return f"{count(len(table), 'product')} {where} from {exposed}, {names}"
-
-
-def count(number: int, thing: str) -> str:
-    """Write a number of things: 1 product, 2 products."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _products(table) -> list[str]:

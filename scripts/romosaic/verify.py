@@ -6,7 +6,6 @@ of its members and parameters against the associations, the records and the conf
 """
 
 import gc
-import json
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,13 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from . import product_index, result_files
+from . import association_file, product_index, result_files
 from .asdf_blocks import AsdfBlocks
 from .atomic import write_text
 from .errors import ProductError, RomosaicError, first_line
 from .file_checks import problem_of
 from .flux_file import open_flux
-from .names import exposure_name
 from .result_files import path_of
 
 #: Lists of an intermediate file of a product that have an entry per member.
@@ -85,7 +83,7 @@ def wanted_files(
     """
     marks, files = {}, []
     for path in records:
-        record = json.loads(Path(path).read_text())
+        record = association_file.read(path)
         marks[record["exposure"]] = record["fingerprint"]
 
     def add(made: dict, name: str, members: list[str]) -> None:
@@ -98,8 +96,8 @@ def wanted_files(
 
     used = {}
     for path in associations:
-        product = json.loads(Path(path).read_text())["products"][0]
-        used[product["name"]] = [exposure_name(m["expname"]) for m in product["members"]]
+        association = association_file.read(path)
+        used[association["products"][0]["name"]] = association_file.member_names(association)
     for name in sorted({member for members in used.values() for member in members}):
         add(result_files.EXPOSURE, name, [name])
     for name, members in used.items():
