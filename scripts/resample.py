@@ -24,6 +24,7 @@ with reported(snakemake.log[0]):
     provenance = product.provenance(parameters, inputs, asn["products"][0].get("excluded", ()))
     trees = [use.to_tree() for use in coadd.members]
     uses = {"members": trees, "noise": coadd.noise, "sky_groups": sky["groups"]}
-    product.write_model(snakemake.output[0], model, provenance, uses, snakemake.threads)
+    given = provenance, uses, snakemake.threads
+    product.write_model(snakemake.output[0], model, *given, consume=True)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

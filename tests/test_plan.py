@@ -72,6 +72,14 @@ def test_boxes_that_overlap():
     np.testing.assert_allclose(areas, expected, atol=0.004 * 800_000)
 
 
+def test_areas_of_boxes_between_the_lines_are_exact():
+    """A line stands for four rows of 1024: edges of boxes lie on theirs."""
+    boxes = [box(-50, 500, -50, 399.5), box(300, 2000, 199.5, 899.5), box(400, 450, 259.5, 359.5)]
+    first, second, both = 500.5 * 400, 699.5 * 700, 200 * 200
+    expected = [1_024_000 - first - second + both, first + second - 2 * both, both - 5000, 5000]
+    np.testing.assert_allclose(areas_of(boxes, 1000, 1024), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_areas_agree_with_exact_overlaps(seed):
     """The mean depth is the sum of the exact overlaps, for polygons of any turn and sense, convex or not."""

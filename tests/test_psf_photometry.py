@@ -53,7 +53,7 @@ def test_fits_equal_photutils(field):
     photometry = PSFPhotometry(model, (9, 9), aperture_radius=5)
     box, weights = np.zeros(4, int), np.zeros((9, 9))
     for k in range(20):
-        window(bad, fit.x[k], fit.y[k], 2, box, weights)
+        window(bad, fit.x[k], fit.y[k], box, weights)
         cut = np.s_[box[0] : box[1], box[2] : box[3]]
         error = 1 / np.sqrt(np.maximum(weights, 1e-9))
         start = Table({"x": [fit.x[k] - box[2] + 0.05], "y": [fit.y[k] - box[0]]})
@@ -85,6 +85,32 @@ def test_positions_of_discs(radius, faint, most):
     )
     # 400 pulls: their standard deviation is known to 3.5 %
     assert 0.88 < np.std(pulls[0]) < 1.12 and 0.88 < np.std(pulls[1]) < 1.12
+
+
+def test_windows_that_would_slide_away_stay_at_the_start():
+    """On the slope of a galaxy a window would climb to its middle, which is another source."""
+    data = scene.render((60, 60), np.array([[30.0, 30, 5]]), 8.0).astype(np.float32)
+    err, bad = np.full(data.shape, 0.001, np.float32), np.zeros(data.shape, bool)
+    x, y = np.array([33.5, 34.0, 35.0, 30.4]), np.array([31.0, 30.0, 30, 30])
+    fit = fit_psf(data, err, bad, x, y, scene.psf())
+    assert (fit.flags == 0).all() and (fit.gof > 2).all()
+    assert (np.hypot(fit.x - 30, fit.y - 30)[:3] > 1).all() and abs(fit.x[3] - 30) < 0.1
+    assert (fit.flux_err > 0).all() and (fit.var_x > 0).all()
+
+
+def test_errors_of_fits_at_borders_are_no_zeros():
+    """Light of stars beyond the border draws windows off the image: what is left there tells no errors."""
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        beyond = rng.uniform(3, 9)
+        image = scene.render((80, 80), np.array([[20 - beyond, 40 + rng.uniform(-1, 1), 5.0]]))
+        data = (image + rng.normal(0, 0.001, image.shape))[:, 20:].astype(np.float32)
+        err, bad = np.full(data.shape, 0.001, np.float32), np.zeros(data.shape, bool)
+        x, y = rng.uniform(-0.4, 3, 20), rng.uniform(37, 43, 20)
+        fit = fit_psf(data, err, bad, x, y, scene.psf())
+        known = np.isfinite(fit.flux_err)
+        assert (fit.flux_err[known] > 0).all() and (fit.var_x[known] > 0).all()
+        assert (known == (fit.flags & (16 | 64 | 128 | 256) == 0)).all()
 
 
 def test_fits_do_not_depend_on_each_other(field):
@@ -127,6 +153,7 @@ def test_noise_and_garbage_never_raise():
         assert ((fit.flags & (64 | 128 | 256) == 0) == fitted).all()
         converged = fitted & (fit.flags & 24 == 0)
         assert np.isfinite(fit.flux_err[converged]).all()
+        assert (fit.flux_err[np.isfinite(fit.flux_err)] > 0).all()
 
 
 def test_photutils_fits_what_the_batch_fit_does_not():
@@ -145,6 +172,7 @@ def test_photutils_fits_what_the_batch_fit_does_not():
     assert again.sum() > 4 and (before.flags[again] & 8).all()
     assert np.isfinite([fit.flux_err[again], fit.var_x[again], fit.gof[again]]).all()
     assert (fit.flux[again] > 0).all()
+    assert np.abs(np.stack([fit.x - x, fit.y - y])[:, again]).max() <= 2.5
     for name in ("x", "y", "flux", "flux_err", "gof", "flags"):
         np.testing.assert_array_equal(getattr(fit, name)[~again], getattr(before, name)[~again])
     one = np.flatnonzero(again)[-1:]

@@ -240,7 +240,7 @@ def _write(
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
         made = in_order(partial(_stored, packed, by_pieces), blocks, threads)
-        for (stored, pieces), block in zip(made, blocks, strict=True):
+        for number, (stored, pieces) in enumerate(made):
             # The header is made longer, so that who maps the block gets aligned values.
             rest = -(stream.tell() + len(BLOCK_MAGIC) + 2 + BLOCK_HEADER.size) % _ALIGNED
             stream.write(BLOCK_MAGIC + struct.pack(">H", BLOCK_HEADER.size + rest))
@@ -249,8 +249,17 @@ def _write(
             stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum) + bytes(rest))
             for piece in pieces:
                 stream.write(piece)
-            if consume and isinstance(block, np.ndarray):
-                give_back(block)
+            if consume:
+                _consume(blocks, number)
+
+
+def _consume(blocks: list, number: int) -> None:
+    """Give back the memory of a block of ours, unless a later one is of the same."""
+    block = blocks[number]
+    if isinstance(block, np.ndarray):
+        later = (other for other in blocks[number + 1 :] if isinstance(other, np.ndarray))
+        if not any(np.may_share_memory(block, other) for other in later):
+            give_back(block)
 
 
 def _bytes(block) -> np.ndarray:

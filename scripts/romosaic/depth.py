@@ -2,8 +2,8 @@
 Depth of a coadd, and whether its errors are right: circles where nothing was detected.
 
 The depth is that of the errors, at the median of the places: sources below the threshold do not raise it, and
-it holds in crowded cells, too. The scatter of the fluxes in empty circles over their errors is told beside it
-and not applied: near 1 it proves the errors; sources too faint to be detected raise it in large circles.
+it holds in crowded skycells, too. The scatter of the fluxes in empty circles over their errors is told beside
+it and not applied: near 1 it proves the errors; sources too faint to be detected raise it in large circles.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from . import apertures, noise_correlation
 from .coadd_psf import CoaddPSF
 from .detection import Detection
 from .photometry import APERTURE_RADII, Scale, magnitudes
+from .psf_kernels import SIDE, window
 
 # Places tried, and how far from sources and bad pixels they must be, arcsec.
 _PLACES, _CLEAR = 1000, 1.0
@@ -86,7 +87,9 @@ def _psf_noise(psf: CoaddPSF, half_rho: np.ndarray) -> float:
     """Error of the fitted flux of a faint source in the middle of a pixel, for err = 1."""
     from scipy.ndimage import map_coordinates
 
-    middle, offsets = psf.image.shape[0] // 2, np.arange(-2, 3)  # the box of the fit
-    at = middle + offsets * psf.oversample
+    reach, weights = SIDE // 2, np.zeros((SIDE, SIDE))
+    window(np.zeros(weights.shape, bool), float(reach), float(reach), np.zeros(4, int), weights)
+    at = psf.image.shape[0] // 2 + np.arange(-reach, reach + 1) * psf.oversample
     model = map_coordinates(psf.image, np.meshgrid(at, at, indexing="ij"), mode="nearest")
-    return float(np.sqrt(noise_correlation.variance(model, half_rho)) / np.sum(model**2))
+    variance = noise_correlation.variance(weights * model, half_rho)
+    return float(np.sqrt(variance) / np.sum(weights * model**2))

@@ -98,7 +98,12 @@ def _with_arrays(blocks: AsdfBlocks, node: object) -> object:
 
 
 def write_model(
-    path: str | Path, model: Tagged, provenance: dict, own: dict | None = None, threads: int = 1
+    path: str | Path,
+    model: Tagged,
+    provenance: dict,
+    own: dict | None = None,
+    threads: int = 1,
+    consume: bool = False,
 ) -> None:
     """
     Write a product: a data model under ``roman``, what the workflow says of it under ``romosaic``.
@@ -108,16 +113,18 @@ def write_model(
     path : str or path
         File to make.
     model : Tagged
-        See `mosaic_model.mosaic_model`; file name and date are set. The values of its arrays are lost.
+        See `mosaic_model.mosaic_model`; file name and date are set.
     provenance : dict
         See `provenance`.
     own : dict, optional
         More that the workflow wants to say of it, plain types: kept beside the provenance.
     threads : int, optional
         The file does not depend on it.
+    consume : bool, optional
+        Give back the memory of its arrays as they are written, their values with it.
     """
     date = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     model.value["meta"] |= {"filename": Path(path).name, "file_date": time_tree(date)}
     tree = {"roman": model, "romosaic": {**(own or {}), "provenance": provenance}}
     with atomic(path) as temporary:
-        write_asdf(temporary, tree, packed=True, threads=threads, consume=True)
+        write_asdf(temporary, tree, packed=True, threads=threads, consume=consume)

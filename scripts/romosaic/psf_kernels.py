@@ -12,16 +12,18 @@ import numpy as np
 
 from .compiled import compiled
 from .noise_correlation import form, halved
+from .psf_spline import psf_value
 
-# Steps shrink slowly where residuals are as large as the light: of 400 stars with 30 times the noise of a pixel
-# 37 do not converge in 60 passes and all in 2000.
+# Steps shrink slowly where residuals are as large as the light.
 _MAX_ITERATIONS = 2000
-_POSITION_TOLERANCE = 1e-5  # pixels: what is left of a star's after such a step is its square
-_FLUX_TOLERANCE = 1e-6  # relative
-_ROUGH = 1e-3  # of both, before windows move
+# Last step, pixels and relative to the flux: what is left of a star's after it is its square.
+_ROUGH = 1e-3  # before windows move
+_SMALL = 1e-5  # while they do
+_SMALLEST = 1e-7  # in one that stays
 _MAX_STEP = 0.5  # pixels
-#: Width of a window's rim, pixels.
-TAPER = 2
+#: Radius within which the pixels of a window weigh alike, width of its rim, and side of what holds it, pixels.
+HALF, TAPER = 2, 2
+SIDE = 2 * (HALF + TAPER) + 1
 _MAX_WINDOWS = 100
 _FEWEST = 4  # usable pixels: one more than parameters
 _POOR = 2.0  # chi-square over its expectation from which the residuals count in the errors
@@ -29,11 +31,11 @@ _DELTA = 0.05  # pixels
 
 
 @compiled
-def window(bad, x, y, half, box, weights):
+def window(bad, x, y, box, weights):
     """
     Fill the rows and columns of a window and the weights of its pixels, zero in bad ones.
 
-    The weight is 1 within `half` pixels of (x, y) and falls smoothly to 0 at `half` + `TAPER`.
+    The weight is 1 within `HALF` pixels of (x, y) and falls smoothly to 0 at `HALF` + `TAPER`.
 
     Parameters
     ----------
@@ -41,11 +43,9 @@ def window(bad, x, y, half, box, weights):
         Pixels to leave out.
     x, y : float
         Position, pixels.
-    half : int
-        Radius within which all pixels weigh alike.
     box : (4,) int64
         Filled: first and end of rows, then of columns, cut at the image.
-    weights : (2 (half + TAPER) + 1, same) float64
+    weights : (SIDE, SIDE) float64
         Filled from its corner on.
 
     Returns
@@ -53,14 +53,14 @@ def window(bad, x, y, half, box, weights):
     n_inside, n_usable : int
         Pixels of more than half of the full weight, off the image too, and the usable ones of them.
     """
-    col, row, reach = math.ceil(x - 0.5), math.ceil(y - 0.5), half + TAPER
+    col, row, reach = math.ceil(x - 0.5), math.ceil(y - 0.5), HALF + TAPER
     box[0], box[1] = max(row - reach, 0), min(row + reach + 1, bad.shape[0])
     box[2], box[3] = max(col - reach, 0), min(col + reach + 1, bad.shape[1])
     n_inside, n_usable = 0, 0
     for r in range(row - reach, row + reach + 1):
         for c in range(col - reach, col + reach + 1):
             square = (c - x) * (c - x) + (r - y) * (r - y)
-            t = 1.0 - min(max(math.sqrt(square) - half, 0.0) / TAPER, 1.0)
+            t = 1.0 - min(max(math.sqrt(square) - HALF, 0.0) / TAPER, 1.0)
             weight = t * t * (3.0 - 2.0 * t)
             n_inside += weight > 0.5
             if box[0] <= r < box[1] and box[2] <= c < box[3]:
@@ -69,42 +69,6 @@ def window(bad, x, y, half, box, weights):
                 weights[r - box[0], c - box[2]] = weight
                 n_usable += weight > 0.5
     return n_inside, n_usable
-
-
-@compiled
-def _basis(t, weights, slopes):
-    """Cubic B-spline weights and their derivatives of the four samples around fraction t."""
-    s = 1.0 - t
-    weights[0] = s * s * s / 6.0
-    weights[1] = 2.0 / 3.0 - 0.5 * t * t * (2.0 - t)
-    weights[2] = 2.0 / 3.0 - 0.5 * s * s * (2.0 - s)
-    weights[3] = t * t * t / 6.0
-    slopes[0] = -0.5 * s * s
-    slopes[1] = t * (1.5 * t - 2.0)
-    slopes[2] = -s * (1.5 * s - 2.0)
-    slopes[3] = 0.5 * t * t
-
-
-@compiled
-def _model(coefficients, oversample, dx, dy, work):
-    """Value and slopes (per pixel) of the unit-flux PSF at an offset from its centre; 0 off the stamp."""
-    centre = (coefficients.shape[0] - 1) / 2.0
-    u, v = centre + dx * oversample, centre + dy * oversample
-    i, j = math.floor(u), math.floor(v)
-    if i < 1 or j < 1 or i + 2 >= coefficients.shape[1] or j + 2 >= coefficients.shape[0]:
-        return 0.0, 0.0, 0.0
-    _basis(u - i, work[0], work[1])
-    _basis(v - j, work[2], work[3])
-    value, slope_x, slope_y = 0.0, 0.0, 0.0
-    for k in range(4):
-        line, slope = 0.0, 0.0
-        for m in range(4):
-            line += work[0, m] * coefficients[j - 1 + k, i - 1 + m]
-            slope += work[1, m] * coefficients[j - 1 + k, i - 1 + m]
-        value += work[2, k] * line
-        slope_x += work[2, k] * slope
-        slope_y += work[3, k] * line
-    return value, slope_x * oversample, slope_y * oversample
 
 
 @compiled
@@ -120,7 +84,7 @@ def _normal(data, box, weights, coefficients, oversample, p, work, matrix, vecto
             weight = weights[row - box[0], col - box[2]]
             if weight == 0.0:
                 continue
-            value, sx, sy = _model(coefficients, oversample, col - p[1], row - p[2], work)
+            value, sx, sy = psf_value(coefficients, oversample, col - p[1], row - p[2], work)
             residual = data[row, col] - p[0] * value
             gx, gy = -p[0] * sx, -p[0] * sy
             square += weight * residual * residual
@@ -139,7 +103,7 @@ def _normal(data, box, weights, coefficients, oversample, p, work, matrix, vecto
 
 @compiled
 def _inverse(m, damping, out):
-    """Inverse of a 3x3 matrix with damped diagonal; False if singular or not positive."""
+    """Inverse of a 3x3 matrix with damped diagonal; False if singular or without a positive determinant."""
     grow = 1.0 + damping
     a, b, c, d, e, f, g, h, i = m.flat
     a, e, i = a * grow, e * grow, i * grow
@@ -155,9 +119,10 @@ def _inverse(m, damping, out):
 
 
 @compiled
-def _levenberg(data, box, weights, coefficients, oversample, p, matrix, vector):
+def _levenberg(data, box, weights, coefficients, oversample, p, matrix, tolerance):
     """Levenberg-Marquardt from p in one window, in place; returns whether it converged."""
     work, inverse, trial = np.empty((4, 4)), np.empty((3, 3)), np.empty(3)
+    vector = np.empty(3)
     next_matrix, next_vector = np.empty((3, 3)), np.empty(3)
     square, damping, small = np.inf, 0.0, False
     # The flux enters linearly: the first pass starts from nothing and finds it at the start position.
@@ -185,19 +150,19 @@ def _levenberg(data, box, weights, coefficients, oversample, p, matrix, vector):
             continue
         if not _inverse(matrix, damping, inverse):
             return False
-        small = _step(inverse, vector, p, trial, _ROUGH, _ROUGH)
+        small = _step(inverse, vector, p, trial, tolerance)
     return False
 
 
 @compiled
-def _step(inverse, vector, p, trial, position_tolerance, flux_tolerance):
+def _step(inverse, vector, p, trial, tolerance):
     """Fill `trial` with p plus a Newton step of limited length; True when the step is negligible."""
     for j in range(3):
         trial[j] = 0.0
         for k in range(3):
             trial[j] += inverse[j, k] * vector[k]
     length = math.sqrt(trial[1] * trial[1] + trial[2] * trial[2])
-    small = length < position_tolerance and abs(trial[0]) <= flux_tolerance * abs(p[0])
+    small = length < tolerance and abs(trial[0]) <= tolerance * abs(p[0])
     factor = _MAX_STEP / length if length > _MAX_STEP else 1.0
     for j in range(3):
         trial[j] = p[j] + factor * trial[j]
@@ -205,58 +170,52 @@ def _step(inverse, vector, p, trial, position_tolerance, flux_tolerance):
 
 
 @compiled
-def _fit(data, bad, half, coefficients, oversample, p, box, weights, matrix):
+def _follow(data, bad, coefficients, oversample, p, box, weights, matrix):
     """
-    Fit from p, in place: roughly in the window of the start, then with windows that follow the position.
+    Fit in windows that follow the position, from p, in place; False where they do not settle near it.
 
     Residuals of extended sources make Gauss-Newton steps fall short; Anderson's acceleration (of depth 1, see
     Walker & Ni 2011, SIAM J. Numer. Anal. 49, 1715) makes up for it.
-
-    Returns
-    -------
-    n_inside, n_usable : int
-        As `window` counts them in the last one.
-    converged : bool
-        A position more than `half` + 1/2 pixels from where it began ends the search.
     """
     work, vector, inverse, trial = np.empty((4, 4)), np.empty(3), np.empty((3, 3)), np.empty(3)
     last, last_move = np.zeros(3), np.zeros(3)
     x0, y0 = p[1], p[2]
-    n_inside, n_usable = window(bad, x0, y0, half, box, weights)
-    if not _levenberg(data, box, weights, coefficients, oversample, p, matrix, vector):
-        return n_inside, n_usable, False
+    window(bad, x0, y0, box, weights)
+    if not _levenberg(data, box, weights, coefficients, oversample, p, matrix, _ROUGH):
+        return False
     for n in range(_MAX_WINDOWS):
-        n_inside, n_usable = window(bad, p[1], p[2], half, box, weights)
-        if n_usable < _FEWEST:
-            return n_inside, n_usable, False
+        if _strayed(p[1], p[2], x0, y0):
+            return False
+        if window(bad, p[1], p[2], box, weights)[1] < _FEWEST:
+            return False
         _normal(data, box, weights, coefficients, oversample, p, work, matrix, vector)
         if not _inverse(matrix, 0.0, inverse):
-            return n_inside, n_usable, False
-        small = _step(inverse, vector, p, trial, _POSITION_TOLERANCE, _FLUX_TOLERANCE)
+            return False
+        small = _step(inverse, vector, p, trial, _SMALL)
         move = trial - p
+        p[:] = trial
+        if small:
+            return True
         turn = move - last_move
         bend = turn[1] * turn[1] + turn[2] * turn[2]
-        p[:] = trial
-        if small or _strayed(p[1], p[2], x0, y0, half):
-            return n_inside, n_usable, True
         if n > 0 and bend > 0.0:
             back = (move[1] * turn[1] + move[2] * turn[2]) / bend * (trial - last)
             back /= max(1.0, math.hypot(back[1], back[2]) / _MAX_STEP)
             p[1:] -= back[1:]
         last[:], last_move[:] = trial, move
-    return n_inside, n_usable, False
+    return False
 
 
 @compiled
-def _strayed(x, y, x0, y0, half):
+def _strayed(x, y, x0, y0):
     """Whether a position has left the box of its start."""
-    return abs(x - x0) > half + 0.5 or abs(y - y0) > half + 0.5
+    return abs(x - x0) > HALF + 0.5 or abs(y - y0) > HALF + 0.5
 
 
 @compiled
-def _jacobian(data, bad, half, coefficients, oversample, p, box, weights, out):
+def _jacobian(data, bad, coefficients, oversample, p, box, weights, moving, out):
     """
-    Minus the derivative of the normal equations at their solution, the window moving along.
+    Minus the derivative of the normal equations at their solution, the window moving along or not.
 
     Without residuals that is their matrix. Those of a disc make it smaller: its light moves a fit less.
     """
@@ -268,7 +227,8 @@ def _jacobian(data, bad, half, coefficients, oversample, p, box, weights, out):
         for sign in range(-1, 3, 2):
             moved[:] = p
             moved[axis] += sign * _DELTA
-            window(bad, moved[1], moved[2], half, box, weights)
+            if moving:
+                window(bad, moved[1], moved[2], box, weights)
             _normal(data, box, weights, coefficients, oversample, moved, work, spare, vector)
             out[:, axis] -= sign * vector / (2.0 * _DELTA)
 
@@ -299,7 +259,7 @@ def _covariance(
             if weight == 0.0:
                 continue
             y, x = row + box[0], col + box[2]
-            value, sx, sy = _model(coefficients, oversample, x - p[1], y - p[2], work)
+            value, sx, sy = psf_value(coefficients, oversample, x - p[1], y - p[2], work)
             slopes[0], slopes[1], slopes[2] = value, -p[0] * sx, -p[0] * sy
             sigma = np.float64(err[y, x])
             for k in range(3):
@@ -323,7 +283,9 @@ def _covariance(
 
 
 @compiled
-def _errors(data, err, bad, half, coefficients, oversample, p, box, weights, matrix, half_rho, out):
+def _errors(
+    data, err, bad, coefficients, oversample, p, box, weights, matrix, half_rho, moving, out
+):
     """Fill variances, flux error and goodness of a fit with these normal equations; False without variances."""
     inverse, covariance = np.empty((3, 3)), np.empty((3, 3))
     if not _inverse(matrix, 0.0, inverse):
@@ -331,7 +293,7 @@ def _errors(data, err, bad, half, coefficients, oversample, p, box, weights, mat
     shared = coefficients, oversample, p
     out[7], middle = _covariance(data, err, box, weights, *shared, inverse, half_rho, covariance)
     if out[7] > _POOR:
-        _jacobian(data, bad, half, *shared, box, weights, matrix)
+        _jacobian(data, bad, *shared, box, weights, moving, matrix)
         if not _inverse(matrix, 0.0, inverse):
             return False
         covariance[:] = inverse @ middle @ inverse.T
@@ -341,7 +303,37 @@ def _errors(data, err, bad, half, coefficients, oversample, p, box, weights, mat
 
 
 @compiled
-def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
+def _fit(data, err, bad, x, y, coefficients, oversample, half_rho, box, weights, out):
+    """Fill the row of one source; return its flags."""
+    if not math.isfinite(x + y):
+        return 64
+    n_usable = window(bad, x, y, box, weights)[1]
+    if box[0] >= box[1] or box[2] >= box[3]:
+        return 64
+    if n_usable < _FEWEST:
+        return 1 | (128 if n_usable == 0 else 256)
+    p, matrix, flag = np.array([0.0, x, y]), np.empty((3, 3)), 0
+    model, rest = (coefficients, oversample, p), (box, weights, matrix)
+    sound = _follow(data, bad, *model, *rest)
+    if sound:
+        n_inside, n_usable = window(bad, p[1], p[2], box, weights)
+        sound = _errors(data, err, bad, *model, *rest, half_rho, True, out)
+    if not sound:
+        # Between the stars of a blend, in noise: the window stays where the source was found.
+        p[0], p[1], p[2] = 0.0, x, y
+        out[:] = np.nan
+        n_inside, n_usable = window(bad, x, y, box, weights)
+        flag |= 0 if _levenberg(data, box, weights, *model, matrix, _SMALLEST) else 8
+        flag |= 0 if _errors(data, err, bad, *model, *rest, half_rho, False, out) else 16
+    out[0], out[1], out[2] = p[1], p[2], p[0]
+    ny, nx = data.shape
+    flag |= (n_usable < n_inside) | (0 if p[0] > 0.0 else 4)
+    flag |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
+    return flag | (4096 if _strayed(p[1], p[2], x, y) else 0)
+
+
+@compiled
+def fit_all(data, err, bad, x, y, coefficients, oversample, half_rho):
     """
     Fit every source; the flags are those of `psf_photometry.PSF_FLAGS`.
 
@@ -357,8 +349,6 @@ def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
         Cubic spline of the unit-flux point-spread function, m odd.
     oversample : float
         Its samples per pixel.
-    half : int
-        See `window`.
     half_rho : (k + 1, 2 k + 1) float64
         Correlation of the pixels' noise, from `noise_correlation.taps`.
 
@@ -368,29 +358,9 @@ def fit_all(data, err, bad, x, y, coefficients, oversample, half, half_rho):
         Columns x, y, flux, var x, var y, cov xy, flux error, chi-square over its expectation.
     flags : (n,) int32
     """
-    ny, nx = data.shape
-    side = 2 * (half + TAPER) + 1
     out, flags = np.full((x.size, 8), np.nan), np.zeros(x.size, np.int32)
-    box, p, weights = np.zeros(4, np.int64), np.zeros(3), np.zeros((side, side))
-    matrix = np.empty((3, 3))
+    box, weights = np.zeros(4, np.int64), np.zeros((SIDE, SIDE))
     for i in range(x.size):
-        if not math.isfinite(x[i] + y[i]):
-            flags[i] = 64
-            continue
-        n_inside, n_usable = window(bad, x[i], y[i], half, box, weights)
-        if box[0] >= box[1] or box[2] >= box[3]:
-            flags[i] = 64
-            continue
-        if n_usable < _FEWEST:
-            flags[i] = 1 | (128 if n_usable == 0 else 256)
-            continue
-        p[0], p[1], p[2] = 0.0, x[i], y[i]
-        shared = coefficients, oversample, p
-        n_inside, n_usable, converged = _fit(data, bad, half, *shared, box, weights, matrix)
-        flag = (n_usable < n_inside) | (0 if converged else 8) | (0 if p[0] > 0.0 else 4)
-        flag |= 0 if -0.5 <= p[1] < nx - 0.5 and -0.5 <= p[2] < ny - 0.5 else 2
-        flag |= 4096 if _strayed(p[1], p[2], x[i], y[i], half) else 0
-        out[i, 0], out[i, 1], out[i, 2] = p[1], p[2], p[0]
-        rest = box, weights, matrix, half_rho, out[i]
-        flags[i] = flag | (0 if _errors(data, err, bad, half, *shared, *rest) else 16)
+        shared = coefficients, oversample, half_rho, box, weights
+        flags[i] = _fit(data, err, bad, x[i], y[i], *shared, out[i])
     return out, flags

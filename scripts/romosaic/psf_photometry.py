@@ -6,7 +6,8 @@ follow the light, pixels that happen to be bright count less, and the uneven sam
 of 18 to 21 mag 1 to 2 % too faint and their fluxes scatter 4 times as much. For faint sources, whose err is
 that of the sky, both are the same.
 
-Each source is fitted alone in a small window around its position (romancal: 5x5 pixels around its start); its
+Each source is fitted alone in a small window around its position (romancal: 5x5 pixels around its start). Where
+that does not settle within 2.5 pixels of the start, between the stars of a blend, the window stays there. Its
 numbers depend on no other source and on no chunking (of more than `MOST_REFITS` failures the first ones are
 fitted again).
 """
@@ -17,7 +18,7 @@ import numpy as np
 
 from .coadd_psf import CoaddPSF
 from .noise_correlation import INDEPENDENT, taps
-from .psf_kernels import fit_all
+from .psf_kernels import HALF, fit_all
 
 #: Bits of `psf_flags`: those of photutils.psf that can occur here, and from 4096 on our own.
 PSF_FLAGS = {
@@ -30,7 +31,7 @@ PSF_FLAGS = {
     128: "all pixels of the fit window are unusable",
     256: "too few usable pixels to fit",
     4096: "fitted position more than 2.5 pixels from the start",
-    8192: "fitted by photutils, as the batch fit did not converge",
+    8192: "begun where photutils ended, as the fit did not converge",
 }
 #: Sources of one call that photutils fits again at most, the first ones (it bounds the time; about 25 ms each).
 MOST_REFITS = 1000
@@ -48,7 +49,7 @@ class PSFFit:
     var_x, var_y, cov_xy : float64, pixels^2
     flux_err : float64
     flags : int32, see `PSF_FLAGS`
-    gof : float64, chi-square over what noise alone would leave (independent pixels: their number minus three)
+    gof : float64, chi-square, weighted as the fit, over what noise alone would leave
     """
 
     x: np.ndarray
@@ -69,7 +70,6 @@ def fit_psf(
     x: np.ndarray,
     y: np.ndarray,
     psf: CoaddPSF,
-    half: int = 2,
     correlation: np.ndarray = INDEPENDENT,
 ) -> PSFFit:
     """
@@ -80,8 +80,8 @@ def fit_psf(
         J^-1 (sum w_j w_l g_j g_l^T rho err err) J^-T
 
     with g the slopes of the model, w the weights of the window and J minus the derivative of
-    ``sum w g residual``. That is ``sum w g g^T`` for point sources. Where chi-square tells that a source is
-    none, J is measured on its pixels: the light of a disc moves a fit two to five times less than a star's.
+    ``sum w g residual``. That is ``sum w g g^T`` for point sources. Where gof is above 2, J is measured on
+    the source's pixels: the light of a disc moves a fit two to five times less than a star's.
 
     Parameters
     ----------
@@ -93,8 +93,6 @@ def fit_psf(
         Start positions, pixels.
     psf : CoaddPSF
         Point-spread function on this grid.
-    half : int
-        Radius of the window within which pixels weigh alike, pixels; see `psf_kernels.window`.
     correlation : (2 k + 1, 2 k + 1) float64
         Correlation of the pixels' noise by offset.
 
@@ -107,14 +105,15 @@ def fit_psf(
     stamp = psf.central(_SPLINE_REACH)
     coefficients = spline_filter(stamp, order=3, mode="mirror")
     x, y = np.asarray(x, float), np.asarray(y, float)
-    shared = (coefficients, psf.oversample, half, taps(correlation))
+    shared = (coefficients, psf.oversample, taps(correlation))
     values, flags = fit_all(data, err, bad, x, y, *shared)
     failed = np.flatnonzero(flags & 8)[:MOST_REFITS]
     if failed.size:
         from .psf_refit import refit  # photutils takes long to import
 
-        found = refit(data, bad, x[failed], y[failed], stamp, psf.oversample, half)
+        found = refit(data, bad, x[failed], y[failed], stamp, psf.oversample)
         again, new = fit_all(data, err, bad, *found, *shared)
-        sound = (new & ~1) == 0
+        far = np.abs(again[:, :2] - np.stack([x[failed], y[failed]], axis=1)).max(axis=1)
+        sound = ((new & ~1) == 0) & (far <= HALF + 0.5)
         values[failed[sound]], flags[failed[sound]] = again[sound], new[sound] | 8192
     return PSFFit(*values[:, :7].T.copy(), flags, values[:, 7].copy())

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from .psf_kernels import TAPER, window
+from .psf_kernels import HALF, SIDE, window
 
 
 def refit(
@@ -20,10 +20,9 @@ def refit(
     y: np.ndarray,
     stamp: np.ndarray,
     oversample: float,
-    half: int,
 ) -> np.ndarray:
     """
-    Fit each source with photutils, pixels weighing as in `psf_kernels`.
+    Fit each source with photutils, pixels weighing as in the window of the start, which stays.
 
     Parameters
     ----------
@@ -37,8 +36,6 @@ def refit(
         The unit-flux point-spread function, m odd.
     oversample : float
         Samples of the stamp per pixel.
-    half : int
-        Of the window, see `psf_kernels.window`; here it stays around the start.
 
     Returns
     -------
@@ -51,11 +48,10 @@ def refit(
 
     whole = max(int(np.ceil(oversample - 1e-6)), 1)
     model = ImagePSF(_resampled(stamp, oversample, whole), oversampling=whole)
-    side = 2 * (half + TAPER) + 1
-    photometry = PSFPhotometry(model, (side, side), aperture_radius=half + 0.5)
-    found, box, weights = np.full((2, len(x)), np.nan), np.zeros(4, int), np.zeros((side, side))
+    photometry = PSFPhotometry(model, (SIDE, SIDE), aperture_radius=HALF + 0.5)
+    found, box, weights = np.full((2, len(x)), np.nan), np.zeros(4, int), np.zeros((SIDE, SIDE))
     for k in range(len(x)):
-        window(bad, x[k], y[k], half, box, weights)
+        window(bad, x[k], y[k], box, weights)
         cut = np.s_[box[0] : box[1], box[2] : box[3]]
         weight = weights[: box[1] - box[0], : box[3] - box[2]]
         mask = weight == 0
