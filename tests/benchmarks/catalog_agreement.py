@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _PSF = "another PSF on the coadd, pixels weighted alike: see above"
+_MISFIT = "of what the source is: of a galaxy, several times those of a star"
 _OVERLAPS = "sum of (overlap err)^2; romancal's with photutils before 3.1 is that of overlap err^2"
 _BACKGROUND = "background without the wings of sources: see above"
 _ORDER = "segments on the border have a row more, as the filter's weights are normalised there: another order"
@@ -21,7 +22,8 @@ INTENDED = {
     "is_extended": "encircled energies of the coadd; romancal's are of the detector",
     "psf_flags": "a bit of our own for positions far from the start",
     **{f"{axis}_psf": _PSF for axis in ("x", "y", "ra", "dec")},
-    **{name: _PSF for name in ("psf_flux", "psf_flux_err", "psf_gof", "x_psf_err", "y_psf_err")},
+    **{name: _PSF for name in ("psf_flux", "psf_gof")},
+    **{name: _MISFIT for name in ("psf_flux_err", "x_psf_err", "y_psf_err")},
     **{f"aper{radius}_flux_err": _OVERLAPS for radius in ("01", "02", "04", "08", "16")},
     **{name: _OVERLAPS for name in ("kron_flux_err", "kron_abmag_err")},
     **{f"aper{name}_flux": _BACKGROUND for name in ("_bkg", "01", "02", "04", "08", "16")},

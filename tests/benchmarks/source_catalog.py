@@ -58,7 +58,7 @@ is; of whole numbers and flags the share that differs. `median` and `99 %`: so m
 romancal squares the size of the middle pixel along north for its area: fluxes and areas are larger by 6.6e-5
 here, sizes by 3.3e-5. The PSF that romosaic fits is that of the file on this coadd, with the detector pixel,
 the drop and the output pixel; the stars have that one, so `psf_gof` of romancal is the larger one of the two.
-romosaic's fits weigh all pixels alike, romancal's by 1 / err^2. The noise of these coadds is independent from
+romosaic's fits weigh pixels alike, romancal's by 1 / err^2. The noise of these coadds is independent from
 pixel to pixel and they say so: errors are compared without the correlation that drizzled coadds have.
 romosaic's fluxes are above the background between the sources, romancal's above that of all pixels, which holds
 wings of sources: fluxes, and what is found with them, differ by the light of that level in the aperture.
