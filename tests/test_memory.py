@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from romosaic.asdf_writer import write_asdf
+from romosaic import product
+from romosaic.asdf_blocks import AsdfBlocks
+from romosaic.asdf_writer import Tagged, write_asdf
 from romosaic.memory import give_back
 
 
@@ -55,3 +57,16 @@ def test_files_of_consumed_arrays_are_the_same(tmp_path, threads):
     assert trees[0]["planes"][0].all()
     if sys.platform == "linux":
         assert not trees[1]["planes"][0][1000:-1000].any()
+
+
+@pytest.mark.parametrize("consume", [False, True])
+def test_models_lose_their_values_only_when_asked(tmp_path, consume):
+    """The parquet file of a large catalog is written from the columns of its ASDF file."""
+    column = np.ones(400_000)
+    model = Tagged("tag:nowhere.org:model-1.0.0", {"meta": {}, "column": column})
+    given = product.provenance({}, [])
+    product.write_model(tmp_path / "a.asdf", model, given, consume=consume)
+    if sys.platform == "linux":
+        assert column[1000:-1000].any() != consume
+    file = AsdfBlocks.read(tmp_path / "a.asdf")
+    assert file.array(file.tree()["roman"]["column"]).all()
