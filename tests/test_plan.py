@@ -159,7 +159,7 @@ def test_filters_make_products_of_their_own_and_totals_add_up():
     assert set(table["optical_element"]) == {"F158", "F129"}
     assert not table["product"].duplicated().any()
     costs = plan_costs.exposure_costs(4088**2)
-    for key in ("disk_mb", "core_s"):
+    for key in ("disk_mb", "cpu_s"):
         assert table[f"flux_{key}"].sum() == pytest.approx(6 * costs[key], rel=1e-3)
     totals = plan_text.depth_totals(table)
     for element, areas in totals.items():
@@ -215,7 +215,7 @@ def test_read_follows_the_files_of_associate(tmp_path):
 def test_costs_are_those_that_were_measured():
     """The demo's products, six members deep: 27 CPU seconds, 369 MB on disk."""
     costs = plan_costs.product_costs(plan_costs.product_work(6, 26.4e6, 18.3e6, 25e6), MEMORY)
-    assert costs["core_s"] == pytest.approx(27, rel=0.1)
+    assert costs["cpu_s"] == pytest.approx(27, rel=0.1)
     assert costs["disk_mb"] == pytest.approx(369, rel=0.03)
     assert costs["memory_mb"] == 3000
     assert plan_costs.exposure_costs(4088**2)["disk_mb"] == pytest.approx(267.8, rel=0.01)
@@ -224,7 +224,7 @@ def test_costs_are_those_that_were_measured():
 def test_costs_grow_with_the_work():
     few = plan_costs.step_costs(plan_costs.product_work(2, 8e6, 18e6, 25e6))
     many = plan_costs.step_costs(plan_costs.product_work(200, 800e6, 18e6, 25e6))
-    assert many["resample"]["core_s"] > 10 * few["resample"]["core_s"]
+    assert many["resample"]["cpu_s"] > 10 * few["resample"]["cpu_s"]
 
 
 # ---- the text ----
@@ -248,7 +248,7 @@ def test_report_fits_and_names_what_matters(number, tmp_path):
     text = "\n".join(lines)
     assert f"{len(table)} products on {table['skycell'].nunique()} skycells" in text
     assert "quarantined: 12 exposures" in text and "raw/bad0_cal.asdf: is cut short" in text
-    for column in ("core_s", "max_depth"):
+    for column in ("cpu_s", "max_depth"):
         assert table.loc[table[column].idxmax(), "product"] in text
     assert table.loc[table["covered_fraction"].idxmin(), "product"] in text
     if number == 1:

@@ -174,7 +174,7 @@ def make_table(
         A row per product: product, skycell, optical_element, ra, dec (degrees, of the middle), members,
         covered_arcmin2, covered_fraction, mean_depth (over the covered part), max_depth, depth_arcmin2
         (text: depth:area for each number of exposures), nearly_empty, disk_mb, memory_mb (that the
-        largest job asks for), core_s of its own steps; flux_disk_mb, flux_core_s: its share of the exposures'
+        largest job asks for), cpu_s of its own steps; flux_disk_mb, flux_cpu_s: its share of the exposures'
         own step, shared out evenly among the products of an exposure, so that columns add up to the whole run.
     """
     import pandas as pd
@@ -192,7 +192,7 @@ def make_table(
             (1 / uses[record["exposure"]], exposure_costs(record["shape"][0] * record["shape"][1]))
             for record in own
         ]
-        for key in ("disk_mb", "core_s"):
+        for key in ("disk_mb", "cpu_s"):
             row[f"flux_{key}"] = round(sum(part * cost[key] for part, cost in shares), 3)
         rows.append(row)
     return pd.DataFrame(rows)

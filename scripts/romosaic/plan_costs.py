@@ -16,33 +16,33 @@ from .job_memory import DETECTOR, job_memory
 #: (window), per million covered pixels of the grid, and per million of its pixels.
 STEPS = {
     "skymatch": {
-        "core_s": {"job": 0.4, "member": 0.04},
+        "cpu_s": {"job": 0.4, "member": 0.04},
         "disk_mb": {"job": 0.004},
     },
     "outlier_detection": {
-        "core_s": {"job": 0.65, "window": 0.09},
+        "cpu_s": {"job": 0.65, "window": 0.09},
         "disk_mb": {"window": 0.012},
     },
     "resample": {
-        "core_s": {"job": 1.9, "grid": 0.03, "covered": 0.155, "window": 0.18},
+        "cpu_s": {"job": 1.9, "grid": 0.03, "covered": 0.155, "window": 0.18},
         "disk_mb": {"grid": 0.095, "covered": 19.9},
     },
     "source_catalog": {
-        "core_s": {"job": 3, "grid": 0.1, "covered": 0.23},
+        "cpu_s": {"job": 3, "grid": 0.1, "covered": 0.23},
         "disk_mb": {"grid": 0.02, "covered": 0.03},
     },
     "preview": {
-        "core_s": {"job": 2.4, "grid": 0.025, "covered": 0.015},
+        "cpu_s": {"job": 2.4, "grid": 0.025, "covered": 0.015},
         "disk_mb": {"job": 1, "grid": 0.36, "covered": 0.09},
     },
     "qa": {
-        "core_s": {"job": 0.6, "grid": 0.03, "covered": 0.01, "member": 0.08},
+        "cpu_s": {"job": 0.6, "grid": 0.03, "covered": 0.01, "member": 0.08},
         "disk_mb": {"job": 0.01},
     },
 }
 #: Cost of step `flux`, per exposure: a constant and a rate per million detector pixels.
 FLUX = {
-    "core_s": {"job": 0.4, "detector": 0.13},
+    "cpu_s": {"job": 0.4, "detector": 0.13},
     "memory_mb": {"job": 50, "detector": 19},
     "disk_mb": {"job": 0.02, "detector": 16.03},
 }
@@ -71,7 +71,7 @@ def product_work(members: int, window: float, covered: float, grid: float) -> di
 
 
 def step_costs(work: dict[str, float]) -> dict[str, dict[str, float]]:
-    """core_s and disk_mb by step, of a product of some work (see `product_work`)."""
+    """cpu_s and disk_mb by step, of a product of some work (see `product_work`)."""
     return {
         step: {kind: cost(rates, work) for kind, rates in kinds.items()}
         for step, kinds in STEPS.items()
@@ -103,20 +103,20 @@ def job_minutes(step: str, members: int, pixels: int) -> int:
     # four grid pixels lie in one of a detector
     window = members * min(DETECTOR * 1e6, pixels / 4)
     work = product_work(members, window, covered=pixels, grid=pixels)
-    return 10 + ceil(10 * cost(STEPS[step]["core_s"], work) / 60)
+    return 10 + ceil(10 * cost(STEPS[step]["cpu_s"], work) / 60)
 
 
 def product_costs(work: dict[str, float], settings: dict[str, float]) -> dict[str, float]:
-    """disk_mb and core_s of all steps, and memory_mb that the largest asks for (see `product_memory`)."""
+    """disk_mb and cpu_s of all steps, and memory_mb that the largest asks for (see `product_memory`)."""
     steps = step_costs(work).values()
     return {
         "disk_mb": sum(step["disk_mb"] for step in steps),
         "memory_mb": max(product_memory(work, settings).values()),
-        "core_s": sum(step["core_s"] for step in steps),
+        "cpu_s": sum(step["cpu_s"] for step in steps),
     }
 
 
 def exposure_costs(pixels: float) -> dict[str, float]:
-    """core_s, memory_mb and disk_mb of step `flux` of an exposure of a number of pixels."""
+    """cpu_s, memory_mb and disk_mb of step `flux` of an exposure of a number of pixels."""
     work = {"job": 1, "detector": pixels / 1e6}
     return {kind: cost(rates, work) for kind, rates in FLUX.items()}

@@ -105,7 +105,7 @@ def _products(table) -> list[str]:
         return [*_HEAD, *(_row(row) for row in table.to_dict("records"))]
     lines = [*_HEAD]
     kinds = {
-        "most CPU time": ("core_s", False),
+        "most CPU time": ("cpu_s", False),
         "deepest": ("max_depth", False),
         "least covered": ("covered_fraction", True),
     }
@@ -122,7 +122,7 @@ def _row(row: dict) -> str:
     return (
         f"{name:{_NAME}}{row['members']:8d}{_short(row['covered_arcmin2'], 9)}"
         f"{_short(100 * row['covered_fraction'], 7)}{_short(row['mean_depth'], 6)}{row['max_depth']:5d}"
-        f"{row['disk_mb']:7.0f}{row['memory_mb']:6.0f}{row['core_s']:6.0f}"
+        f"{row['disk_mb']:7.0f}{row['memory_mb']:6.0f}{row['cpu_s']:6.0f}"
     )
 
 
@@ -132,8 +132,8 @@ def _short(value: float, width: int) -> str:
 
 
 def _totals(table, free_mb: float) -> list[str]:
-    disk, core = table["disk_mb"].sum(), table["core_s"].sum()
-    flux_disk, flux_core = table["flux_disk_mb"].sum(), table["flux_core_s"].sum()
+    disk, core = table["disk_mb"].sum(), table["cpu_s"].sum()
+    flux_disk, flux_core = table["flux_disk_mb"].sum(), table["flux_cpu_s"].sum()
     rows = [
         ("in all", "disk", "CPU time"),
         ("products", size(disk), duration(core)),

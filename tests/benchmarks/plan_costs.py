@@ -19,7 +19,7 @@ from romosaic.config import load
 
 
 def measured(results: Path, step: str, name: str) -> list[float]:
-    """core_s, memory_mb and disk_mb of a job."""
+    """cpu_s, memory_mb and disk_mb of a job."""
     benchmark = pd.read_csv(results / f"benchmarks/{step}/{name}.tsv", sep="\t").iloc[0]
     files = (results / step).glob(f"{name}_*")
     return [benchmark["s"], benchmark["max_rss"], sum(f.stat().st_size for f in files) / 1e6]
@@ -43,9 +43,7 @@ def main(results: Path) -> None:
     print(f"{'':20}{'seconds':>16}{'memory, MB':>18}{'disk, MB':>18}")
     for step, jobs in rows.items():
         real = np.mean([job[0] for job in jobs], axis=0)
-        told = [
-            np.mean([job[1][key] for job in jobs]) for key in ("core_s", "memory_mb", "disk_mb")
-        ]
+        told = [np.mean([job[1][key] for job in jobs]) for key in ("cpu_s", "memory_mb", "disk_mb")]
         print(f"{step:20}" + "".join(f"{a:9.2f} {b:8.2f}" for a, b in zip(real, told, strict=True)))
 
 
