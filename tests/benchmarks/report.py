@@ -72,7 +72,8 @@ thread at a time.
 
 """
 THREADS = """
-Wall seconds with one and with two threads, which romancal has not:
+Wall seconds with one and with two threads, which romancal has not; of single steps the least of three runs in
+turn, without Snakemake:
 
 """
 SWARP = """
@@ -167,16 +168,16 @@ def cell(found: dict) -> str:
     """Costs of one skycell."""
     ours, theirs, threaded = (found[key] for key in ("romosaic", "romancal", "threaded"))
     text = ONE_SKYCELL + costs(ours, theirs) + THREADS
-    names = ("outlier_detection", "resample")
-    rows = [
-        [name, *(number(r.steps[name].wall) for r in (ours, threaded, theirs))] for name in names
-    ]
-    all_ = [number(run.total.wall) for run in (ours, threaded, theirs)]
-    rows.append(["all, on 1 and on 2 cores", *all_])
-    for name in names:
-        one, two = (found["many"][threads][name] for threads in (1, 2))
-        rows.append([f"{name}, {found['n_many']} exposures", number(one), number(two), ""])
-    text += table(["", "1 thread", "2 threads", "romancal"], rows)
+    runs = ours, threaded, theirs
+    rows = [["all, on 1 and on 2 cores", *(number(run.total.wall) for run in runs), ""]]
+    for exposures, walls in found["threads"].items():
+        for name in ("outlier_detection", "resample"):
+            one, two = walls[1][name], walls[2][name]
+            given = exposures == ours.steps["flux"].jobs
+            theirs_ = number(theirs.steps[name].wall) if given else ""
+            label = f"{name}, {exposures} exposures"
+            rows.append([label, number(one), number(two), theirs_, f"{one / two:.2f}"])
+    text += table(["", "1 thread", "2 threads", "romancal", "1 thread / 2 threads"], rows)
     if "SWarp" in found:
         text += SWARP
         rows = [[kernel, *numbers(cost)] for kernel, (cost, _) in found["SWarp"].items()]
