@@ -17,6 +17,8 @@ with told():
     }.items():
         parser.add_number(f"--{name}", text, int, required=False)
     asked = parser.parse_args()
+    if not asked.coadd.endswith("_coadd.asdf"):
+        parser.error(f"{asked.coadd} is no coadd: give the resample/<product>_coadd.asdf beside it")
     explain.check_question(asked.ra, asked.dec, asked.x, asked.y, asked.label)
     coadd = coadd_file.open_coadd(asked.coadd)
     x, y = asked.x, asked.y

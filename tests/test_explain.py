@@ -164,6 +164,13 @@ def test_questions_without_an_answer(opened, monkeypatch, capsys, arguments, sai
     assert said in error and error.startswith("romosaic: ") and error.count("\n") == 1
 
 
+def test_other_products_are_not_taken_for_coadds(opened, monkeypatch, capsys):
+    path = opened[0].blocks.path.parents[1] / f"source_catalog/{opened[0].product}_cat.parquet"
+    code, out, error = tool(monkeypatch, capsys, path, "--label", 1)
+    assert (code, out) == (1, "") and error.count("\n") == 1
+    assert f"{path} is no coadd: give the resample/<product>_coadd.asdf beside it" in error
+
+
 def test_places_between_pixels_and_nowhere():
     grid = Grid(10.0, 20.0, 4.5, 4.5, 1e-5, 10, 10)
     assert explain.check_pixel(grid, 3.4, 8.6) == (3, 9)
