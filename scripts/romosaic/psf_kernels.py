@@ -339,12 +339,8 @@ def fit_all(data, err, bad, x, y, coefficients, oversample, half_rho):
 
     Parameters
     ----------
-    data, err : (ny, nx) float32
-        Background-subtracted image and its one-sigma error.
-    bad : (ny, nx) bool
-        Pixels to leave out.
-    x, y : (n,) float64
-        Start positions, pixels.
+    data, err, bad, x, y
+        As for `psf_photometry.fit_psf`.
     coefficients : (m, m) float64
         Cubic spline of the unit-flux point-spread function, m odd.
     oversample : float

@@ -1,5 +1,5 @@
 """
-Fits of the few point sources whose batch fit does not converge, by photutils.
+Fits by photutils of the few point sources whose batch fit does not converge: where that begins again.
 
 Gauss-Newton steps may circle where residuals are larger than the light that is fitted; the fitter of
 photutils (trust region) ends there. Each source is fitted alone on a small cutout, so that memory does not
