@@ -189,6 +189,7 @@ print(*{{"numpy", "asdf", "astropy", "numba"}} & set(sys.modules))
         ({"moc": {"order": 99}}, ["fits={planes: [err]}"], "config.yaml"),
         ({}, ["moc={order: 99}"], "--config"),
         ({}, ["exposures=[here.asdf]"], "--config"),
+        ({}, ["skymach={skymethod: match}"], "--config"),
         ({"exposure": "a"}, ["batch=7/3", "exposures=b"], "config.yaml, --config"),
     ],
 )

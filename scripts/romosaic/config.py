@@ -76,20 +76,22 @@ def with_source(error: RomosaicError, given: Mapping) -> RomosaicError:
     given : mapping
         What came by ``--config``.
     """
-    keys = tuple(f"{key}{end}" for key in _paths(given) for end in ":.[")
-    found = {problem.startswith(keys) for problem in getattr(error, "problems", ())}
+    found = {
+        problem.startswith(tuple(_starts(given))) for problem in getattr(error, "problems", ())
+    }
     if True in found:
         error.where = f"{error.where}, --config" if False in found else "--config"
     return error
 
 
-def _paths(tree: Mapping) -> Iterator[str]:
-    """Keys of a configuration, with those of its sections."""
+def _starts(tree: Mapping, section: str = "") -> Iterator[str]:
+    """How problems of these keys begin: of a section, those that are not of its keys."""
     for key, value in tree.items():
+        yield f"{section}{key}:"
         if isinstance(value, Mapping):
-            yield from (f"{key}.{inner}" for inner in _paths(value))
+            yield from _starts(value, f"{section}{key}.")
         else:
-            yield str(key)
+            yield from (f"{section}{key}.", f"{section}{key}[")
 
 
 def sections() -> dict[str, type[Section]]:
