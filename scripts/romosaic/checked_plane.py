@@ -14,13 +14,14 @@ import numpy as np
 
 from .errors import ProductError
 
-#: Bytes of a piece. Blocks of more than that have checksums by pieces.
-PIECE = 1 << 17
+#: Bytes of a piece, and of the largest block without checksums by pieces. Threads hand over a lock between
+#: pieces: with smaller ones they would wait for each other.
+PIECE, SMALL = 1 << 19, 1 << 17
 
 
 def n_pieces(size: int) -> int:
     """Pieces with a checksum of a block of `size` bytes; none of a small one."""
-    return -(-size // PIECE) if size > PIECE else 0
+    return -(-size // PIECE) if size > SMALL else 0
 
 
 def piece_checksums(content: np.ndarray) -> np.ndarray:
@@ -54,7 +55,8 @@ class CheckedPlane:
     checksums : (n,) uint32 array
         Of its pieces.
     proven : (n,) bool array
-        Pieces that are known to be right; kept up to date.
+        Pieces that are known to be right, or that a thread is about to check; kept up to date. Of threads that
+        read a damaged piece at a time only one need be told: what the others make of it is to be dropped.
     """
 
     def __init__(
@@ -93,8 +95,9 @@ class CheckedPlane:
         for number in range(first, stop):
             if self._proven[number]:
                 continue
-            start = number * PIECE
-            if zlib.crc32(content[start : start + PIECE]) != self._checksums[number]:
-                what = f"is corrupt: {PIECE} bytes do not match their checksum"
+            self._proven[number] = True  # or is going to be: other threads need not, too
+            piece = content[number * PIECE : (number + 1) * PIECE]
+            if zlib.crc32(piece) != self._checksums[number]:
+                self._proven[number] = False
+                what = f"is corrupt: {len(piece)} bytes do not match their checksum"
                 raise ProductError(self._path, what, "delete it and run again")
-            self._proven[number] = True

@@ -15,7 +15,7 @@ import numpy as np
 from .asdf_blocks import AsdfBlocks
 from .asdf_writer import write_copy
 from .atomic import atomic
-from .checked_plane import PIECE, CheckedPlane, n_pieces
+from .checked_plane import SMALL, CheckedPlane, n_pieces
 from .errors import ProductError
 from .pixmap import PixelMap
 
@@ -255,7 +255,7 @@ def open_flux(path: str | Path) -> FluxExposure:
     """
     path = Path(path)
     blocks = AsdfBlocks.read(path)
-    blocks.verify(largest=PIECE)
+    blocks.verify(largest=SMALL)
     tree = blocks.tree()
     if not isinstance(tree, dict) or not {"roman", "romosaic", "checksums"} <= set(tree):
         raise ProductError(path, "is not a file of the flux step", _REMAKE)
