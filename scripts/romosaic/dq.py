@@ -86,6 +86,29 @@ def parse_good_bits(text: str | int | None) -> int | None:
     return mask ^ _ALL_BITS if flip else mask
 
 
+def bad_bits(good_bits: str | int | None) -> np.uint32:
+    """
+    Bits that make a pixel bad.
+
+    Parameters
+    ----------
+    good_bits : str, int or None
+        As `parse_good_bits` takes it.
+
+    Returns
+    -------
+    uint32
+        All that are not good; 0 when `good_bits` is None.
+
+    Raises
+    ------
+    ValueError
+        From `parse_good_bits`.
+    """
+    good = parse_good_bits(good_bits)
+    return np.uint32(0 if good is None else good ^ _ALL_BITS)
+
+
 def bad_mask(dq: np.ndarray, good_bits: str | int | None) -> np.ndarray:
     """
     Pixels that carry a bit that is not good.
@@ -107,10 +130,7 @@ def bad_mask(dq: np.ndarray, good_bits: str | int | None) -> np.ndarray:
     ValueError
         From `parse_good_bits`.
     """
-    good = parse_good_bits(good_bits)
-    if good is None:
-        return np.zeros(np.shape(dq), bool)
-    return (np.asarray(dq).astype(np.uint32, copy=False) & np.uint32(good ^ _ALL_BITS)) != 0
+    return (np.asarray(dq).astype(np.uint32, copy=False) & bad_bits(good_bits)) != 0
 
 
 def _unwrap(body: str, text: str) -> str:

@@ -32,7 +32,7 @@ from .grid import Grid
 
 #: Places of a coadd that are looked at, and half of their side, output pixels.
 N_PLACES, HALF = 9, 24
-# Exposures whose footprints are taken apart at a place, and lattices of each; more add nothing new.
+# Exposures whose footprints are taken apart at a place, and lattices of all of them; more add nothing new.
 _MOST_EXPOSURES, _MOST_LATTICES = 4, 16
 # Reach of a kernel's footprint from its middle, in detector pixels times pixfrac (at 45 degrees for squares).
 _REACHES = {
@@ -194,7 +194,7 @@ class _Place:
         err = np.sqrt(np.where(self.known, self._areas, 0.0)) * weight
         covariance, taken = np.zeros((2 * k + 1, 2 * k + 1)), 0.0
         for m, exposure in self._exposures.items():
-            for share in exposure.lattices(k):
+            for share in exposure.lattices(k, _MOST_LATTICES // len(self._exposures)):
                 covariance += self._noise[m] * autocorrelation(share * weight, k)
                 taken += self._noise[m] * np.vdot(share, weight**2)
         # of all footprints, those taken stand for the rest
@@ -236,13 +236,13 @@ class _Footprints:
         share = library.out_wht[self._inner].astype(float)
         return share, np.nan_to_num(library.out_img2[0][self._inner]) * share**2
 
-    def lattices(self, reach: int) -> Iterator[np.ndarray]:
+    def lattices(self, reach: int, most: int) -> Iterator[np.ndarray]:
         """Shares a of pixels so far apart that what lies `reach` beside a footprint meets no other one."""
         if self._ones is None:
             return
         # at 45 degrees neighbours on the lattice are closer along the axes of the output
         step = math.ceil(1.5 * (2 * reach + 1) / math.sqrt(self._ratio))
-        for first in np.unique(np.linspace(0, step**2 - 1, _MOST_LATTICES).astype(int)):
+        for first in np.unique(np.linspace(0, step**2 - 1, most).astype(int)):
             weights = np.zeros_like(self._ones)
             weights[first // step :: step, first % step :: step] = 1
             yield self._drizzled(weights * self._ones).out_wht[self._inner].astype(float)

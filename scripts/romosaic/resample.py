@@ -18,15 +18,15 @@ from functools import partial
 
 import numpy as np
 
-from .dq import bad_mask
+from .dq import bad_bits
 from .drizzle_dq import DqSum
 from .drizzling import Drizzle
 from .errors import ExposureError
 from .grid import Grid
-from .halves import from_half
+from .halves import half_table
 from .image_statistics import image_statistics
 from .pixel_noise import noise_factors
-from .resample_kernels import exposure_times, fill_planes, finish_rows
+from .resample_kernels import exposure_times, fill_planes, finish_rows, widen
 from .threads import Scratch, in_threads
 from .weights import exposure_weights, pixel_weights
 
@@ -209,7 +209,10 @@ class _Reader:
 
     def __init__(self, names: list[str], parameters: Mapping, unit: float, threads: int) -> None:
         self.names, self.unit, self.threads = names, unit, threads
-        self.good_bits, self.weight_type = parameters["good_bits"], parameters["weight_type"]
+        self.bad_bits, self.weight_type = (
+            bad_bits(parameters["good_bits"]),
+            parameters["weight_type"],
+        )
         self.scratch = np.empty(0, np.float32)
         self.bands = Scratch(np.float32)
 
@@ -238,20 +241,17 @@ class _Reader:
         def band(start: int) -> tuple[int, int]:
             rows = slice(y0 + start, min(y0 + start + BAND, y1))
             part = np.s_[rows, x0:x1]
-            bad = bad_mask(dq[part], self.good_bits)
-            n_before = np.count_nonzero(bad)
             low, high = np.searchsorted(outliers[0], [rows.start, rows.stop])
-            bad[outliers[0][low:high] - rows.start, outliers[1][low:high] - x0] = True
-            n_flagged = np.count_nonzero(bad) - n_before
-            with self.bands.array((1 + len(variances), *bad.shape)) as values:
-                pixels, *parts = values
-                pixels[:] = data[part]
-                for plane, out in zip(variances, parts, strict=True):
-                    _read_variance(plane, part, out)
-                weights = weigh(part, pixels, *parts[:2])
-                out = planes[start : start + BAND]
-                n_good = fill_planes(pixels, bad, tuple(parts), level, weights, out)
-            return bad.size - n_good - n_flagged, n_flagged
+            here = outliers[0][low:high] - rows.start, outliers[1][low:high] - x0
+            out = planes[start : start + BAND]
+            with self.bands.array((len(variances), *out.shape[:2])) as parts:
+                for plane, part_ in zip(variances, parts, strict=True):
+                    _read_variance(plane, part, part_)
+                values = data[rows], dq[rows]
+                weights = weigh(part, values[0][:, x0:x1], *parts[:2])
+                given = here, tuple(parts), level, weights, out
+                n_good, n_flagged = fill_planes(values, x0, self.bad_bits, *given)
+            return out[..., 0].size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)
         return planes, sum(n for n, _ in counts), sum(n for _, n in counts)
@@ -263,7 +263,7 @@ def _read_variance(plane, part, out: np.ndarray) -> None:
         out[:] = 0
     # 16-bit values would overflow in the first product.
     elif plane.dtype == np.float16:
-        from_half(plane[part], out=out)
+        widen(plane[part[0]].view(np.uint16), part[1].start, half_table(), out)
     else:
         out[:] = plane[part]
 

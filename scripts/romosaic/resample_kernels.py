@@ -6,16 +6,55 @@ from .compiled import compiled
 
 
 @compiled
-def fill_planes(data, bad, variances, level, weights, out):
+def widen(bits, left, table, out):
+    """
+    Look up the float32 values of half-precision numbers.
+
+    Parameters
+    ----------
+    bits : (ny, more) uint16 array
+        Their bits.
+    left : int
+        Column of `bits` to begin with.
+    table : (65536,) float32 array
+        Values of all halves, in the order of their bits.
+    out : (ny, nx) float32 array
+        Receives the values.
+    """
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = table[bits[y, left + x]]
+
+
+@compiled
+def _weights_of_row(values, bits, bad_bits, given, variances, y, keep):
+    """Fill `keep` with the weights of a row of pixels, 0 for bad ones."""
+    for x in range(keep.size):
+        fit = np.isfinite(values[x]) and (bits[x] & bad_bits) == 0 and 0.0 < given[x] < np.inf
+        keep[x] = given[x] if fit else 0.0
+    for v in variances:
+        plane = v[y]
+        for x in range(keep.size):
+            keep[x] = keep[x] if 0.0 <= plane[x] < np.inf else 0.0
+
+
+@compiled
+def fill_planes(rows, left, bad_bits, flagged, variances, level, weights, out):
     """
     Write the planes of a detector window that are to be drizzled.
 
     Parameters
     ----------
-    data : (ny, nx) float32 array
-        MJy/sr.
-    bad : (ny, nx) bool array
-        Pixels to leave out, besides those with a value that is not finite or a negative variance.
+    rows : tuple of arrays
+        Rows of the window, from the detector's first column on: data, (ny, more) float32, MJy/sr, and DQ,
+        (ny, more) uint32.
+    left : int
+        First column of the window.
+    bad_bits : uint32
+        A pixel with any of these bits is left out, as are those with a value that is not finite or a negative
+        variance.
+    flagged : tuple of arrays
+        Rows and columns in the window of outliers, which are left out, too; in the order of rows.
     variances : tuple of (ny, nx) float32 arrays
         MJy^2/sr^2.
     level : float
@@ -28,32 +67,32 @@ def fill_planes(data, bad, variances, level, weights, out):
 
     Returns
     -------
-    int
-        Number of good pixels.
+    n_good, n_flagged : int
+        Number of good pixels, and of outliers without a bad bit.
     """
-    n_good = 0
-    keep = np.empty(data.shape[1], np.float32)
-    for y in range(data.shape[0]):
-        row = data[y]
+    n_good, n_flagged, k = 0, 0, 0
+    keep = np.empty(out.shape[1], np.float32)
+    for y in range(out.shape[0]):
+        row, bits = rows[0][y, left:], rows[1][y, left:]
         given = weights[y] if weights.shape[0] > 1 else weights[0]
-        for x in range(row.size):
-            fit = np.isfinite(row[x]) and not bad[y, x] and 0.0 < given[x] < np.inf
-            keep[x] = given[x] if fit else 0.0
-        for v in variances:
-            plane = v[y]
-            for x in range(row.size):
-                keep[x] = keep[x] if 0.0 <= plane[x] < np.inf else 0.0
-        for x in range(row.size):
+        _weights_of_row(row, bits, bad_bits, given, variances, y, keep)
+        while k < flagged[0].size and flagged[0][k] == y:
+            x = flagged[1][k]
+            again = k > 0 and flagged[0][k - 1] == y and flagged[1][k - 1] == x
+            n_flagged += (bits[x] & bad_bits) == 0 and not again
+            keep[x] = 0.0
+            k += 1
+        for x in range(keep.size):
             n_good += keep[x] > 0.0
             out[y, x, 0] = keep[x] * (row[x] - level) if keep[x] > 0.0 else 0.0
             out[y, x, 1] = keep[x]
         p = 2
         for v in variances:
             plane = v[y]
-            for x in range(row.size):
+            for x in range(keep.size):
                 out[y, x, p] = keep[x] * keep[x] * plane[x] if keep[x] > 0.0 else 0.0
             p += 1
-    return n_good
+    return n_good, n_flagged
 
 
 @compiled
