@@ -41,8 +41,10 @@ def test_median_of_valid_members(n):
     assert not reference[0].any()
 
 
-def sample_at(window, x, y, min_weight=0.7):
-    """One bilinear sample of a window at a detector position."""
+def sample_at(data, x, y, min_weight=0.7):
+    """One bilinear sample of a member at a detector position; NaN is bad."""
+    rows, window = (np.nan_to_num(data) + 3, np.uint32(2) * np.isnan(data)), (0, 2, 0, 2)
+    given = rows, window, np.uint32(6), np.float32(3)
     coefficients = np.zeros((2, 4, 4))
     coefficients[:, 0, 0] = x, y
     out = np.zeros((1, 1), np.float32)
@@ -50,7 +52,13 @@ def sample_at(window, x, y, min_weight=0.7):
     least, table, found = np.float32(min_weight), np.array([[[x]], [[y]]]), []
     for where in (np.empty((2, 0, 0)), table):  # by the cubics, by the table
         count = kernels.sample(
-            window, (0, 0), (coefficients, np.ones(4), where), box, least, out, (0, 0)
+            *given,
+            (coefficients, np.ones(4), where),
+            box,
+            least,
+            np.empty(5, np.float32),
+            out,
+            (0, 0),
         )
         assert count == np.isfinite(out).sum()
         found.append(out[0, 0])

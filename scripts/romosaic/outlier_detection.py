@@ -7,7 +7,8 @@ romancal's two passes. The noise of a pixel comes from a model of its exposure a
 pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from . import medians
 from . import outlier_kernels as kernels
-from .dq import parse_good_bits
+from .dq import bad_bits
 from .grid import Grid
 from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
@@ -30,7 +31,7 @@ REASONS = {
 }
 #: Members whose images are open at a time: two files each, of the 256 that some systems allow a process.
 MAX_OPEN = 64
-#: Share of the memory that is for open images; the rest is for the stacks of mapped members.
+#: Share of the memory that is for open images at least; stacks of mapped members take no more than they need.
 OPEN_SHARE = 0.25
 #: Side of the rectangles with one cubic each: grid pixels, detector pixels.
 GRID_PATCH, DETECTOR_PATCH = 256, 128
@@ -81,8 +82,7 @@ def detect_outliers(
     """
     if parameters["noise"] not in ("model", "err"):
         raise ValueError(f"noise is model or err, not {parameters['noise']!r}")
-    good = parse_good_bits(parameters["good_bits"])
-    bad_bits = np.uint32(0 if good is None else good ^ 0xFFFFFFFF)
+    bad = bad_bits(parameters["good_bits"])
     if status(len(members)) == "SKIPPED":
         return [_no_flags() for _ in members]
     steps = [_pixel_diagonal(member, grid) for member in members]
@@ -93,10 +93,14 @@ def detect_outliers(
     views = []
     for member, level, step in zip(members, levels, steps, strict=True):
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
-        views.append(_View(member, float(level), padded, zone, bad_bits))
+        views.append(_View(member, float(level), padded, zone, bad))
     with ThreadPoolExecutor(threads) as pool:
-        reference = _reference(views, padded, parameters, pool, threads)
-        return [_flag(view, reference, parameters, pool) for view in views]
+        try:
+            reference = _reference(views, padded, parameters, pool, threads)
+            return _flags(views, reference, parameters, pool)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # an error ends what has begun, no more
+            raise
 
 
 def to_tree(members: list, flags: list[tuple[np.ndarray, np.ndarray]]) -> dict:
@@ -123,11 +127,9 @@ def _pixel_diagonal(member, grid: Grid) -> float:
 class _View:
     """What one member shows of the padded grid: maps, windows without bad pixels."""
 
-    def __init__(
-        self, member, level: float, grid: Grid, zone: np.ndarray, bad_bits: np.uint32
-    ) -> None:
+    def __init__(self, member, level: float, grid: Grid, zone: np.ndarray, bad: np.uint32) -> None:
         self.member, self.level, self.zone = member, np.float32(level), zone
-        self.bad_bits, self.shape = bad_bits, tuple(member.shape)
+        self.bad_bits, self.shape = bad, tuple(member.shape)
         self.gridmap = member.pixmap.on_grid(grid)
         self.window, box = self.gridmap.window(), self.gridmap.grid_window()
         self.noise = np.array(
@@ -206,16 +208,20 @@ def _reference(
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
     budget = parameters["memory_mb"] * 2**20
-    images, share = _OpenImages(OPEN_SHARE * budget), (1 - OPEN_SHARE) * budget / threads
+    share = min((1 - OPEN_SHARE) * budget / threads, 4 * len(views) * GRID_PATCH**2)
+    images = _OpenImages(budget - threads * share)
     y_origin, x_origin = _origin(grid)
     scratch = Scratch(np.float32), Scratch(np.float32)  # stacks, and windows, which are small
     network = medians.sorting_network(min(len(views), medians.FEW))
+    # the system clears this memory while another thread waits for its first kernel
+    cleared = pool.submit(reference.fill, np.nan)
 
     def combine(limits: list[int]) -> None:
         key = ((limits[0] - y_origin) // GRID_PATCH, (limits[2] - x_origin) // GRID_PATCH)
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
             maskpt = np.float32(parameters["maskpt"])
+            cleared.result()
             where = images, *scratch, share, reference, depth
             _combine_patch(found, network, limits, maskpt, *where)
 
@@ -253,14 +259,18 @@ def _combine_patch(
                 window = kernels.detector_window(positions, box, view.shape)
                 if window[1] <= window[0] or window[3] <= window[2]:
                     continue
-                size = window[1] - window[0], window[3] - window[2]
-                with windows.array(size) as good:
-                    kernels.clean(
-                        *images.of(view, *window[:2]), window[2], view.bad_bits, view.level, good
-                    )
-                    corner = window[0], window[2]
+                with windows.array(((window[1] - window[0]) * (window[3] - window[2]),)) as memory:
                     valid = kernels.sample(
-                        good, corner, positions, box, maskpt, stack[n], (top, x0)
+                        images.of(view, *window[:2]),
+                        window,
+                        view.bad_bits,
+                        view.level,
+                        positions,
+                        box,
+                        maskpt,
+                        memory,
+                        stack[n],
+                        (top, x0),
                     )
                 # A member that leaves only NaN here leaves its layer to the next one.
                 n += valid > 0
@@ -268,23 +278,40 @@ def _combine_patch(
                 medians.combine(stack[:n], network, reference, depth, (top, x0))
 
 
-def _flag(
+def _flags(
+    views: list[_View], reference: tuple, parameters, pool: ThreadPoolExecutor
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Flagged pixels of each member and the reasons; the next one begins while threads still work at one."""
+    flags, waiting = [], deque()
+    for view in [*views, None]:
+        if view is not None:
+            waiting.append(_judged(view, reference, parameters, pool))
+        if len(waiting) > 1 or view is None:
+            parts = [row.result() for row in waiting.popleft()]
+            flags.append(
+                tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+                if parts
+                else _no_flags()
+            )
+    return flags
+
+
+def _judged(
     view: _View,
     reference: tuple[np.ndarray, np.ndarray],
     parameters,
     pool: ThreadPoolExecutor,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flagged pixels of one member and the reasons."""
+) -> list[Future]:
+    """Flagged pixels in the rows of patches of one member, and the reasons: as they will be found."""
     if view.window is None:
-        return _no_flags()
+        return []
     model, (snr1, snr2) = parameters["noise"] == "model", parameters["snr"]
     scale1, scale2 = scales(view.member.optical_element, parameters["scale"], model)
     limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
     factors, patches = reference_noise_factors(model), view.on_detector()
     images, variances = view.images(), view.variances(parameters["noise"])
     judge = partial(_judge_row, view, images, variances, patches, reference, limits, factors)
-    flat, why = zip(*pool.map(judge, range(len(patches.rows))), strict=True)
-    return np.concatenate(flat), np.concatenate(why)
+    return [pool.submit(judge, row) for row in range(len(patches.rows))]
 
 
 def _judge_row(
@@ -298,36 +325,18 @@ def _judge_row(
     row: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flagged pixels in one row of detector patches, and the reasons."""
-    halo, (ny, nx) = kernels.HALO, view.shape
-    y0, y1 = (int(k) for k in patches.rows[row])
-    left, right = view.window[2:]
+    halo, nx = kernels.HALO, view.shape[1]
+    (y0, y1), (left, right) = patches.rows[row].tolist(), view.window[2:]
+    box = np.array([y0 - halo, y1 + halo, left - halo, right + halo], np.int64)
+    inside = slice(max(y0 - halo, 0), y1 + halo)
+    rows = tuple(image[inside] for image in images)
+    variance = np.zeros(rows[0].shape if variances else (0, 0), np.float32)
+    for plane in variances:
+        variance += plane[inside]
     why = np.empty((y1 - y0, right - left), np.uint8)
-    for column, (x0, x1) in enumerate(patches.columns.tolist()):
-        box = np.array([y0 - halo, y1 + halo, x0 - halo, x1 + halo], np.int64)
-        inside = (max(box[0], 0), min(box[1], ny), max(box[2], 0), min(box[3], nx))
-        here = np.s_[
-            inside[0] - box[0] : inside[1] - box[0], inside[2] - box[2] : inside[3] - box[2]
-        ]
-        there = np.s_[inside[0] : inside[1], inside[2] : inside[3]]
-        data = np.full((y1 - y0 + 2 * halo, x1 - x0 + 2 * halo), np.nan, np.float32)
-        rows = (image[inside[0] : inside[1]] for image in images)
-        kernels.clean(*rows, inside[2], view.bad_bits, view.level, data[here])
-        variance = np.zeros(data.shape if variances else (0, 0), np.float32)
-        for plane in variances:
-            variance[here] += plane[there]
-        out = np.empty((y1 - y0, x1 - x0), np.uint8)
-        kernels.judge(
-            data,
-            variance,
-            *reference,
-            patches.positions(row, column, box),
-            box,
-            view.zone,
-            view.noise,
-            limits,
-            factors,
-            out,
-        )
-        why[:, x0 - left : x1 - left] = out
-    y, x = np.nonzero(why != 0)
+    positions = patches.positions(row, np.s_[:], box)
+    given = view.bad_bits, view.level, variance, reference, positions, box, patches.columns
+    kernels.judge_row(rows, *given, (view.zone, view.noise, limits, factors), why)
+    flat = np.flatnonzero(why.ravel() != 0)  # without the interpreter's lock, as for one axis alone
+    y, x = np.divmod(flat, right - left)
     return ((y + y0) * nx + x + left).astype(np.uint32), why[y, x]

@@ -123,7 +123,7 @@ def clean(data, dq, left, bad_bits, level, out):
 
 
 @compiled
-def sample(good, corner, positions, box, min_weight, out, origin):
+def sample(rows, window, bad_bits, level, positions, box, min_weight, memory, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
 
@@ -132,10 +132,14 @@ def sample(good, corner, positions, box, min_weight, out, origin):
 
     Parameters
     ----------
-    good : (ny, nx) float32 array
-        Window of the member, bad pixels NaN: from `clean`.
-    corner : tuple of int
-        Detector row and column of the window's first pixel.
+    rows : tuple of arrays
+        Data and DQ of the rows of the window, as in `clean`.
+    window : tuple of int
+        Detector rows and columns (y0, y1, x0, x1), half-open: from `detector_window`.
+    bad_bits : uint32
+        As in `clean`.
+    level : float32
+        As in `clean`.
     positions : tuple of float64 arrays
         Coefficients, (2, 4, 4): detector x and y as cubics, [axis, power of v, power of u]. Place, (4,):
         x0, sx, y0, sy of u = (grid x - x0) sx, v = (grid y - y0) sy. Table, (2, rows, columns): detector x
@@ -144,6 +148,8 @@ def sample(good, corner, positions, box, min_weight, out, origin):
         Grid rows and columns (y0, y1, x0, x1), half-open.
     min_weight : float32
         Least share of good weight.
+    memory : (size,) float32 array
+        As long as the window has pixels, or longer; used up.
     out : (ny, nx) float32 array
         Receives the samples.
     origin : tuple of int
@@ -154,8 +160,11 @@ def sample(good, corner, positions, box, min_weight, out, origin):
     int
         Number of samples that are not NaN.
     """
+    size = window[1] - window[0], window[3] - window[2]
+    good = memory[: size[0] * size[1]].reshape(size)
+    clean(rows[0], rows[1], window[2], bad_bits, level, good)
     out[:] = np.float32(np.nan)
-    count = 0
+    count, corner = 0, (window[0], window[2])
     xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
     for j in range(box[1] - box[0]):
         line = out[box[0] + j - origin[0], box[2] - origin[1] :]
@@ -289,9 +298,9 @@ def _reasons(data, blot, members, first, second, backg, why):
 
 
 @compiled
-def judge(data, variance, reference, depth, positions, box, zone, noise, limits, factors, why):
+def judge_row(rows, bad_bits, level, variance, reference, positions, box, columns, rules, why):
     """
-    Compare a rectangle of detector pixels with the reference, in romancal's two passes.
+    Compare a row of rectangles of detector pixels with the reference, in romancal's two passes.
 
     A pixel fails where ``|data - blot - backg| > scale * derivative + snr * error``: with the first scale and
     snr itself, or with the second while one of its 3x3 neighbours fails the first. At the rim of the reference,
@@ -300,32 +309,53 @@ def judge(data, variance, reference, depth, positions, box, zone, noise, limits,
 
     Parameters
     ----------
-    data : (ny + 4, nx + 4) float32 array
-        The rectangle and two pixels around it: level subtracted, NaN where bad or beyond the detector.
-    variance : (ny + 4, nx + 4) or (0, 0) float32 array
-        Variance of each pixel; empty selects the noise model.
-    reference, depth : (gy, gx) float32, uint8 arrays
-        From `medians.combine`.
+    rows, bad_bits, level
+        As in `sample`: those of `box` that the detector has.
+    variance : (rows, nx) or (0, 0) float32 array
+        Variance of each pixel of `rows`; empty selects the noise model.
+    reference : tuple of (gy, gx) float32 and uint8 arrays
+        Reference and depth, from `medians.combine`.
     positions : tuple of float64 arrays
-        Grid positions of detector positions, as in `sample`.
+        Grid positions, as in `sample`: coefficients, (n, 2, 4, 4), and places, (n, 4), of all rectangles, and a
+        table of all pixels of `box`.
     box : (4,) int64 array
-        Detector rows and columns (y0, y1, x0, x1) of `data`, half-open.
-    zone : (4,) float64 array
-        Grid positions (y0, y1, x0, x1) between which pixels are judged.
-    noise : (3,) float64 array
-        Model: sky variance, pedestal on the scale of `data`, variance per unit of signal above it.
-    limits : (5,) float64 array
-        scale 1, snr 1, scale 2, snr 2, backg.
-    factors : (256, 2) float64 array
-        By number of members in the reference: factor of the variance; then the square to take off the
-        derivative, in units of that product.
-    why : (ny, nx) uint8 array
-        Receives the bits FIRST, NEIGHBOUR, NEGATIVE; 0 where nothing is wrong.
+        Detector rows and columns (y0, y1, x0, x1) of the rectangles and `HALO` around them, half-open.
+    columns : (n, 2) int64 array
+        Columns of the rectangles, half-open.
+    rules : tuple of float64 arrays
+        Zone, (4,): grid positions (y0, y1, x0, x1) between which pixels are judged. Noise model, (3,): sky
+        variance, pedestal on the scale of data less `level`, variance per unit of signal above it. Limits,
+        (5,): scale 1, snr 1, scale 2, snr 2, backg. Factors, (256, 2), by number of members in the reference:
+        factor of the variance; then the square to take off the derivative, in units of that product.
+    why : (rows, columns) uint8 array
+        Receives the bits FIRST, NEIGHBOUR, NEGATIVE of the rectangles' pixels; 0 where nothing is wrong.
     """
+    coefficients, place, table = positions
+    (ny, nx), height, low = rows[0].shape, box[1] - box[0], max(-box[0], 0)
+    for k in range(len(columns)):
+        x0, x1 = columns[k, 0] - HALO, columns[k, 1] + HALO
+        first, stop = max(x0, 0), min(x1, nx)
+        data = np.full((height, x1 - x0), np.float32(np.nan))
+        inner = data[low : low + ny, first - x0 : stop - x0]
+        clean(rows[0], rows[1], first, bad_bits, level, inner)
+        spread = np.zeros(data.shape if variance.size else (0, 0), np.float32)
+        if variance.size:
+            spread[low : low + ny, first - x0 : stop - x0] = variance[:, first:stop]
+        part = table[:, :, x0 - box[2] : x1 - box[2]] if table.size else table
+        where = coefficients[k], place[k], part
+        out = why[:, columns[k, 0] - columns[0, 0] : columns[k, 1] - columns[0, 0]]
+        _judge(data, spread, reference, where, np.array([box[0], box[1], x0, x1]), rules, out)
+
+
+@compiled
+def _judge(data, variance, reference, positions, box, rules, why):
+    """Compare one rectangle, and `HALO` around it: see `judge_row`."""
+    image, depth = reference
+    zone, noise, limits, factors = rules
     ny, nx = data.shape
     blot = np.empty((ny, nx), np.float32)
     members = np.empty((ny, nx), np.int16)
-    _blot(reference, depth, positions, box, zone, blot, members)
+    _blot(image, depth, positions, box, zone, blot, members)
     first = np.zeros((ny, nx), np.bool_)
     second = np.zeros((ny, nx), np.bool_)
     for j in range(1, ny - 1):
@@ -340,7 +370,7 @@ def judge(data, variance, reference, depth, positions, box, zone, noise, limits,
             v *= factors[abs(members[j, i]), 0]
             steepest, rim = _derivative(blot, j, i)
             if rim:
-                slope = _slope(reference, positions, box, j, i)
+                slope = _slope(image, positions, box, j, i)
                 steepest = max(steepest, slope)
             derivative = np.sqrt(max(steepest**2 - factors[abs(members[j, i]), 1] * v, 0.0))
             first[j, i] = difference > limits[0] * derivative + limits[1] * np.sqrt(v)

@@ -95,31 +95,35 @@ class Patches:
         good = np.abs(found - truth).max(axis=(0, 2, 4)) <= ERROR
         return cls(lattice, rows, columns, place, np.ascontiguousarray(coefficients), good)
 
-    def positions(self, row: int, column: int, box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def positions(
+        self, row: int, columns: int | slice, box
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Return what gives the positions in a box of pixels in or around a rectangle.
+        Return what gives the positions in a box of pixels in or around rectangles of a row.
 
         Parameters
         ----------
-        row, column : int
-            The rectangle.
+        row : int
+            The row.
+        columns : int or slice
+            The rectangle, or several.
         box : sequence of int
             Rows and columns (y0, y1, x0, x1), half-open.
 
         Returns
         -------
-        coefficients : (2, 4, 4) float64 array
-            Of the cubic.
-        place : (4,) float64 array
-            Of the cubic.
+        coefficients : (2, 4, 4) or (n, 2, 4, 4) float64 array
+            Of the cubics.
+        place : (4,) or (n, 4) float64 array
+            Of the cubics.
         table : (2, y1 - y0, x1 - x0) float64 array
-            Positions of all pixels where the cubic does not follow the map; (2, 0, 0) where it does.
+            Positions of all pixels where a cubic does not follow the map; (2, 0, 0) where all do.
         """
         y0, y1, x0, x1 = box
         table = np.empty((2, 0, 0))
-        if not self.good[row, column]:
+        if not self.good[row, columns].all():
             table = np.stack(self.lattice(np.arange(x0, x1), np.arange(y0, y1)))
-        return self.coefficients[row, column], self.place[row, column], table
+        return self.coefficients[row, columns], self.place[row, columns], table
 
 
 def _middle(limits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
