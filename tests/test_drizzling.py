@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drizzle_scene import detector, exact_sums, grid, skycell
 from romosaic import threads
-from romosaic.drizzle_tiles import PITCH, TILE, place_tiles, tile_edges
+from romosaic.drizzle_tiles import FIELD, PITCH, field_edges, place_tiles
 from romosaic.drizzling import KERNELS, Drizzle, choose_engine
 from romosaic.exposure import wcs_function
 from romosaic.pixmap import PixelMap
@@ -204,20 +204,20 @@ def test_any_grids_on_one_lattice_with_skycells_names_agree_bit_for_bit():
 @pytest.mark.parametrize("col", [-7, -1, 0, 1, 28])
 def test_no_tile_crosses_a_skycell_border(col):
     first = PITCH * col - 2499
-    edges = tile_edges(first, first + 5000)
+    edges = field_edges(first, first + 5000)
     assert edges[0] == first
     assert edges[-1] == first + 5000
     assert min(np.diff(edges)) > 0
-    assert max(np.diff(edges)) <= TILE
+    assert max(np.diff(edges)) <= FIELD
     assert {PITCH * col - 2499 + 200, PITCH * col + 2501 - 200} <= set(edges)
 
 
 @pytest.mark.parametrize(("first", "stop"), [(0, 1), (2301, 2302), (-100, 90), (2300, 9999)])
 def test_tiles_enclose_any_range(first, stop):
-    edges = tile_edges(first, stop)
+    edges = field_edges(first, stop)
     assert edges[0] <= first < edges[1]
     assert edges[-2] < stop <= edges[-1]
-    assert max(np.diff(edges)) <= TILE
+    assert max(np.diff(edges)) <= FIELD
 
 
 def test_polynomials_of_tiles_follow_the_map():
@@ -236,6 +236,30 @@ def test_polynomials_of_tiles_follow_the_map():
         at_x = powers[0] @ tile.cx @ powers[1].T + tile.corner[1] - 0.5
         at_y = powers[0] @ tile.cy @ powers[1].T + tile.corner[0] - 0.5
         assert max(np.abs(at_x - x).max(), np.abs(at_y - y).max()) < 1e-7
+
+
+@pytest.mark.parametrize("roll", [0.0, 38.0, 90.0, -120.0])
+def test_tiles_walk_all_pixels_that_touch_them(roll):
+    pixmap = detector((300, 420), roll=roll, bend=20.0)
+    tiles, of_plane = place_tiles(pixmap, grid(1200))
+    assert len(tiles) > 9
+    seen = np.zeros((300, 420), bool)
+    for tile in tiles:
+        y0, y1, x0, x1 = tile.box
+        corners = of_plane.forward(np.arange(x0, x1 + 1) - 0.5, np.arange(y0, y1 + 1) - 0.5)
+        touches = np.ones((y1 - y0, x1 - x0), bool)
+        for c, origin, size in zip(corners, tile.origin, tile.shape[::-1], strict=True):
+            four = np.stack([c[:-1, :-1], c[1:, :-1], c[:-1, 1:], c[1:, 1:]]) - origin
+            touches &= (four.max(axis=0) > 0) & (four.min(axis=0) < size)
+        walked = np.arange(x1 - x0)[None, :]
+        walked = (walked >= tile.lo[:, None]) & (walked < tile.hi[:, None])
+        assert not (touches & ~walked).any()
+        assert walked.sum() < 1.3 * touches.sum() + 8 * sum(touches.shape)  # and hardly more
+        rows, columns = np.nonzero(walked)
+        window = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+        assert tile.window == tuple(np.add(window, (y0, y0, x0, x0)))
+        seen[y0:y1, x0:x1] |= touches
+    assert seen.all()
 
 
 def test_full_detector_leaves_no_seam_between_tiles():

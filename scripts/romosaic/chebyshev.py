@@ -62,9 +62,9 @@ class Chebyshev2D:
         return u.reshape(shape), v.reshape(shape)
 
     def lattice(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluate at all crossings of columns `xs` and rows `ys`: arrays of shape (len(ys), len(xs))."""
+        """Evaluate at all crossings of columns `xs`, (..., nx), and rows `ys`, (..., ny): (..., ny, nx)."""
         bx, by = self._bases(xs, ys)
-        u, v = (by @ (c @ bx.T) for c in self.coefficients)
+        u, v = (by @ (c @ np.swapaxes(bx, -1, -2)) for c in self.coefficients)
         return u, v
 
     def to_tree(self) -> dict:

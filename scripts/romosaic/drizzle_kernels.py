@@ -9,9 +9,99 @@ their edges, so that an edge is walked once, with the difference of the two brig
 """
 
 import numpy as np
-from numba import njit
 
-from .compiled import compiled
+from .compiled import compiled, inlined
+
+
+@compiled
+def _lines(c, height, middle, slope, bend):
+    """Fill in the middle, half the difference of the ends, and the bend of each line of corners of a box."""
+    n = c.shape[0]
+    for j in range(height + 1):
+        v = 2.0 * j / height - 1.0
+        middle[j] = slope[j] = 0.0
+        for d in range(n - 1, -1, -1):
+            value = c[n - 1, d]
+            for e in range(n - 2, -1, -1):
+                value = value * v + c[e, d]
+            if d % 2:
+                slope[j] += value
+            else:
+                middle[j] += value
+        bend[j] = value - middle[j]  # that at u = 0
+
+
+@compiled
+def _ranges(tiles, series, height, width):
+    """Range of the column coordinate, -1 to 1, where each row of a box may overlap each tile: (n, height)."""
+    low, high = np.full((len(tiles), height), -1.0), np.full((len(tiles), height), 1.0)
+    middle, slope, bend = np.empty(height + 1), np.empty(height + 1), np.empty(height + 1)
+    for axis in range(2):
+        _lines(series[1 - axis], height, middle, slope, bend)
+        # A row of pixels is its first line of corners, widened by a pixel's extent and by the line's bend.
+        step, steep, most = 0.0, 0.0, 0.0
+        for j in range(height + 1):
+            steep, most = max(steep, abs(slope[j])), max(most, abs(bend[j]))
+            if j > 0:
+                turn = abs(slope[j] - slope[j - 1])
+                step = max(step, abs(middle[j] - middle[j - 1]) + turn)
+        slack = step + 2.0 * steep / width + 1.5 * most + 0.1
+        for k in range(len(tiles)):
+            for j in range(height):
+                first = tiles[k, axis, 0] - slack - middle[j]
+                last = tiles[k, axis, 1] + slack - middle[j]
+                if slope[j] != 0.0:
+                    first, last = first / slope[j], last / slope[j]
+                elif first < 0.0 < last:  # along the tile's side: it never leaves the strip
+                    first, last = -2.0, 2.0
+                else:  # or is never in it
+                    first, last = 2.0, 2.0
+                low[k, j] = max(low[k, j], min(first, last))
+                high[k, j] = min(high[k, j], max(first, last))
+    return low, high
+
+
+@compiled
+def columns_on(tiles, series, height, width):
+    """
+    Find the columns of each row of a detector box whose pixels may overlap tiles of a field.
+
+    Parameters
+    ----------
+    tiles : (n, 2, 2) int64 array
+        Rows and columns (start, stop) of the tiles, from the first ones of the field.
+    series : (2, m, m) float64 array
+        Polynomials x and y of the positions in the field: see `drizzle_tiles.Tile`; empty where there are none.
+    height, width : int
+        Of the box.
+
+    Returns
+    -------
+    lo, hi : (n, height) int64 arrays
+        Columns [lo, hi); (width, 0) for none; all where there are no polynomials.
+    windows : (n, 4) int64 array
+        Rows and columns (y0, y1, x0, x1) of the box that hold all these, half-open; zeros for none.
+    """
+    lo, hi = np.zeros((len(tiles), height), np.int64), np.full((len(tiles), height), width)
+    windows = np.zeros((len(tiles), 4), np.int64)
+    if series.size == 0:
+        windows[:, 1], windows[:, 3] = height, width
+        return lo, hi, windows
+    low, high = _ranges(tiles, series, height, width)
+    for k in range(len(tiles)):
+        window = windows[k]
+        for j in range(height):
+            if low[k, j] < high[k, j]:
+                lo[k, j] = max(int(np.floor((low[k, j] + 1) / 2 * width)) - 1, 0)
+                hi[k, j] = min(int(np.ceil((high[k, j] + 1) / 2 * width)) + 1, width)
+            else:
+                lo[k, j], hi[k, j] = width, 0
+            if lo[k, j] < hi[k, j]:
+                if window[1] == 0:
+                    window[0], window[2] = j, width
+                window[1] = j + 1
+                window[2], window[3] = min(window[2], lo[k, j]), max(window[3], hi[k, j])
+    return lo, hi, windows
 
 
 @compiled
@@ -40,7 +130,7 @@ def _corner_line(cx, cy, corners, line, height, width, first, last, x, y):
         x[i], y[i] = sx, sy
 
 
-@njit(inline="always")
+@inlined
 def _add_piece(buffer, row, left, right, height, rate, jumps, i):
     """Add the part of edge i within one row: from column `left` to `right`, `rate` = height per column."""
     n_columns, n_planes = buffer.shape[1] - 1, buffer.shape[2]

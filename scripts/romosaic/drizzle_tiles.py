@@ -9,19 +9,23 @@ alone, so that two cells agree bit for bit where they overlap.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
+from .drizzle_kernels import columns_on
 from .grid import Grid
 from .pixmap import GridMap, PixelMap
 
 #: Skycells are 5000 pixels on a pitch of 4800: their borders lie at 2301 and 2501 modulo 4800 of the plane's
-#: pixels. No tile crosses one. Tiles of 460 pixels keep what a detector row crosses in the cache.
-PITCH, BORDER, OVERLAP, TILE = 4800, 2301, 200, 460
+#: pixels. No field crosses one. Tiles are quarters of fields: small enough for a core's share of the caches,
+#: while the polynomials, which take longer than all else of a tile's place, are those of its field.
+PITCH, BORDER, OVERLAP, FIELD = 4800, 2301, 200, 460
+#: Rows and columns (start, stop) of the plane, of a field or a tile.
+Span = tuple[tuple[int, int], tuple[int, int]]
 #: Detector pixels of a block when tiles look for their part of the detector.
 BLOCK = 64
-#: Degrees tried for the polynomial that stands for the pixel map within a tile, and its largest error (pixels).
+#: Degrees tried for the polynomial that stands for the pixel map within a field; its largest error (pixels).
 DEGREES, ERROR = (5, 9, 15), 1e-7
 #: Where the polynomials are checked: in none of their nodes, and at the outermost corners.
 CHECKS = np.array([-1.0, -0.83, -0.57, -0.29, 0.03, 0.31, 0.59, 0.85, 1.0])
@@ -43,13 +47,15 @@ class Tile:
     origin : tuple of float
         Position (x, y) of its lower left corner in the plane.
     box : tuple of int
-        Detector (y0, y1, x0, x1) of the polynomials.
+        Detector (y0, y1, x0, x1) of the polynomials: of the tile's field.
     cx, cy : (n, n) float64 arrays
         Tile position, in output pixels from the tile's lower left corner, of the corners of the box's pixels:
         coefficients of powers of the row and column coordinates, which run from -1 to 1 over the box. Empty
         where no polynomial follows the map: see `corners`.
     lo, hi : (rows of the box,) int64 arrays
         Columns [lo, hi) of the box that may overlap the tile; (columns, 0) for none.
+    window : tuple of int
+        Detector (y0, y1, x0, x1) that holds these.
     """
 
     corner: tuple[int, int]
@@ -61,6 +67,7 @@ class Tile:
     cy: np.ndarray
     lo: np.ndarray
     hi: np.ndarray
+    window: tuple[int, int, int, int]
 
     def corners(self, gridmap: GridMap) -> np.ndarray:
         """
@@ -83,9 +90,9 @@ class Tile:
         return np.stack(position) - np.reshape(self.origin, (2, 1, 1))
 
 
-def tile_edges(first: int, stop: int) -> list[int]:
-    """Borders of the plane's tiles, from the last one up to pixel `first` to the first one from `stop` on."""
-    steps = (0, *range(OVERLAP, PITCH, TILE))
+def field_edges(first: int, stop: int) -> list[int]:
+    """Borders of the plane's fields, from the last one up to pixel `first` to the first one from `stop` on."""
+    steps = (0, *range(OVERLAP, PITCH, FIELD))
     period = (first - BORDER) // PITCH
     edges = [
         (period + k) * PITCH + BORDER + step
@@ -118,41 +125,57 @@ def place_tiles(pixmap: PixelMap, grid: Grid) -> tuple[list[Tile], GridMap]:
     ox, oy = int(np.floor(grid.x0)), int(np.floor(grid.y0))
     gridmap = pixmap.on_grid(replace(grid, x0=grid.x0 - ox, y0=grid.y0 - oy, nx=1, ny=1))
     lines, extents = _blocks(gridmap)
+    sides = (-oy, grid.ny), (-ox, grid.nx)
+    fields = product(*(_spans(*side, grid.skycell is None) for side in sides))
+    found = [(field, box) for field in fields if (box := _detector_box(lines, extents, field))]
     tiles = []
-    for y0, y1 in _spans(-oy, grid.ny, grid.skycell is None):
-        for x0, x1 in _spans(-ox, grid.nx, grid.skycell is None):
-            box = _detector_box(lines, extents, (y0, y1, x0, x1))
-            if box is None:
-                continue
-            origin = (x0 - 0.5, y0 - 0.5)
-            cx, cy = _polynomials(gridmap, box, origin)
-            lo, hi = _columns(cx, cy, box, (y1 - y0, x1 - x0))
-            if np.any(lo < hi):
-                corner = (y0 + oy, x0 + ox)
-                crop = (*_crop(corner[0], y1 - y0, grid.ny), *_crop(corner[1], x1 - x0, grid.nx))
-                shape = (y1 - y0, x1 - x0)
-                tiles.append(Tile(corner, shape, crop, origin, box, cx, cy, lo, hi))
+    for (field, box), series in zip(found, _polynomials(gridmap, found), strict=True):
+        tiles += _tiles(field, box, series, (oy, ox), grid)
     return tiles, gridmap
 
 
 def window_of(tiles: list[Tile]) -> tuple[int, int, int, int]:
     """Part (y0, y1, x0, x1) of the detector that the tiles need."""
-    spans = []
-    for tile in tiles:
-        y0, _, x0, _ = tile.box
-        rows = np.flatnonzero(tile.lo < tile.hi)
-        lo, hi = tile.lo[rows].min(), tile.hi[rows].max()
-        spans.append((y0 + rows[0], y0 + rows[-1] + 1, x0 + lo, x0 + hi))
-    low, high = np.min(spans, axis=0), np.max(spans, axis=0)
+    windows = np.array([tile.window for tile in tiles])
+    low, high = windows.min(axis=0), windows.max(axis=0)
     return int(low[0]), int(high[1]), int(low[2]), int(high[3])
 
 
+def _tiles(field: Span, box, series: np.ndarray, shift: tuple[int, int], grid: Grid) -> list[Tile]:
+    """Tiles of a field that the grid, which is moved by `shift` from the plane, and the box reach."""
+    # without polynomials each tile would look at all pixels of the box: the field is one tile
+    parts = list(product(*(_halves(*side) for side in field))) if series.size else [field]
+    inner = np.array(parts) - np.array(field)[:, :1]
+    lo, hi, windows = columns_on(inner, series, box[1] - box[0], box[3] - box[2])
+    windows += np.array([box[0], box[0], box[2], box[2]])
+    tiles = []
+    for number, ((y0, y1), (x0, x1)) in enumerate(parts):
+        corner, shape = (y0 + shift[0], x0 + shift[1]), (y1 - y0, x1 - x0)
+        crop = (*_crop(corner[0], shape[0], grid.ny), *_crop(corner[1], shape[1], grid.nx))
+        window = tuple(windows[number].tolist())
+        if crop[0] < crop[1] and crop[2] < crop[3] and window[0] < window[1]:
+            cx, cy = series.copy()
+            if series.size:
+                cx[0, 0] -= inner[number, 1, 0]
+                cy[0, 0] -= inner[number, 0, 0]
+            origin = x0 - 0.5, y0 - 0.5
+            part = lo[number], hi[number], window
+            tiles.append(Tile(corner, shape, crop, origin, box, cx, cy, *part))
+    return tiles
+
+
 def _spans(first: int, size: int, clip: bool) -> Iterator[tuple[int, int]]:
-    """Tiles of one axis of the plane, as (start, stop), that cover `size` pixels from `first`."""
-    edges = tile_edges(first, first + size)
+    """Fields of one axis of the plane, as (start, stop), that cover `size` pixels from `first`."""
+    edges = field_edges(first, first + size)
     if clip:
         edges[0], edges[-1] = first, first + size
     return pairwise(edges)
+
+
+def _halves(start: int, stop: int) -> list[tuple[int, int]]:
+    """Tiles of a field along one axis; one of a field of a single pixel."""
+    middle = (start + stop) // 2
+    return [(a, b) for a, b in ((start, middle), (middle, stop)) if b > a]
 
 
 def _crop(corner: int, size: int, limit: int) -> tuple[int, int]:
@@ -176,9 +199,9 @@ def _blocks(gridmap: GridMap) -> tuple[tuple[np.ndarray, np.ndarray], list[np.nd
     return lines, extents
 
 
-def _detector_box(lines, extents, tile) -> tuple[int, int, int, int] | None:
-    """Rectangle of blocks that holds all that may overlap a tile (y0, y1, x0, x1 of the plane)."""
-    y0, y1, x0, x1 = tile
+def _detector_box(lines, extents, span: Span) -> tuple[int, int, int, int] | None:
+    """Rectangle of blocks (y0, y1, x0, x1) that holds all that may overlap a part of the plane."""
+    (y0, y1), (x0, x1) = span
     x_low, x_high, y_low, y_high = extents
     hit = (x_high > x0 - 0.5) & (x_low < x1 - 0.5) & (y_high > y0 - 0.5) & (y_low < y1 - 0.5)
     if not hit.any():
@@ -192,21 +215,30 @@ def _detector_box(lines, extents, tile) -> tuple[int, int, int, int] | None:
     )
 
 
-def _polynomials(gridmap: GridMap, box, origin) -> tuple[np.ndarray, np.ndarray]:
-    """Polynomials of the tile positions of the corners of the pixels of `box`, or none; see `Tile`."""
-    y0, y1, x0, x1 = box
-    middle_y, middle_x = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+def _polynomials(gridmap: GridMap, fields: list[tuple[Span, tuple]]) -> list[np.ndarray]:
+    """
+    Polynomials of the positions in fields of the corners of the pixels of their detector boxes; see `Tile`.
+
+    (2, n, n) for x and y; (2, 0, 0) where none follows the map. Of all fields at once, but by products of small
+    matrices each: what a field gets does not depend on the others.
+    """
+    found = [np.empty((2, 0, 0))] * len(fields)
+    corners = np.array([(columns[0], rows[0]) for (rows, columns), _ in fields]).reshape(-1, 2)
+    boxes = np.array([box for _, box in fields], float).reshape(-1, 2, 2)
+    middle, half = boxes.sum(axis=2) / 2 - 0.5, np.diff(boxes)[..., 0] / 2
+    left = np.arange(len(fields))
     for degree in DEGREES if gridmap.smooth else ():
         n, (nodes, powers, basis) = degree + 1, _matrices(degree)
-        x, y = gridmap.forward(middle_x + nodes * (x1 - x0) / 2, middle_y + nodes * (y1 - y0) / 2)
-        positions = x - origin[0], y - origin[1]
-        cx, cy = (powers @ p[:n, :n] @ powers.T for p in positions)
-        if all(
-            np.abs(basis @ c @ basis.T - p[n:, n:]).max() < ERROR
-            for c, p in zip((cx, cy), positions, strict=True)
-        ):
-            return cx, cy
-    return np.empty((0, 0)), np.empty((0, 0))
+        ys, xs = np.moveaxis(middle[left, :, None] + nodes * half[left, :, None], 1, 0)
+        positions = np.stack(gridmap.forward(xs, ys), axis=1)
+        positions -= corners[left, :, None, None] - 0.5
+        series = powers @ positions[..., :n, :n] @ powers.T
+        error = np.abs(basis @ series @ basis.T - positions[..., n:, n:]).max(axis=(1, 2, 3))
+        good = error < ERROR
+        for number, one in zip(left[good], series[good], strict=True):
+            found[number] = one
+        left = left[~good]
+    return found
 
 
 @cache
@@ -215,31 +247,3 @@ def _matrices(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     powers = np.linalg.inv(np.vander(nodes, increasing=True))
     return np.append(nodes, CHECKS), powers, np.vander(CHECKS, degree + 1, increasing=True)
-
-
-def _columns(cx, cy, box, shape) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of each row of a box whose pixels may overlap a tile: see `lo` and `hi` of `Tile`."""
-    height, width = box[1] - box[0], box[3] - box[2]
-    if not cx.size:
-        return np.zeros(height, np.int64), np.full(height, width, np.int64)
-    v = np.vander(np.linspace(-1.0, 1.0, height + 1), len(cx), increasing=True)
-    u = np.vander(np.array([-1.0, 0.0, 1.0]), len(cx), increasing=True)
-    low, high = np.full(height, -1.0), np.full(height, 1.0)
-    for c, size in zip((cy, cx), shape, strict=True):
-        line = v @ c @ u.T
-        middle, slope = (line[:, 0] + line[:, 2]) / 2, (line[:, 2] - line[:, 0]) / 2
-        # A row of pixels is its first line of corners, widened by a pixel's extent and by the line's bend.
-        bend = 1.5 * np.abs(line[:, 1] - middle).max()
-        slack = np.abs(np.diff(line, axis=0)).max() + 2 * np.abs(slope).max() / width + bend + 0.1
-        middle, slope = middle[:-1], slope[:-1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends = (np.array([-slack, size + slack])[:, None] - middle) / slope
-        # A line along the tile's side never leaves the strip, or is never in it.
-        inside = (middle > -slack) & (middle < size + slack)
-        ends = np.where(slope == 0.0, np.where(inside, [[-2.0], [2.0]], 2.0), ends)
-        low, high = np.maximum(low, ends.min(axis=0)), np.minimum(high, ends.max(axis=0))
-    lo = np.floor((low + 1) / 2 * width).astype(np.int64) - 1
-    hi = np.ceil((high + 1) / 2 * width).astype(np.int64) + 1
-    empty = low >= high
-    lo, hi = np.clip(lo, 0, width), np.clip(hi, 0, width)
-    return np.where(empty, width, lo), np.where(empty, 0, hi)

@@ -158,10 +158,10 @@ class GridMap:
 
     def _project(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Grid positions of positions in the exposure's plane; NaN behind the grid's tangent plane."""
-        w = np.tensordot(self._matrix, np.stack([u, v, np.ones_like(u)]), axes=1)
-        front = np.where(w[2] > 0, w[2], np.nan)
-        scale = self.grid.scale
-        return w[0] / front / scale + self.grid.x0, w[1] / front / scale + self.grid.y0
+        # Value by value and no matrix product, whose last bits may depend on how many values there are.
+        x, y, w = (a * u + b * v + c for a, b, c in self._matrix)
+        front = np.where(w > 0, w, np.nan) * self.grid.scale
+        return x / front + self.grid.x0, y / front + self.grid.y0
 
     def _to_plane(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions in the exposure's plane of grid positions."""
@@ -266,12 +266,13 @@ class GridMap:
         Parameters
         ----------
         xs, ys : (nx,), (ny,) float arrays
-            Columns and rows of the detector, 0-based pixels, fractions allowed.
+            Columns and rows of the detector, 0-based pixels, fractions allowed; of a smooth map
+            (..., nx), (..., ny).
 
         Returns
         -------
         x, y : (ny, nx) float64 arrays
-            0-based grid pixels.
+            0-based grid pixels; (..., ny, nx).
         """
         if self._forward:
             return self._forward.lattice(xs, ys)
