@@ -14,8 +14,6 @@ of a product: CPU seconds, seconds, largest resident size in all, of memory of i
 import json
 import os
 import re
-import resource
-import runpy
 import shutil
 import subprocess
 import sys
@@ -23,8 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from romosaic import association_file
 from romosaic.config import load
@@ -32,8 +28,7 @@ from romosaic.job_memory import job_memory, settings
 from romosaic.names import exposure_name
 from romosaic.result_files import PRODUCT
 
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-OPEN_FILES = 256  # a low limit of today's systems
+PROCESS = Path(__file__).parent / "step_process.py"
 LARGE = 100_000_000  # bytes
 #: Names that the rules of later steps give to the files of a step.
 NAMES = {
@@ -44,18 +39,6 @@ NAMES = {
     "preview": ["coadd", "planes", "thumbnail", "small"],
     "qa": ["measures"],
 }
-
-
-class Named(list):
-    """Values of a job, by number and by name."""
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(values.values())
-        self.__dict__.update(values)
-
-    def get(self, name: str) -> Any:
-        """Value of a name, or None."""
-        return self.__dict__.get(name)
 
 
 def copy_members(results: Path, names: list[str], number: int, folder: Path) -> list[Path]:
@@ -84,15 +67,6 @@ def copy_renamed(source: Path, target: Path, name: str, new: str) -> None:
         shutil.copyfileobj(old, stream, 1 << 20)
 
 
-def run_step(step: str, job: dict) -> None:
-    """Run a rule's script on a job: to be called in a process of its own."""
-    sys.path.insert(0, str(SCRIPTS))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    parts = {k: Named(**v) for k, v in job.items() if isinstance(v, dict)}
-    snakemake = SimpleNamespace(**{**job, **parts})
-    runpy.run_path(str(SCRIPTS / f"{step}.py"), init_globals={"snakemake": snakemake})
-
-
 def resident(pid: int) -> tuple[float, float]:
     """Resident memory of a process, of its own and of mapped files, MB; zeros when it has ended."""
     try:
@@ -106,7 +80,7 @@ def resident(pid: int) -> tuple[float, float]:
 def measure(step: str, job: dict) -> list[float]:
     """CPU seconds, seconds, largest resident size, of its own, of mapped files (MB)."""
     start, samples = time.monotonic(), [(0.0, 0.0)]
-    process = subprocess.Popen([sys.executable, __file__, "--step", step, json.dumps(job)])
+    process = subprocess.Popen([sys.executable, PROCESS, step, json.dumps(job)])
     while True:
         pid, code, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
@@ -168,9 +142,7 @@ def main(results: Path, number: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--step":
-        run_step(sys.argv[2], json.loads(sys.argv[3]))
-    elif len(sys.argv) > 3:
+    if len(sys.argv) > 3:
         main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
     else:
         with tempfile.TemporaryDirectory() as temporary:
