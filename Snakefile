@@ -66,7 +66,15 @@ rule all:
 
 
 onsuccess:
-    say(summary(OUT, PROGRESS, CONFIG["batch"], workflow.dag.targetjobs))
+    say(
+        summary(
+            OUT,
+            PROGRESS,
+            CONFIG["batch"],
+            workflow.dag.targetjobs,
+            part_of_survey,
+        )
+    )
 
 
 onerror:

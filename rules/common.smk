@@ -361,14 +361,22 @@ def colors(own):
     return choose_filters(list(own), CONFIG["color"]["filters"])
 
 
+def part_of_survey():
+    """Products of the part of a survey that this run makes; None for a whole one and for the rest."""
+    if CONFIG["batch"] in (None, REST):
+        return None
+    return sorted(product_index.batch(products_in(f"{OUT}/associate"), CONFIG["batch"]))
+
+
 def all_products(wildcards):
     """Final files of every product, and of the run; of a part of a survey only the ones or the others."""
-    found, batch = products(wildcards), CONFIG["batch"]
-    if batch == REST:
+    found = products(wildcards)
+    if CONFIG["batch"] == REST:
         return files_of_run(found)
-    names = sorted(product_index.batch(found, batch)) if batch else sorted(found)
+    part = part_of_survey()
+    names = sorted(found) if part is None else part
     files = [f"{OUT}/{path}" for name in names for path in final_files(name)]
-    return files if batch else files + files_of_run(found)
+    return files + files_of_run(found) if part is None else files
 
 
 def files_of_run(found):

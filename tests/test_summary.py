@@ -6,6 +6,7 @@ import pytest
 from romosaic.summary import failures, summary
 from test_progress import Run, finished, message, started
 
+REST = "the last part --config batch=rest"
 NAMES = ["r00001_p_full_a", "r00001_p_full_b", "r00001_p_full_c"]
 
 
@@ -127,6 +128,12 @@ def test_a_part_says_what_comes_next(results, batch, said):
     assert lines[0] == f"romosaic: 1 of 3 products in {results}/"
     assert (lines[-1].split()[:5] == ["next", "this", "was", "part", "2/3;"]) == said
     assert ("--config batch=rest" in lines[-1]) == said
+    if said:
+        nothing = summary(results / "none", batch=batch, part=list).splitlines()
+        assert nothing == [f"  next      this was part 2/3 with 0 products; after {REST}"]
+        for part, has in (((), "0 products"), (NAMES[:1], "1 product")):
+            last = summary(results, batch=batch, part=lambda part=part: part).splitlines()[-1]
+            assert f"this was part 2/3 with {has}; after" in last
 
 
 def target(rule, *output):

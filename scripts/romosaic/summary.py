@@ -1,7 +1,7 @@
 """What a run has made, or why it has not, in a few lines for the terminal."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from .config_types import REST
@@ -18,6 +18,7 @@ def summary(
     progress: Progress | None = None,
     batch: str | None = None,
     targets: Collection = (),
+    part: Callable[[], Collection | None] = lambda: None,
 ) -> str:
     """
     Say what lies in a folder of results, what to look at, and what the run has cost.
@@ -34,6 +35,8 @@ def summary(
         The part of a survey that it was, as in the configuration.
     targets : collection of Snakemake's jobs, optional
         What was asked for; rule ``all`` or none for the whole.
+    part : callable, optional
+        Gives the products of that part of a survey, None without parts: asked for the whole only.
 
     Returns
     -------
@@ -42,6 +45,7 @@ def summary(
     """
     folder, steps = Path(folder), sorted({job.rule.name for job in targets})
     whole = "all" in steps or not steps
+    names = part() if whole else None
     if whole:
         lines = _products(folder)
     else:
@@ -49,7 +53,7 @@ def summary(
         files = sorted(str(path) for job in targets for path in job.output)
         lines += [f"  file      {path}" for path in files[:SHOWN]]
         lines += [f"  and {len(files) - SHOWN} more"] * (len(files) > SHOWN)
-    if not lines:
+    if not lines and (names is None or names):
         return ""
     lines += _costs(progress, folder) if progress else []
     lines += _left_out(folder)
@@ -57,8 +61,9 @@ def summary(
         lines.append(f"  warnings  {len(progress.warnings)}, in {folder}/logs/")
         lines += [f"            {text}" for text in progress.warnings[:SHOWN]]
     if whole and batch not in (None, REST):
+        has = "" if names is None else f" with {count(len(names), 'product')}"
         lines.append(
-            f"  next      this was part {batch}; after the last part --config batch={REST}"
+            f"  next      this was part {batch}{has}; after the last part --config batch={REST}"
         )
     return "\n".join(lines)
 
