@@ -26,7 +26,7 @@ GIVEN = ROOT.parent / "shared" / "data" / "romanisim_f158"
 ROMANCAL_GB = 1.0
 #: Exposures of a deep skycell, and runs with each number of threads: what else a host does disturbs two more
 #: than one.
-MANY, REPEATS = 32, 3
+MANY, REPEATS = 32, 5
 
 
 def arguments() -> argparse.Namespace:

@@ -72,7 +72,7 @@ thread at a time.
 
 """
 THREADS = """
-Wall seconds with one and with two threads, which romancal has not; of single steps the least of three runs in
+Wall seconds with one and with two threads, which romancal has not; of single steps the least of five runs in
 turn, without Snakemake:
 
 """
