@@ -7,8 +7,8 @@ romancal's two passes. The noise of a pixel comes from a model of its exposure a
 pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 
@@ -20,7 +20,7 @@ from .dq import bad_bits
 from .grid import Grid
 from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
-from .threads import Scratch
+from .threads import Scratch, in_order
 
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
 #: Meaning of the bits of `why`.
@@ -95,12 +95,8 @@ def detect_outliers(
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
         views.append(_View(member, float(level), padded, zone, bad))
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            reference = _reference(views, padded, parameters, pool, threads)
-            return _flags(views, reference, parameters, pool)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # an error ends what has begun, no more
-            raise
+        reference = _reference(views, padded, parameters, pool, threads)
+    return _flags(views, reference, parameters, threads)
 
 
 def to_tree(members: list, flags: list[tuple[np.ndarray, np.ndarray]]) -> dict:
@@ -279,30 +275,24 @@ def _combine_patch(
 
 
 def _flags(
-    views: list[_View], reference: tuple, parameters, pool: ThreadPoolExecutor
+    views: list[_View], reference: tuple[np.ndarray, np.ndarray], parameters, threads: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Flagged pixels of each member and the reasons; the next one begins while threads still work at one."""
-    flags, waiting = [], deque()
-    for view in [*views, None]:
-        if view is not None:
-            waiting.append(_judged(view, reference, parameters, pool))
-        if len(waiting) > 1 or view is None:
-            parts = [row.result() for row in waiting.popleft()]
-            flags.append(
-                tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-                if parts
-                else _no_flags()
-            )
-    return flags
+    """Flagged pixels of each member and the reasons; one begins while threads still work at the one before."""
+    rows = (
+        (number, judge)
+        for number, view in enumerate(views)
+        for judge in _judges(view, reference, parameters)
+    )
+    found = [[_no_flags()] for _ in views]
+    for number, flags in in_order(lambda row: (row[0], row[1]()), rows, threads):
+        found[number].append(flags)
+    return [tuple(np.concatenate(part) for part in zip(*flags, strict=True)) for flags in found]
 
 
-def _judged(
-    view: _View,
-    reference: tuple[np.ndarray, np.ndarray],
-    parameters,
-    pool: ThreadPoolExecutor,
-) -> list[Future]:
-    """Flagged pixels in the rows of patches of one member, and the reasons: as they will be found."""
+def _judges(
+    view: _View, reference: tuple[np.ndarray, np.ndarray], parameters
+) -> list[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """What finds the flagged pixels of one member, row by row of its patches."""
     if view.window is None:
         return []
     model, (snr1, snr2) = parameters["noise"] == "model", parameters["snr"]
@@ -311,7 +301,7 @@ def _judged(
     factors, patches = reference_noise_factors(model), view.on_detector()
     images, variances = view.images(), view.variances(parameters["noise"])
     judge = partial(_judge_row, view, images, variances, patches, reference, limits, factors)
-    return [pool.submit(judge, row) for row in range(len(patches.rows))]
+    return [partial(judge, row) for row in range(len(patches.rows))]
 
 
 def _judge_row(

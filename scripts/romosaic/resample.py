@@ -209,10 +209,8 @@ class _Reader:
 
     def __init__(self, names: list[str], parameters: Mapping, unit: float, threads: int) -> None:
         self.names, self.unit, self.threads = names, unit, threads
-        self.bad_bits, self.weight_type = (
-            bad_bits(parameters["good_bits"]),
-            parameters["weight_type"],
-        )
+        self.bad_bits = bad_bits(parameters["good_bits"])
+        self.weight_type = parameters["weight_type"]
         self.scratch = np.empty(0, np.float32)
         self.bands = Scratch(np.float32)
 
@@ -245,8 +243,8 @@ class _Reader:
             here = outliers[0][low:high] - rows.start, outliers[1][low:high] - x0
             out = planes[start : start + BAND]
             with self.bands.array((len(variances), *out.shape[:2])) as parts:
-                for plane, part_ in zip(variances, parts, strict=True):
-                    _read_variance(plane, part, part_)
+                for plane, variance in zip(variances, parts, strict=True):
+                    _read_variance(plane, part, variance)
                 values = data[rows], dq[rows]
                 weights = weigh(part, values[0][:, x0:x1], *parts[:2])
                 given = here, tuple(parts), level, weights, out
