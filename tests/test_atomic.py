@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from romosaic import atomic as module
 from romosaic.atomic import atomic, atomic_folder, remove_leftovers, write_text
 from romosaic.errors import ProductError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+#: What `test_the_disk_begins_with_large_parts` was asked for.
+asked: list[tuple] = []
 
 
 def leftovers(folder) -> list[str]:
@@ -151,6 +156,23 @@ def test_leftovers_of_any_file_of_a_folder(tmp_path):
     remove_leftovers(tmp_path)
     assert leftovers(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("system", [{}, {"sync_file_range": lambda *given: asked.append(given)}])
+def test_the_disk_begins_with_large_parts(tmp_path, monkeypatch, system):
+    """And the file has all that was written, on systems that know of no such thing, too."""
+    asked.clear()
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda name: SimpleNamespace(**system))
+    parts = [bytes(9), bytes([1]) * module._MUCH, bytes([2]) * (module._MUCH + 5)]
+    with open(tmp_path / "a", "wb") as stream:
+        for part in parts:
+            start = stream.tell()
+            stream.write(part)
+            module.begin_flush(stream, start)
+    assert (tmp_path / "a").read_bytes() == b"".join(parts)
+    ranges = [(start.value, size.value) for _, start, size, _ in asked]
+    sizes = [len(part) for part in parts]
+    assert ranges == ([(sizes[0], sizes[1]), (sizes[0] + sizes[1], sizes[2])] if system else [])
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, NO_CHECKSUM, AsdfBlocks, Block
 from .asdf_compression import pack
 from .asdf_tree import load_nodes, seal, without_seal
+from .atomic import begin_flush
 from .checked_plane import n_pieces, piece_checksums
 from .errors import ProductError
 from .memory import give_back
@@ -247,8 +248,10 @@ def _write(
             packing = stored.compression.encode("latin1").ljust(4, b"\0")
             sizes = (stored.used, stored.used, stored.size)
             stream.write(BLOCK_HEADER.pack(0, packing, *sizes, stored.checksum) + bytes(rest))
+            start = stream.tell()
             for piece in pieces:
                 stream.write(piece)
+            begin_flush(stream, start)
             if consume:
                 _consume(blocks, number)
 

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all, whatever interrupts their writing."""
 
+import ctypes
 import os
 import platform
 import re
@@ -8,11 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import ProductError
 
 #: Seconds after which a temporary file that nobody has written to is no writer's any more.
 _ABANDONED = 60.0
+#: Bytes below which the disk is not asked to begin.
+_MUCH = 1 << 22
+#: Of `sync_file_range`: begin, and wait for nothing.
+_WRITE_ONLY = 2
 
 
 @contextmanager
@@ -91,6 +97,24 @@ def _temporary(path: Path) -> Path:
 def _flush(path: Path) -> None:
     with open(path, "rb+") as stream:
         os.fsync(stream.fileno())
+
+
+def begin_flush(stream: BinaryIO, start: int) -> None:
+    """
+    Let the system begin to put on disk what a file got, so that the wait at its end is shorter.
+
+    Parameters
+    ----------
+    stream : binary file
+        A file that is open for writing.
+    start : int
+        First byte that it got since the last call.
+    """
+    stream.flush()
+    size = stream.tell() - start
+    begin = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it
+    if begin and size >= _MUCH:
+        begin(stream.fileno(), ctypes.c_int64(start), ctypes.c_int64(size), _WRITE_ONLY)
 
 
 def _sweep(path: Path) -> None:
