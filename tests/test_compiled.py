@@ -1,24 +1,97 @@
-"""Kernels start without scipy's linear algebra, which others can still import."""
+"""Machine code is loaded without what making it takes, and made anew when any of its sources changes."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from romosaic.compiled import compiled
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
+CALLED = """
+from romosaic.compiled import compiled
 
-def test_a_first_kernel_loads_no_linear_algebra():
-    code = (
-        "import sys, numpy as np; from romosaic.outlier_kernels import clean;"
-        "ones = np.ones((2, 2), np.float32);"
-        "clean(ones, np.zeros((2, 2), np.uint32), 0, np.uint32(1), np.float32(1), ones);"
-        "assert not ones.any() and 'scipy.linalg' not in sys.modules;"
-        "import scipy.linalg; assert scipy.linalg.det([[2.0]]) == 2"
+@compiled
+def called(x):
+    return x + {}
+"""
+BETWEEN = """
+from romosaic.compiled import compiled
+from called import called
+
+@compiled
+def between(x):
+    return called(x)
+"""
+CALLER = """
+import numpy as np
+from romosaic.compiled import compiled
+from between import between
+
+@compiled
+def caller(values):
+    out = np.empty(values.size)
+    for i in range(values.size):
+        out[i] = between(values[i])
+    return out
+"""
+RUN = (
+    "import sys, numpy as np; from caller import caller; print(*caller(np.array([1.0, 2.0])));"
+    "print(sum(caller.stats.cache_misses.values()), 'numba.np.linalg' in sys.modules)"
+)
+
+OUTLIERS = "from outlier_scene import *; flag([exposure(pixmap) for pixmap in dithers(3)])"
+COADD = "from drizzle_scene import *; coadd([exposure(), exposure()], grid(60))"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three modules with a function each, of which two call that of another one."""
+    for name, text in (("called", CALLED.format(1)), ("between", BETWEEN), ("caller", CALLER)):
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+def run(folder: Path) -> list[str]:
+    """Values, functions that were compiled, and whether what that takes was loaded."""
+    command = [sys.executable, "-c", RUN]
+    done = subprocess.run(
+        command, check=True, cwd=folder, env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=SCRIPTS)
+    return done.stdout.decode().split()
+
+
+def test_code_that_is_there_is_loaded_alone(folder):
+    assert run(folder) == ["2.0", "3.0", "1", "True"]
+    assert run(folder) == ["2.0", "3.0", "0", "False"]
+
+
+def test_code_follows_the_functions_that_it_calls(folder):
+    """And those that they call."""
+    run(folder)
+    (folder / "called.py").write_text(CALLED.format(5))
+    assert run(folder) == ["6.0", "7.0", "1", "True"]
+
+
+def test_code_that_is_made_takes_in_what_is_there(folder):
+    run(folder)
+    for path in folder.rglob("caller.caller-*"):
+        path.unlink()
+    assert run(folder) == ["2.0", "3.0", "1", "True"]
+
+
+@pytest.mark.parametrize("step", [OUTLIERS, COADD], ids=["outlier_detection", "resample"])
+def test_steps_that_are_compiled_load_code_alone(step):
+    """None of their kernels calls a function of numba's that brings linear algebra along, such as `any`."""
+    code = f"{step}; import sys; print('numba.np.linalg' in sys.modules)"
+    path = {"PYTHONPATH": f"{SCRIPTS}:{Path(__file__).parent}"}
+    command = [sys.executable, "-c", code]
+    found = [
+        subprocess.run(command, check=True, env=path, capture_output=True).stdout for _ in range(2)
+    ]
+    assert found[1].split() == [b"False"]
 
 
 def test_divisions_by_zero_are_numpys():

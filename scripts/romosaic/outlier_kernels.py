@@ -284,13 +284,23 @@ def _slope(reference, positions, box, j, i):
 
 
 @compiled
+def _beside(first, j, i):
+    """Whether a pixel or one of its neighbours is set."""
+    for b in range(j - 1, j + 2):
+        for a in range(i - 1, i + 2):
+            if first[b, a]:
+                return True
+    return False
+
+
+@compiled
 def _reasons(data, blot, members, first, second, backg, why):
     """Bits of the pixels that fail the second test beside one (or being one) that fails the first."""
     ny, nx = data.shape
     for j in range(2, ny - 2):
         for i in range(2, nx - 2):
             bits = 0
-            if second[j, i] and members[j, i] > 0 and first[j - 1 : j + 2, i - 1 : i + 2].any():
+            if second[j, i] and members[j, i] > 0 and _beside(first, j, i):
                 bits = FIRST if first[j, i] else NEIGHBOUR
                 if data[j, i] < blot[j, i] + backg:
                     bits |= NEGATIVE
