@@ -308,6 +308,17 @@ def test_statistics_are_those_of_the_covered_pixels(n_rows):
     assert found["good_pixel_fraction"] == covered.size / data.size
 
 
+@pytest.mark.parametrize("values", [[-3.0, 5.0], [7.0], [0.0, 0.0, 0.0], [-1e30, 1.0, 1e30, 2.0]])
+def test_statistics_of_few_pixels(values):
+    """Middle values far apart, alone, and all the same."""
+    data = np.array([values], np.float32)
+    found = image_statistics(data, np.ones_like(data))
+    median = np.median(data.astype(float))
+    assert found["image_median"] == median
+    rms = np.abs(data.astype(float) - median).mean()
+    assert found["image_rms"] == pytest.approx(rms, rel=1e-9)
+
+
 def test_an_empty_product_is_valid(pair):
     """An overlap of a few pixels may leave nothing."""
     read = built(*pair, image=coadd(weight=0.0))

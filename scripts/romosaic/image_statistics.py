@@ -26,35 +26,35 @@ def image_statistics(data: np.ndarray, weight: np.ndarray, threads: int = 1) -> 
         image_median; image_rms, the mean absolute deviation from it (as the schema defines it); both NaN
         without pixels; good_pixel_fraction.
     """
-    bits, bands = data.view(np.uint32), range(0, len(data), BAND)
+    bits = data.view(np.uint32)
 
-    def histogram(upper: int) -> np.ndarray:
+    def tally(upper: int) -> np.ndarray:
         def band(start: int) -> np.ndarray:
-            rows, counts = slice(start, start + BAND), np.zeros(1 << 16, np.int64)
-            _count(bits[rows], weight[rows], upper, counts)
-            return counts
+            rows, found = slice(start, start + BAND), np.zeros((2, 1 << 16))
+            _tally(bits[rows], data[rows], weight[rows], upper, found)
+            return found
 
-        return sum(in_threads(band, bands, threads), np.zeros(1 << 16, np.int64))
+        return sum(in_threads(band, range(0, len(data), BAND), threads), np.zeros((2, 1 << 16)))
 
-    first = histogram(-1)
-    n = int(first.sum())
+    coarse = tally(-1)
+    n = int(coarse[0].sum())
     if n == 0:
         return {"image_median": np.nan, "image_rms": np.nan, "good_pixel_fraction": 0.0}
-    middle = []
+    ends, middle, fine = np.cumsum(coarse[0]), [], {}
     for rank in ((n - 1) // 2, n // 2):
-        upper = int(np.searchsorted(np.cumsum(first), rank, side="right"))
-        rest = rank - int(first[:upper].sum())
-        lower = int(np.searchsorted(np.cumsum(histogram(upper)), rest, side="right"))
+        upper = int(np.searchsorted(ends, rank, side="right"))
+        if upper not in fine:
+            fine[upper] = tally(upper)
+        rest = rank - (ends[upper] - coarse[0, upper])
+        lower = int(np.searchsorted(np.cumsum(fine[upper][0]), rest, side="right"))
         middle.append(_value(upper << 16 | lower))
     median = (middle[0] + middle[1]) / 2
-    deviation = in_threads(
-        lambda start: _deviation(data[start : start + BAND], weight[start : start + BAND], median),
-        bands,
-        threads,
-    )
+    # What is counted together lies on one side of the median.
+    coarse[:, list(fine)] = 0
+    parts = [np.abs(total - counts * median).sum() for counts, total in (coarse, *fine.values())]
     return {
         "image_median": median,
-        "image_rms": sum(deviation) / n,
+        "image_rms": float(sum(parts) / n),
         "good_pixel_fraction": n / data.size,
     }
 
@@ -66,9 +66,9 @@ def _value(key: int) -> float:
 
 
 @compiled
-def _count(bits, weight, upper, counts):
+def _tally(bits, data, weight, upper, found):
     """
-    Count pixels by the upper half of their keys, or by the lower half those with a given upper half.
+    Count and sum up pixels by the upper half of their keys, or by the lower half those with a given upper half.
 
     Keys are the bits of numbers, changed such that they are in the order of the numbers.
     """
@@ -77,18 +77,7 @@ def _count(bits, weight, upper, counts):
             b = np.int64(bits[y, x])
             if weight[y, x] > 0.0 and b & 0x7F80_0000 != 0x7F80_0000:
                 key = b ^ 0xFFFF_FFFF if b & 0x8000_0000 else b ^ 0x8000_0000
-                if upper < 0:
-                    counts[key >> 16] += 1
-                elif key >> 16 == upper:
-                    counts[key & 0xFFFF] += 1
-
-
-@compiled
-def _deviation(data, weight, median):
-    """Sum of the absolute deviations."""
-    total = 0.0
-    for y in range(data.shape[0]):
-        for x in range(data.shape[1]):
-            if weight[y, x] > 0.0 and np.isfinite(data[y, x]):
-                total += abs(data[y, x] - median)
-    return total
+                if upper < 0 or key >> 16 == upper:
+                    k = key >> 16 if upper < 0 else key & 0xFFFF
+                    found[0, k] += 1.0
+                    found[1, k] += data[y, x]

@@ -24,9 +24,11 @@ from scores import Judge, Products
 GIVEN = ROOT.parent / "shared" / "data" / "romanisim_f158"
 #: Memory that romancal takes for a member of an association, GB.
 ROMANCAL_GB = 1.0
-#: Exposures of a deep skycell, and runs with each number of threads: what else a host does disturbs two more
-#: than one.
-MANY, REPEATS = 32, 5
+#: Exposures of a deep skycell.
+MANY = 32
+#: Runs with each number of threads, of few and of many exposures: what else a host does disturbs two threads
+#: more than one, and short runs more than long ones.
+REPEATS = 10, 5
 
 
 def arguments() -> argparse.Namespace:
@@ -118,11 +120,11 @@ class Benchmark:
     def threads(self, ours: programs.Run) -> dict[int, dict[int, dict[str, float]]]:
         """Wall seconds of steps, the least of `REPEATS` runs, by number of exposures and of threads."""
         found = {}
-        for number in (ours.steps["flux"].jobs, MANY):
+        for number, repeats in zip((ours.steps["flux"].jobs, MANY), REPEATS, strict=True):
             print(f"benchmark: threads on {number} exposures of a skycell", flush=True)
             least = found[number] = {1: {}, 2: {}}
             given = ours.folder, number, self.folder / "many"
-            for threads in (1, 2) * REPEATS:
+            for threads in (1, 2) * repeats:
                 for step, (_, wall, *_) in many_members.measure_steps(*given, threads, "resample"):
                     least[threads][step] = min(wall, least[threads].get(step, wall))
             shutil.rmtree(self.folder / "many")

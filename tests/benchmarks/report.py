@@ -72,8 +72,8 @@ thread at a time.
 
 """
 THREADS = """
-Wall seconds with one and with two threads, which romancal has not; of single steps the least of five runs in
-turn, without Snakemake:
+Wall seconds with one and with two threads, which romancal has not; of single steps the least of ten runs in
+turn (five of 32 exposures), without Snakemake:
 
 """
 SWARP = """
