@@ -1,9 +1,12 @@
 """Machine code is loaded without what making it takes, and made anew when any of its sources changes."""
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from romosaic.compiled import compiled
@@ -73,6 +76,24 @@ def test_code_follows_the_functions_that_it_calls(folder):
     run(folder)
     (folder / "called.py").write_text(CALLED.format(5))
     assert run(folder) == ["6.0", "7.0", "1", "True"]
+
+
+def test_compiled_functions_use_nothing_else_of_other_files():
+    """Numba compiles the value of a constant in; code would not follow one of another file."""
+    dispatchers, found = numba.core.dispatcher.Dispatcher, 0
+    for path in sorted((SCRIPTS / "romosaic").glob("*.py")):
+        if "from .compiled import" not in (text := path.read_text()):
+            continue
+        names = vars(importlib.import_module(f"romosaic.{path.stem}"))
+        froms = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)]
+        others = {name.asname or name.name for node in froms if node.level for name in node.names}
+        for value in list(names.values()):
+            if isinstance(value, dispatchers) and value.py_func.__module__.endswith(path.stem):
+                found += 1
+                used = others & set(value.py_func.__code__.co_names)
+                wrong = [name for name in used if not isinstance(names[name], dispatchers)]
+                assert not wrong, f"{path.stem}.{value.py_func.__name__} uses {wrong}"
+    assert found > 50
 
 
 def test_code_that_is_made_takes_in_what_is_there(folder):

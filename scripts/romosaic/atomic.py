@@ -110,10 +110,12 @@ def begin_flush(stream: BinaryIO, start: int) -> None:
     start : int
         First byte that it got since the last call.
     """
-    stream.flush()
     size = stream.tell() - start
+    if size < _MUCH:
+        return
+    stream.flush()
     begin = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it
-    if begin and size >= _MUCH:
+    if begin:
         begin(stream.fileno(), ctypes.c_int64(start), ctypes.c_int64(size), _WRITE_ONLY)
 
 
