@@ -217,7 +217,7 @@ def test_single_numbers_stay_single():
 
 def test_tree_round_trip_is_exact():
     own = fitted(EXPOSURES[5])
-    tree = json.loads(json.dumps(own.to_tree()))
+    tree = json.loads(json.dumps(own.to_tree(), default=np.ndarray.tolist))
     again = PixelMap.from_tree(tree)
     x, y = points((4088, 4088), 100)
     for one, other in zip(own.sky(x, y), again.sky(x, y), strict=True):

@@ -68,10 +68,10 @@ class Chebyshev2D:
         return u, v
 
     def to_tree(self) -> dict:
-        """Return plain numbers for a file."""
-        return {"domain": list(self.domain), "coefficients": self.coefficients.tolist()}
+        """Return numbers and the array of coefficients for a file."""
+        return {"domain": list(self.domain), "coefficients": self.coefficients}
 
     @classmethod
-    def from_tree(cls, tree: dict) -> "Chebyshev2D":
-        """Rebuild from `to_tree`."""
-        return cls(tuple(tree["domain"]), np.array(tree["coefficients"], dtype=float))
+    def from_tree(cls, tree: dict, array: Callable = np.asarray) -> "Chebyshev2D":
+        """Rebuild from `to_tree`; `array` makes an array of what stands for one in the tree."""
+        return cls(tuple(tree["domain"]), np.array(array(tree["coefficients"]), dtype=float))

@@ -196,7 +196,9 @@ def _series(path: Path, wcs, shape: list[int]) -> str | None:
     from .pixmap_fit import fit_series
 
     series, _ = _fitted(path, fit_series, wcs, shape)
-    return json.dumps(series.to_tree()) if series.error <= TOLERANCE else None
+    if not series.error <= TOLERANCE:
+        return None
+    return json.dumps(series.to_tree(), default=np.ndarray.tolist)
 
 
 def _fitted(path: Path, fit, wcs, shape: list[int]):

@@ -43,7 +43,7 @@ def write_flux(
     source : AsdfBlocks
         The Level-2 file; what `flux` does not change is taken over as it is stored.
     calibrated : Calibrated
-        Result of `flux.calibrate`. The values of its images are lost, and those of a table of `pixmap`.
+        Result of `flux.calibrate`. The values of its images are lost, and those of `pixmap`.
     pixmap : PixelMap
         Detector pixels <-> sky.
     exposure : str

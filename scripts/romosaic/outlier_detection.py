@@ -209,15 +209,12 @@ def _reference(
     y_origin, x_origin = _origin(grid)
     scratch = Scratch(np.float32), Scratch(np.float32)  # stacks, and windows, which are small
     network = medians.sorting_network(min(len(views), medians.FEW))
-    # the system clears this memory while another thread waits for its first kernel
-    cleared = pool.submit(reference.fill, np.nan)
 
     def combine(limits: list[int]) -> None:
         key = ((limits[0] - y_origin) // GRID_PATCH, (limits[2] - x_origin) // GRID_PATCH)
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
             maskpt = np.float32(parameters["maskpt"])
-            cleared.result()
             where = images, *scratch, share, reference, depth
             _combine_patch(found, network, limits, maskpt, *where)
 

@@ -101,7 +101,7 @@ class PixelMap:
         return GridMap(self, grid)
 
     def to_tree(self) -> dict:
-        """Return plain numbers for a file; a map with a table has one array besides."""
+        """Return numbers and arrays for a file."""
         return {
             "kind": "table" if self.table else "series",
             "error": float(self.error),
@@ -118,8 +118,8 @@ class PixelMap:
         return cls(
             np.array(tree["frame"], dtype=float),
             tuple(tree["shape"]),
-            Chebyshev2D.from_tree(tree["forward"]),
-            Chebyshev2D.from_tree(tree["backward"]),
+            Chebyshev2D.from_tree(tree["forward"], array),
+            Chebyshev2D.from_tree(tree["backward"], array),
             float(tree["error"]),
             OffsetTable.from_tree(tree["table"], array) if "table" in tree else None,
         )
