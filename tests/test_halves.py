@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from romosaic.halves import from_half, is_positive, scale_half, to_half
+from romosaic.resample_kernels import widen
 
 ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 
@@ -21,6 +22,15 @@ def test_from_half_takes_views_and_either_byte_order():
     np.testing.assert_array_equal(from_half(array), array.astype(np.float32))
     np.testing.assert_array_equal(from_half(array.astype(">f2")), array.astype(np.float32))
     assert from_half(np.empty((0, 5), np.float16)).shape == (0, 5)
+
+
+def test_widened_halves_are_the_same_numbers():
+    """To the bit, the least ones too; what is not finite makes a pixel bad, and may be any infinity."""
+    bits, out = ALL.view(np.uint16).reshape(64, 1024), np.full((64, 1000), -7, np.float32)
+    widen(bits, 24, out)
+    expected = ALL.reshape(64, 1024)[:, 24:].astype(np.float32)
+    expected[~np.isfinite(expected)] = np.inf
+    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
 
 
 def test_to_half_gives_every_half_back():

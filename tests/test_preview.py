@@ -260,7 +260,9 @@ def test_outliers_are_counted_where_they_fall(tmp_path):
     backward = Chebyshev2D.fit(lambda u, v: (u / step + 40, v / step + 30), plane, 2)
     pixmap = PixelMap(grid.frame, (60, 80), forward, backward, 0.0)
     paths = [tmp_path / f"{name}.json" for name in "ab"]
-    for path, text in zip(paths, (json.dumps(pixmap.to_tree(), default=np.ndarray.tolist), None), strict=True):
+    for path, text in zip(
+        paths, (json.dumps(pixmap.to_tree(), default=np.ndarray.tolist), None), strict=True
+    ):
         path.write_text(json.dumps({"exposure": path.stem, "pixmap": text}))
     flagged = np.array([30 * 80 + 40, 30 * 80 + 40 + 10, 4 * 80], np.uint32)
     members = [{"exposure": name, "shape": [60, 80], "flagged": flagged} for name in "ab"]

@@ -1,6 +1,10 @@
 """Work in threads: in order, ahead of its use, in memory that is used again."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +63,18 @@ def test_no_two_have_the_same_memory():
 
     in_threads(work, range(4), 4)
     assert seen == [True] * 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells of threads there")
+def test_linear_algebra_has_no_threads_of_its_own():
+    """Whatever Snakemake says in the environment of a job: they would spin beside those that work."""
+    code = (
+        "import os, romosaic.grid, numpy as np; a = np.ones((900, 900)); a @ a; "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, "4") | {"PYTHONPATH": ":".join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "1", run.stderr
