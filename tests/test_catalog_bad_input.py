@@ -204,6 +204,7 @@ def test_numbers_do_not_depend_on_threads_or_photutils():
     """
     code = """
 import sys
+import numpy  # before romosaic, which would leave linear algebra one thread
 measuring = {"pandas"} | {f"photutils.{n}" for n in ("background", "detection", "psf", "segmentation")}
 from test_catalog_bad_input import catalog, digest, star_field
 print(digest(catalog(star_field())[0]))

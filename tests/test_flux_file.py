@@ -1,5 +1,6 @@
 """Files of the flux step: valid images, whose mapped arrays equal what flux made, without asdf's plugins."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from romosaic import exposure, flux, product
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.checked_plane import SMALL
 from romosaic.errors import ProductError
-from romosaic.flux_file import open_flux, write_flux
+from romosaic.flux_file import FluxExposure, open_flux, write_flux
 
 
 def parts(raw, name="a", conversion=None):
@@ -296,3 +297,17 @@ def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch)
     with pytest.raises(ProductError, match="No space left"):
         write(tmp_path / "a_flux.asdf", calibration)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pixel_maps_of_earlier_versions_are_read(tmp_path, calibration):
+    """Their coefficients are lists in the tree."""
+    found = open_flux(write(tmp_path / "a_flux.asdf", calibration))
+    tree = copy.deepcopy(found.tree)
+    for way in ("forward", "backward"):
+        series = tree["romosaic"]["pixmap"][way]
+        series["coefficients"] = found.blocks.array(series["coefficients"]).tolist()
+    again = FluxExposure(found.path, found.blocks, tree).pixmap
+    for way in ("forward", "backward"):
+        new, old = getattr(found.pixmap, way), getattr(again, way)
+        assert old.domain == new.domain
+        np.testing.assert_array_equal(old.coefficients, new.coefficients)

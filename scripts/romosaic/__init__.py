@@ -4,8 +4,13 @@ import os
 
 __version__ = "0.1.0"
 
-# Matrices here are small, and the threads of a job its own: those of the linear algebra library, which start
-# with numpy, would only spin beside them and wait for work.
-for _library in ("OPENBLAS", "MKL", "OMP", "BLIS"):
-    os.environ[f"{_library}_NUM_THREADS"] = "1"
-os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
+#: Set for whoever imports this, and for the processes that it starts. Matrices here are small, and the threads
+#: of a job its own: those of the linear algebra library, which start with numpy, would only spin beside them.
+#: Not OMP_NUM_THREADS, which other programs obey too (nproc).
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+os.environ.update(ONE_THREAD)

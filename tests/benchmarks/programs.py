@@ -12,8 +12,11 @@ from pathlib import Path
 
 import yaml
 from benchmark_data import ROOT
+from romosaic import ONE_THREAD
 
 HERE = Path(__file__).parent
+#: Environment of other programs: without what romosaic sets for itself.
+FOREIGN = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", *ONE_THREAD}}
 ROMANCAL = "romancal==1.1.0"
 STEPS = ("flux", "skymatch", "outlier_detection", "resample", "source_catalog")
 FROM_FLUX_TO_COADD = STEPS[:4]
@@ -202,8 +205,7 @@ def run_romancal(
     inputs.mkdir(parents=True)
     for path in data.exposures:
         (inputs / path.name).symlink_to(path)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment["SKYMAP_PATH"] = str(references["skymap"])
+    environment = FOREIGN | {"SKYMAP_PATH": str(references["skymap"])}
     read_once(data.exposures)
     start, run, waiting, working = time.perf_counter(), Run(folder), [], []
     for path in sorted(associations.glob("*_asn.json")):

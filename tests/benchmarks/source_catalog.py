@@ -117,10 +117,9 @@ def ours(coadd: Path, folder: Path, references: dict[str, Path]) -> programs.Cos
 
 def theirs(coadd: Path, folder: Path, references: dict[str, Path], python: Path) -> programs.Cost:
     """Run romancal's step."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     command = [python, HERE / "romancal_catalog.py", coadd, folder]
     command += [references["epsf"], references["apcorr"]]
-    cost = run(command, folder, environment | {"SKYMAP_PATH": str(references["skymap"])})
+    cost = run(command, folder, programs.FOREIGN | {"SKYMAP_PATH": str(references["skymap"])})
     cost.written = programs.megabytes(folder.glob("coadd_*"))
     return cost
 
