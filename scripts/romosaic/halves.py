@@ -31,7 +31,7 @@ def from_half(array: np.ndarray, factor: float = 1.0) -> np.ndarray:
     float32 array
         The same as ``array.astype(float32) * float32(factor)``.
     """
-    return _look_up(_half_table(factor), array, np.empty(array.shape, np.float32))
+    return _look_up(half_table(factor), array, np.empty(array.shape, np.float32))
 
 
 def scale_half(array: np.ndarray, factor: float, in_place: bool = False) -> np.ndarray:
@@ -55,7 +55,7 @@ def scale_half(array: np.ndarray, factor: float, in_place: bool = False) -> np.n
     flags = array.flags
     own = in_place and flags.writeable and flags.c_contiguous and array.dtype.isnative
     return _look_up(
-        to_half(_half_table(factor)), array, array if own else np.empty(array.shape, np.float16)
+        to_half(half_table(factor)), array, array if own else np.empty(array.shape, np.float16)
     )
 
 
@@ -104,7 +104,7 @@ def is_positive(array: np.ndarray, or_zero: bool = False) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _half_table(factor: float = 1.0) -> np.ndarray:
+def half_table(factor: float = 1.0) -> np.ndarray:
     """Float32 values of all halves times a factor, in the order of their bits."""
     with np.errstate(invalid="ignore", over="ignore"):
         table = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)

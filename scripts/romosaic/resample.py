@@ -23,6 +23,7 @@ from .drizzle_dq import DqSum
 from .drizzling import Drizzle
 from .errors import ExposureError
 from .grid import Grid
+from .halves import half_table
 from .image_statistics import image_statistics
 from .pixel_noise import noise_factors
 from .resample_kernels import exposure_times, fill_planes, finish_rows, widen
@@ -260,7 +261,7 @@ def _read_variance(plane, part, out: np.ndarray) -> None:
         out[:] = 0
     # 16-bit values would overflow in the first product.
     elif plane.dtype == np.float16:
-        widen(plane[part[0]].view(np.uint16), part[1].start, out)
+        widen(plane[part[0]].view(np.uint16), part[1].start, half_table(), out)
     else:
         out[:] = plane[part]
 

@@ -6,9 +6,9 @@ from .compiled import compiled
 
 
 @compiled
-def widen(bits, left, out):
+def widen(bits, left, table, out):
     """
-    Convert half-precision numbers to float32.
+    Look up the float32 values of half-precision numbers.
 
     Parameters
     ----------
@@ -16,20 +16,14 @@ def widen(bits, left, out):
         Their bits.
     left : int
         Column of `bits` to begin with.
+    table : (65536,) float32 array
+        Values of all halves, in the order of their bits.
     out : (ny, nx) float32 array
-        Receives the values, to the bit; those that are not finite become infinite.
+        Receives the values.
     """
     for y in range(out.shape[0]):
-        line, halves = out[y], bits[y, left:]
-        whole = line.view(np.uint32)
-        for x in range(line.size):
-            half = np.uint32(halves[x])
-            whole[x] = (half & np.uint32(0x8000)) << np.uint32(16)
-            whole[x] |= (half & np.uint32(0x7FFF)) << np.uint32(13)
-        # exponents have another zero point: also those of the least numbers, which are shifted like the others
-        for x in range(line.size):
-            value = line[x] * np.float32(2.0**112)
-            line[x] = value if abs(value) < np.float32(65536.0) else np.float32(np.inf)
+        for x in range(out.shape[1]):
+            out[y, x] = table[bits[y, left + x]]
 
 
 @compiled
