@@ -1,6 +1,7 @@
 """Outliers: what must be flagged, what must not, and that nothing but the pixels decides."""
 
 import itertools
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +148,40 @@ def test_memory_maps_give_the_same(crowd, tmp_path):
             arrays[name] = np.memmap(path, array.dtype, "r", 3, array.shape)
         mapped.append(SimpleNamespace(**{**vars(member), **arrays}))
     assert_same(flag(members, memory_mb=0.2), flag(mapped, memory_mb=0.2))
+
+
+class Watched:
+    """A member that counts how often its data are mapped, and how many of the maps of all there are."""
+
+    alive, most = 0, 0
+
+    def __init__(self, member) -> None:
+        self._member, self.opened = member, 0
+
+    def __getattr__(self, name):
+        return getattr(self._member, name)
+
+    @property
+    def data(self) -> np.ndarray:
+        self.opened += 1
+        Watched.alive += 1
+        Watched.most = max(Watched.most, Watched.alive)
+        opened = self._member.data.view()
+        weakref.finalize(opened, Watched.drop)
+        return opened
+
+    @classmethod
+    def drop(cls) -> None:
+        cls.alive -= 1
+
+
+@pytest.mark.parametrize(("memory_mb", "once"), [(600, True), (1e-9, False)])
+def test_images_are_opened_once_if_the_memory_allows_and_dropped_if_not(crowd, memory_mb, once):
+    members = [Watched(member) for member in crowd[0]]
+    Watched.most = 0
+    assert_same(flag(crowd[0]), flag(members, memory_mb=memory_mb))
+    assert all((member.opened == 1) is once for member in members)
+    assert (Watched.most, Watched.alive) == (5 if once else 1, 0)
 
 
 def test_neighbouring_grids_flag_the_same_pixels(crowd):

@@ -8,8 +8,8 @@ pixel's own error, which a cosmic ray inflates by its own Poisson noise.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from threading import Lock
 
 import numpy as np
@@ -20,7 +20,7 @@ from .dq import bad_bits
 from .grid import Grid
 from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
-from .threads import Scratch, in_order
+from .threads import Scratch, in_order, in_threads
 
 FIRST, NEIGHBOUR, NEGATIVE = kernels.FIRST, kernels.NEIGHBOUR, kernels.NEGATIVE
 #: Meaning of the bits of `why`.
@@ -64,7 +64,7 @@ def detect_outliers(
         `noise` ('model' or 'err'), `snr` and `scale` (two numbers each), `backg` (MJy/sr),
         `maskpt`, `good_bits`, `memory_mb`: section `outlier_detection` of the configuration. `memory_mb`
         bounds the stacks of mapped members and the pages of their images; the reference takes 5 bytes per
-        grid pixel besides, and one member at a time as much as its images.
+        grid pixel besides, and the variances of one member at a time as much as they are.
     threads : int
         Worker threads. Neither they nor `memory_mb` change a bit of the result.
 
@@ -94,9 +94,11 @@ def detect_outliers(
     for member, level, step in zip(members, levels, steps, strict=True):
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
         views.append(_View(member, float(level), padded, zone, bad))
-    with ThreadPoolExecutor(threads) as pool:
-        reference = _reference(views, padded, parameters, pool, threads)
-    return _flags(views, reference, parameters, threads)
+    budget = parameters["memory_mb"] * 2**20
+    share = min((1 - OPEN_SHARE) * budget / threads, 4 * len(views) * GRID_PATCH**2)
+    images = _OpenImages(budget - threads * share)
+    reference = _reference(views, padded, images, parameters["maskpt"], share, threads)
+    return _flags(views, images, reference, parameters, threads)
 
 
 def to_tree(members: list, flags: list[tuple[np.ndarray, np.ndarray]]) -> dict:
@@ -192,6 +194,12 @@ class _OpenImages:
             seen[y0:y1] = True
         return tuple(image[y0:y1] for image in images)  # checked without the lock
 
+    def drop(self, view: _View) -> None:
+        """Drop the maps of a member that is done."""
+        with self.lock:
+            _, seen = self.open.pop(view, (None, False))
+            self.touched -= 8 * view.shape[1] * int(np.count_nonzero(seen))
+
 
 def _origin(grid: Grid) -> tuple[int, int]:
     """Grid pixel (row, column) of the tangent point: patches count from it, alike in neighbouring grids."""
@@ -199,13 +207,15 @@ def _origin(grid: Grid) -> tuple[int, int]:
 
 
 def _reference(
-    views: list[_View], grid: Grid, parameters, pool: ThreadPoolExecutor, threads: int
+    views: list[_View],
+    grid: Grid,
+    images: _OpenImages,
+    maskpt: float,
+    share: float,
+    threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reference and number of valid members, on the padded grid; undefined where that number is below 2."""
     reference, depth = np.empty(grid.shape, np.float32), np.zeros(grid.shape, np.uint8)
-    budget = parameters["memory_mb"] * 2**20
-    share = min((1 - OPEN_SHARE) * budget / threads, 4 * len(views) * GRID_PATCH**2)
-    images = _OpenImages(budget - threads * share)
     y_origin, x_origin = _origin(grid)
     scratch = Scratch(np.float32), Scratch(np.float32)  # stacks, and windows, which are small
     network = medians.sorting_network(min(len(views), medians.FEW))
@@ -214,13 +224,12 @@ def _reference(
         key = ((limits[0] - y_origin) // GRID_PATCH, (limits[2] - x_origin) // GRID_PATCH)
         found = [(view, patch) for view in views if (patch := view.patch(key)) is not None]
         if len(found) >= 2:
-            maskpt = np.float32(parameters["maskpt"])
             where = images, *scratch, share, reference, depth
-            _combine_patch(found, network, limits, maskpt, *where)
+            _combine_patch(found, network, limits, np.float32(maskpt), *where)
 
     rows = cut(0, grid.ny, GRID_PATCH, y_origin)
     columns = cut(0, grid.nx, GRID_PATCH, x_origin)
-    list(pool.map(combine, [np.r_[r, c].tolist() for r in rows for c in columns]))
+    in_threads(combine, [np.r_[r, c].tolist() for r in rows for c in columns], threads)
     return reference, depth
 
 
@@ -272,22 +281,28 @@ def _combine_patch(
 
 
 def _flags(
-    views: list[_View], reference: tuple[np.ndarray, np.ndarray], parameters, threads: int
+    views: list[_View],
+    images: _OpenImages,
+    reference: tuple[np.ndarray, np.ndarray],
+    parameters,
+    threads: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Flagged pixels of each member and the reasons; one begins while threads still work at the one before."""
     rows = (
         (number, judge)
         for number, view in enumerate(views)
-        for judge in _judges(view, reference, parameters)
+        for judge in _judges(view, images, reference, parameters)
     )
     found = [[_no_flags()] for _ in views]
-    for number, flags in in_order(lambda row: (row[0], row[1]()), rows, threads):
-        found[number].append(flags)
-    return [tuple(np.concatenate(part) for part in zip(*flags, strict=True)) for flags in found]
+    flags = in_order(lambda row: (row[0], row[1]()), rows, threads)
+    for number, group in groupby(flags, key=lambda row: row[0]):
+        found[number] += [part for _, part in group]
+        images.drop(views[number])
+    return [tuple(np.concatenate(part) for part in zip(*parts, strict=True)) for parts in found]
 
 
 def _judges(
-    view: _View, reference: tuple[np.ndarray, np.ndarray], parameters
+    view: _View, images: _OpenImages, reference: tuple[np.ndarray, np.ndarray], parameters
 ) -> list[Callable[[], tuple[np.ndarray, np.ndarray]]]:
     """What finds the flagged pixels of one member, row by row of its patches."""
     if view.window is None:
@@ -296,14 +311,14 @@ def _judges(
     scale1, scale2 = scales(view.member.optical_element, parameters["scale"], model)
     limits = np.array([scale1, snr1, scale2, snr2, parameters["backg"]], float)
     factors, patches = reference_noise_factors(model), view.on_detector()
-    images, variances = view.images(), view.variances(parameters["noise"])
+    variances = view.variances(parameters["noise"])
     judge = partial(_judge_row, view, images, variances, patches, reference, limits, factors)
     return [partial(judge, row) for row in range(len(patches.rows))]
 
 
 def _judge_row(
     view: _View,
-    images: Images,
+    images: _OpenImages,
     variances: list[np.ndarray],
     patches: Patches,
     reference: tuple[np.ndarray, np.ndarray],
@@ -315,8 +330,8 @@ def _judge_row(
     halo, nx = kernels.HALO, view.shape[1]
     (y0, y1), (left, right) = patches.rows[row].tolist(), view.window[2:]
     box = np.array([y0 - halo, y1 + halo, left - halo, right + halo], np.int64)
-    inside = slice(max(y0 - halo, 0), y1 + halo)
-    rows = tuple(image[inside] for image in images)
+    inside = slice(max(y0 - halo, 0), min(y1 + halo, view.shape[0]))
+    rows = images.of(view, inside.start, inside.stop)
     variance = np.zeros(rows[0].shape if variances else (0, 0), np.float32)
     for plane in variances:
         variance += plane[inside]

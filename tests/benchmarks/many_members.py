@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 from romosaic import association_file
 from romosaic.config import load
@@ -79,17 +81,21 @@ def resident(pid: int) -> tuple[float, float]:
 
 def measure(step: str, job: dict) -> list[float]:
     """CPU seconds, seconds, largest resident size, of its own, of mapped files (MB)."""
-    start, samples = time.monotonic(), [(0.0, 0.0)]
+    start, samples, ended = time.monotonic(), [(0.0, 0.0)], Event()
     process = subprocess.Popen([sys.executable, PROCESS, step, json.dumps(job)])
-    while True:
-        pid, code, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        samples.append(resident(process.pid))
-        time.sleep(0.02)
+
+    def sample() -> None:
+        while not ended.wait(0.02):
+            samples.append(resident(process.pid))
+
+    # in a thread: the end is told as it comes, not at the next sample
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(sample)
+        _, code, usage = os.wait4(process.pid, 0)
+        seconds, core = time.monotonic() - start, usage.ru_utime + usage.ru_stime
+        ended.set()
     if code:
         sys.exit(f"{step} failed: see {job['log'][0]}")
-    seconds, core = time.monotonic() - start, usage.ru_utime + usage.ru_stime
     own, mapped = (max(kind) for kind in zip(*samples, strict=True))
     return [core, seconds, usage.ru_maxrss / 1e3, own, mapped]
 
