@@ -1,20 +1,48 @@
 """The decorators of compiled loops, and where their machine code is kept."""
 
 import gc
+import sys
 from collections.abc import Callable
-from types import FunctionType
+from functools import cache, partial
+from types import FunctionType, ModuleType, SimpleNamespace
 
 # Python's search for garbage would go through numba's modules time and again: it is told that they stay.
 _searches = gc.isenabled()
 gc.disable()
 try:
+    from llvmlite.binding import parse_assembly, parse_bitcode
     from numba import njit
-    from numba.core.caching import FunctionCache
+    from numba.core import environment
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache
     from numba.core.runtime import rtsys
 finally:
     gc.freeze()
     if _searches:
         gc.enable()
+
+
+#: In place of `importlib` where code that was kept names the modules that it was made of, which take 0.02 s:
+#: what it has of them is for code that the interpreter runs.
+_named = SimpleNamespace(import_module=lambda name: sys.modules.get(name) or ModuleType(name))
+environment.importlib = _named
+
+
+class _Kept(CompileResultCacheImpl):
+    """Machine code as it was kept: what making code of its callers takes is read when that happens, if at all."""
+
+    def rebuild(self, target_context, payload):
+        (name, kind, (code, bitcode)), *rest = payload
+        # all that is looked up by name
+        target_context.codegen()._engine._defined_symbols.add(rest[0].llvm_cpython_wrapper_name)
+        found = super().rebuild(target_context, [(name, kind, (code, _nothing())), *rest])
+        found.library._get_module_for_linking = cache(partial(parse_bitcode, bitcode))
+        return found
+
+
+@cache
+def _nothing() -> bytes:
+    """Return what stands for the bitcode of no functions."""
+    return parse_assembly("").as_bitcode()
 
 
 class _Cache(FunctionCache):
@@ -30,6 +58,8 @@ class _Cache(FunctionCache):
     function : function
         Of a module that has imported the compiled functions that it calls.
     """
+
+    _impl_class = _Kept
 
     def __init__(self, function: FunctionType) -> None:
         super().__init__(function)
