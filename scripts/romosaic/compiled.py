@@ -28,7 +28,7 @@ environment.importlib = _named
 
 
 class _Kept(CompileResultCacheImpl):
-    """Machine code as it was kept: what making code of its callers takes is read when that happens, if at all."""
+    """Machine code as it was kept; what code of its callers is made of is read when that happens."""
 
     def rebuild(self, target_context, payload):
         (name, kind, (code, bitcode)), *rest = payload
