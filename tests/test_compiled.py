@@ -110,7 +110,9 @@ def test_code_that_has_run_is_taken_into_code_that_is_made(folder):
     run(folder)
     for path in folder.rglob("caller.caller-*"):
         path.unlink()
-    first = "from called import called; from between import between; print(called(1.0), between(2.0));"
+    first = (
+        "from called import called; from between import between; print(called(1.0), between(2.0));"
+    )
     assert run(folder, first + RUN) == ["2.0", "3.0", "2.0", "3.0", "1", "True"]
     assert run(folder) == ["2.0", "3.0", "0", "False"]  # with what was taken in
 
@@ -125,7 +127,13 @@ def test_errors_of_code_that_was_loaded(folder):
     )
     for made in ("1 True", "0 False"):
         found = run(folder, f"{RUN}\n{code}")
-        assert found == ["2.0", "3.0", *made.split(), "no_values", "negative_dimensions_not_allowed"]
+        assert found == [
+            "2.0",
+            "3.0",
+            *made.split(),
+            "no_values",
+            "negative_dimensions_not_allowed",
+        ]
 
 
 @pytest.mark.parametrize("step", [OUTLIERS, COADD], ids=["outlier_detection", "resample"])
