@@ -1,6 +1,7 @@
 """Files of the flux step: valid images, whose mapped arrays equal what flux made, without asdf's plugins."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from romosaic import exposure, flux, product
 from romosaic.asdf_blocks import AsdfBlocks
-from romosaic.checked_plane import SMALL
+from romosaic.checked_plane import SMALL, CheckedPlane
 from romosaic.errors import ProductError
+from romosaic.flagged_pixels import BadPixels
 from romosaic.flux_file import FluxExposure, open_flux, write_flux
 
 
@@ -43,9 +45,10 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
     assert found.effective_exposure_time == exposure["effective_exposure_time"] > 0
     exposure["effective_exposure_time"] = -999999  # not known
     assert found.effective_exposure_time == found.exposure_time
-    for array, expected in ((found.data, calibrated.data), (found.dq, calibrated.dq)):
-        assert not array[:].flags.writeable and array.dtype == expected.dtype
-        np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(found.data, calibrated.data)
+    assert not found.data[:].flags.writeable and found.data.dtype == np.float32
+    np.testing.assert_array_equal(found.dq, calibrated.dq)
+    for array in (found.data, found.dq):
         assert np.asarray(array, float).dtype == float
     for name in ("var_rnoise", "var_poisson", "var_flat"):
         variance = getattr(found, name)
@@ -159,6 +162,33 @@ def test_a_window_is_held_against_its_checksums(tmp_path, survey, monkeypatch, n
         open_flux(path).verify()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.9])
+def test_dq_is_a_list_and_a_packed_plane(tmp_path, survey, share):
+    import asdf
+
+    blocks, calibrated, pixmap, _ = parts(survey.paths[survey.names[0]])
+    rng, path, shape = np.random.default_rng(3), tmp_path / "a_flux.asdf", (1000, 1000)
+    dq = np.where(rng.random(shape) < share, rng.integers(1, 1 << 31, shape), 0).astype(np.uint32)
+    planes = {name: np.resize(plane, shape) for name, plane in calibrated.variances.items()}
+    resized = {name: np.resize(getattr(calibrated, name), shape) for name in ("data", "err")}
+    larger = dataclasses.replace(calibrated, dq=dq.copy(), variances=planes, **resized)
+    write_flux(path, blocks, larger, pixmap, "a", product.provenance({}, [("a", "b")]))
+    found = open_flux(path)
+    found.verify()
+    assert not isinstance(found.dq, CheckedPlane)
+    np.testing.assert_array_equal(found.dq, dq)
+    block = found.blocks.blocks[found.tree["roman"]["dq"]["source"]]
+    assert (block.compression == "lz4") is (share < 0.5)
+    assert share or block.used < 0.01 * dq.nbytes
+    with asdf.open(path, validate_checksums=True, lazy_load=False) as file:
+        np.testing.assert_array_equal(file["roman"]["dq"], dq)
+    if share:
+        index = found.blocks.blocks[found.tree["romosaic"]["flagged"]["index"]["source"]]
+        flipped(path, index.start + index.used - 1)
+        with pytest.raises(ProductError, match="is corrupt"):
+            open_flux(path).dq[:]
+
+
 def test_copied_blocks_are_checked_by_verify(tmp_path, calibration):
     import asdf
 
@@ -184,7 +214,7 @@ def test_copied_blocks_are_checked_by_verify(tmp_path, calibration):
 def test_as_many_checksums_as_pieces(flux_file, monkeypatch, change):
     found = open_flux(flux_file[0])
     given = np.array(found.blocks.array(found.tree["checksums"]))
-    assert given.size >= 2 and given.dtype == np.uint32
+    assert given.size >= 1 and given.dtype == np.uint32
     array = AsdfBlocks.array
 
     def forged(blocks, node):
@@ -297,6 +327,19 @@ def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch)
     with pytest.raises(ProductError, match="No space left"):
         write(tmp_path / "a_flux.asdf", calibration)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_of_earlier_versions_are_read(tmp_path, calibration):
+    """They have the plane alone."""
+    found = open_flux(write(tmp_path / "a_flux.asdf", calibration))
+    tree = copy.deepcopy(found.tree)
+    del tree["romosaic"]["flagged"]
+    again = FluxExposure(found.path, found.blocks, tree)
+    np.testing.assert_array_equal(again.dq, found.dq)
+    one, other = (BadPixels.of(member.dq, np.uint32(1)) for member in (again, found))
+    assert one.columns.size > 0
+    np.testing.assert_array_equal(one.columns, other.columns)
+    np.testing.assert_array_equal(one.starts, other.starts)
 
 
 def test_pixel_maps_of_earlier_versions_are_read(tmp_path, calibration):

@@ -10,6 +10,7 @@ from outlier_scene import (
 )
 from romosaic import medians
 from romosaic import outlier_kernels as kernels
+from romosaic.flagged_pixels import BadPixels
 from romosaic.patches import Patches
 
 
@@ -43,8 +44,9 @@ def test_median_of_valid_members(n):
 
 def sample_at(data, x, y, min_weight=0.7):
     """One bilinear sample of a member at a detector position; NaN is bad."""
-    rows, window = (np.nan_to_num(data) + 3, np.uint32(2) * np.isnan(data)), (0, 2, 0, 2)
-    given = rows, window, np.uint32(6), np.float32(3)
+    bad = BadPixels.of(np.uint32(2) * np.isnan(data), np.uint32(6))
+    rows, window = (np.nan_to_num(data) + 3, *bad.of_rows(0, 2)), (0, 2, 0, 2)
+    given = rows, window, np.float32(3)
     coefficients = np.zeros((2, 4, 4))
     coefficients[:, 0, 0] = x, y
     out = np.zeros((1, 1), np.float32)

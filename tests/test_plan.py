@@ -218,7 +218,7 @@ def test_costs_are_those_that_were_measured():
     assert costs["cpu_s"] == pytest.approx(27, rel=0.1)
     assert costs["disk_mb"] == pytest.approx(369, rel=0.03)
     assert costs["memory_mb"] == 3000
-    assert plan_costs.exposure_costs(4088**2)["disk_mb"] == pytest.approx(267.8, rel=0.01)
+    assert plan_costs.exposure_costs(4088**2)["disk_mb"] == pytest.approx(202.1, rel=0.01)
 
 
 def test_costs_grow_with_the_work():

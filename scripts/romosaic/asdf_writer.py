@@ -41,6 +41,37 @@ class Tagged:
     value: object
 
 
+@dataclass(frozen=True)
+class Packed:
+    """An array packed by lz4; see `packed`."""
+
+    content: np.ndarray
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+
+
+def packed(array: np.ndarray) -> Packed | np.ndarray:
+    """
+    Pack an array that is to be part of a tree.
+
+    Parameters
+    ----------
+    array : array
+        In C order; it is not needed afterwards.
+
+    Returns
+    -------
+    Packed or array
+        The array itself where packing would gain too little: see `asdf_compression.pack`.
+    """
+    pieces = pack(memoryview(array.reshape(-1).view(np.uint8)))
+    if pieces is None:
+        return array
+    content = np.frombuffer(b"".join(pieces), np.uint8)
+    return Packed(content, array.shape, array.dtype, array.nbytes)
+
+
 def time_tree(text: str) -> Tagged:
     """Time in ISO format, as what is read back as an `astropy.time.Time`."""
     return Tagged(f"{ASDF}time/time-1.4.0", text)
@@ -57,8 +88,8 @@ def write_asdf(
     path : str or path
         File to write; use within `atomic.atomic`.
     tree : dict
-        Dicts, lists, strings, numbers, booleans, None, numpy arrays of numbers or text (C order is made), and
-        any of these as `Tagged`.
+        Dicts, lists, strings, numbers, booleans, None, numpy arrays of numbers or text (C order is made),
+        `Packed` ones, and any of these as `Tagged`.
     packed : bool, optional
         Compress the arrays that it makes smaller: see `asdf_compression.pack`.
     threads : int, optional
@@ -98,7 +129,7 @@ def write_copy(
         The file to copy, its tree and its checksums proven.
     changes : mapping
         New values by their path of keys: texts, which take the tag of the value they replace, and arrays,
-        written uncompressed.
+        written uncompressed, or `Packed` ones.
     more : dict
         Plain values and arrays to add at the top of the tree, in place of what has their names there.
     consume : bool, optional
@@ -191,7 +222,13 @@ def _represent(tree: object, blocks: list):
         blocks.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
         return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
 
+    def represent_packed(representer, packed):
+        blocks.append(packed)
+        node = _array_node(packed, len(blocks) - 1)
+        return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
+
     Representer.add_multi_representer(np.ndarray, represent_array)
+    Representer.add_representer(Packed, represent_packed)
     Representer.add_representer(Tagged, represent_tagged)
     Representer.add_multi_representer(np.floating, lambda r, v: r.represent_float(float(v)))
     Representer.add_multi_representer(np.integer, lambda r, v: r.represent_int(int(v)))
@@ -204,7 +241,7 @@ def _represent(tree: object, blocks: list):
         raise TypeError(f"values like {error.args[-1]!r} cannot be written") from error
 
 
-def _array_node(array: np.ndarray, block: int) -> dict:
+def _array_node(array: np.ndarray | Packed, block: int) -> dict:
     """Return what stands for an array in the tree."""
     name = "bool8" if array.dtype == bool else array.dtype.name
     if array.dtype.kind == "U":
@@ -225,7 +262,7 @@ def _write(
     by_pieces: bool = False,
     consume: bool = False,
 ) -> None:
-    """Write the tree, then the blocks: arrays of ours, or pairs (file, block) to be copied."""
+    """Write the tree, then the blocks: arrays of ours, packed or not, or pairs (file, block) to be copied."""
     import yaml
 
     text = yaml.serialize(
@@ -266,9 +303,11 @@ def _consume(blocks: list, number: int) -> None:
 
 
 def _bytes(block) -> np.ndarray:
-    """Bytes of an array of ours, or of a block to be copied as it is stored; uint8."""
+    """Bytes of an array of ours, or of a block as it is stored; uint8."""
     if isinstance(block, np.ndarray):
         return block.reshape(-1).view(np.uint8)
+    if isinstance(block, Packed):
+        return block.content
     source, stored = block
     return np.frombuffer(source.stored(stored), np.uint8)
 
@@ -277,6 +316,9 @@ def _stored(packed: bool, by_pieces: bool, block) -> tuple[Block, list]:
     """Header of a block, as of a file, and its bytes in pieces."""
     content = memoryview(_bytes(block))
     unhashed = by_pieces and n_pieces(len(content)) > 0
+    if isinstance(block, Packed):
+        checksum = NO_CHECKSUM if unhashed else _md5([content])
+        return Block(0, len(content), block.nbytes, "lz4", checksum), [content]
     if not isinstance(block, np.ndarray):
         stored = block[1]
         if unhashed or stored.checksum == NO_CHECKSUM:

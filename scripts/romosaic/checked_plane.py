@@ -42,6 +42,13 @@ def piece_checksums(content: np.ndarray) -> np.ndarray:
     return np.array([zlib.crc32(content[at : at + PIECE]) for at in starts], np.uint32)
 
 
+def row_span(part, ny: int) -> tuple[int, int]:
+    """First row, and the one behind the last, of a part (slices or integers) of an image of `ny` rows."""
+    rows = range(ny)[part[0] if isinstance(part, tuple) else part]
+    rows = rows if isinstance(rows, range) else range(rows, rows + 1)
+    return (min(rows[0], rows[-1]), max(rows[0], rows[-1]) + 1) if rows else (0, 0)
+
+
 class CheckedPlane:
     """
     Image of a file; its parts are read by rows, or rows and columns (slices or integers), as those of an array.
@@ -76,12 +83,10 @@ class CheckedPlane:
         ProductError
             A piece with rows of it is not what was written.
         """
-        rows = range(self.shape[0])[part[0] if isinstance(part, tuple) else part]
-        rows = rows if isinstance(rows, range) else range(rows, rows + 1)
-        if rows:
-            first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+        first, stop = row_span(part, self.shape[0])
+        if stop > first:
             stride = self._plane.strides[0]
-            self._prove(first * stride // PIECE, -(-(last + 1) * stride // PIECE))
+            self._prove(first * stride // PIECE, -(-stop * stride // PIECE))
         return self._plane[part]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
-from .asdf_writer import write_copy
+from .asdf_writer import packed, write_copy
 from .atomic import atomic
 from .checked_plane import SMALL, CheckedPlane, n_pieces
 from .errors import ProductError
+from .flagged_pixels import FlaggedPixels
 from .pixmap import PixelMap
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def write_flux(
     dated = source.tree()["roman"]["meta"]["file_date"]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
-    planes = {"data": calibrated.data, "err": calibrated.err, "dq": calibrated.dq}
-    planes |= calibrated.variances
+    # Later steps read the list of flagged pixels: the plane, for other programs, shrinks to a hundredth.
+    flagged, dq = FlaggedPixels.of(calibrated.dq), packed(calibrated.dq)
+    planes = {"data": calibrated.data, "err": calibrated.err, "dq": dq} | calibrated.variances
     changes = {("roman", "meta", *key.split(".")): value for key, value in meta.items()}
     changes |= {("roman", name): plane for name, plane in planes.items()}
     own = {
@@ -64,6 +66,7 @@ def write_flux(
         "file_date": str(dated["value"] if isinstance(dated, dict) else dated),
         "noise": calibrated.noise,
         "unusable": calibrated.unusable,
+        "flagged": {"index": flagged.index, "dq": flagged.values},
         "sky_blocks": calibrated.sky_blocks,
         "pixmap": pixmap.to_tree(),
         "variances": calibrated.precise_variances,
@@ -189,9 +192,15 @@ class FluxExposure:
         return self._plane(self.tree["roman"]["data"])
 
     @property
-    def dq(self) -> np.ndarray | CheckedPlane:
-        """(ny, nx) uint32."""
-        return self._plane(self.tree["roman"]["dq"])
+    def dq(self) -> FlaggedPixels | np.ndarray | CheckedPlane:
+        """(ny, nx) uint32; a plane in files of earlier versions."""
+        flagged = self._own.get("flagged")
+        if flagged is None:
+            return self._plane(self.tree["roman"]["dq"])
+        # not maps, which would keep the file open
+        return FlaggedPixels(
+            self.shape, *(np.array(self._whole(flagged[key])) for key in ("index", "dq"))
+        )
 
     def _variance(self, name: str) -> np.ndarray | CheckedPlane | None:
         node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)

@@ -17,6 +17,7 @@ import numpy as np
 from . import medians
 from . import outlier_kernels as kernels
 from .dq import bad_bits
+from .flagged_pixels import BadPixels
 from .grid import Grid
 from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
@@ -29,14 +30,14 @@ REASONS = {
     str(NEIGHBOUR): "off by more than only the second allow, beside a pixel with bit 1",
     str(NEGATIVE): "fainter than the reference; otherwise brighter",
 }
-#: Members whose images are open at a time: two files each, of the 256 that some systems allow a process.
-MAX_OPEN = 64
+#: Members whose images are open at a time, a file each, of the 256 that some systems allow a process.
+MAX_OPEN = 128
 #: Share of the memory that is for open images at least; stacks of mapped members take no more than they need.
 OPEN_SHARE = 0.25
 #: Side of the rectangles with one cubic each: grid pixels, detector pixels.
 GRID_PATCH, DETECTOR_PATCH = 256, 128
-#: Data and DQ of a member.
-Images = tuple[np.ndarray, np.ndarray]
+#: Rows of a member: data, and where its bad pixels are (see `BadPixels.of_rows`).
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def status(n_members: int) -> str:
@@ -96,7 +97,8 @@ def detect_outliers(
         views.append(_View(member, float(level), padded, zone, bad))
     budget = parameters["memory_mb"] * 2**20
     share = min((1 - OPEN_SHARE) * budget / threads, 4 * len(views) * GRID_PATCH**2)
-    images = _OpenImages(budget - threads * share)
+    lists = sum(view.bad.nbytes for view in views)
+    images = _OpenImages(budget - threads * share - lists)
     reference = _reference(views, padded, images, parameters["maskpt"], share, threads)
     return _flags(views, images, reference, parameters, threads)
 
@@ -127,7 +129,7 @@ class _View:
 
     def __init__(self, member, level: float, grid: Grid, zone: np.ndarray, bad: np.uint32) -> None:
         self.member, self.level, self.zone = member, np.float32(level), zone
-        self.bad_bits, self.shape = bad, tuple(member.shape)
+        self.shape, self.bad = tuple(member.shape), BadPixels.of(member.dq, bad)
         self.gridmap = member.pixmap.on_grid(grid)
         self.window, box = self.gridmap.window(), self.gridmap.grid_window()
         self.noise = np.array(
@@ -147,10 +149,6 @@ class _View:
         rows = cut(self.window[0], self.window[1], DETECTOR_PATCH)
         columns = cut(self.window[2], self.window[3], DETECTOR_PATCH)
         return Patches.fit(self.gridmap.forward, rows, columns, self.gridmap.smooth, kernels.HALO)
-
-    def images(self) -> Images:
-        """Data and DQ: maps that the caller is to drop."""
-        return self.member.data, self.member.dq
 
     def variances(self, noise: str) -> list[np.ndarray]:
         """Variance planes that add up to the square of the error: maps; none for the noise model."""
@@ -181,24 +179,25 @@ class _OpenImages:
     def __init__(self, limit: float) -> None:
         self.limit, self.touched, self.open, self.lock = limit, 0, {}, Lock()
 
-    def of(self, view: _View, y0: int, y1: int) -> Images:
-        """Images of a member, of which rows `y0` to `y1` - 1 are going to be read."""
+    def rows(self, view: _View, y0: int, y1: int) -> Rows:
+        """Rows `y0` to `y1` - 1 of a member."""
         with self.lock:
-            if self.touched > self.limit or len(self.open) >= MAX_OPEN:
-                self.open, self.touched = {}, 0
-            if view not in self.open:
-                self.open[view] = view.images(), np.zeros(view.shape[0], bool)
-            images, seen = self.open[view]
+            new = view not in self.open
+            if self.touched > self.limit or (new and len(self.open) >= MAX_OPEN):
+                self.open, self.touched, new = {}, 0, True
+            if new:
+                self.open[view] = view.member.data, np.zeros(view.shape[0], bool)
+            data, seen = self.open[view]
             # pages are read as a whole, and some around them: about whole rows
-            self.touched += 8 * view.shape[1] * int(np.count_nonzero(~seen[y0:y1]))
+            self.touched += 4 * view.shape[1] * int(np.count_nonzero(~seen[y0:y1]))
             seen[y0:y1] = True
-        return tuple(image[y0:y1] for image in images)  # checked without the lock
+        return data[y0:y1], *view.bad.of_rows(y0, y1)  # checked without the lock
 
     def drop(self, view: _View) -> None:
         """Drop the maps of a member that is done."""
         with self.lock:
             _, seen = self.open.pop(view, (None, False))
-            self.touched -= 8 * view.shape[1] * int(np.count_nonzero(seen))
+            self.touched -= 4 * view.shape[1] * int(np.count_nonzero(seen))
 
 
 def _origin(grid: Grid) -> tuple[int, int]:
@@ -263,9 +262,8 @@ def _combine_patch(
                     continue
                 with windows.array(((window[1] - window[0]) * (window[3] - window[2]),)) as memory:
                     valid = kernels.sample(
-                        images.of(view, *window[:2]),
+                        images.rows(view, *window[:2]),
                         window,
-                        view.bad_bits,
                         view.level,
                         positions,
                         box,
@@ -331,13 +329,13 @@ def _judge_row(
     (y0, y1), (left, right) = patches.rows[row].tolist(), view.window[2:]
     box = np.array([y0 - halo, y1 + halo, left - halo, right + halo], np.int64)
     inside = slice(max(y0 - halo, 0), min(y1 + halo, view.shape[0]))
-    rows = images.of(view, inside.start, inside.stop)
+    rows = images.rows(view, inside.start, inside.stop)
     variance = np.zeros(rows[0].shape if variances else (0, 0), np.float32)
     for plane in variances:
         variance += plane[inside]
     why = np.empty((y1 - y0, right - left), np.uint8)
     positions = patches.positions(row, np.s_[:], box)
-    given = view.bad_bits, view.level, variance, reference, positions, box, patches.columns
+    given = view.level, variance, reference, positions, box, patches.columns
     kernels.judge_row(rows, *given, (view.zone, view.noise, limits, factors), why)
     flat = np.flatnonzero(why.ravel() != 0)  # without the interpreter's lock, as for one axis alone
     y, x = np.divmod(flat, right - left)

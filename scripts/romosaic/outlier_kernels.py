@@ -97,33 +97,39 @@ def detector_window(positions, box, shape):
 
 
 @compiled
-def clean(data, dq, left, bad_bits, level, out):
+def clean(rows, left, level, out):
     """
     Copy a piece of a member, a level subtracted and bad pixels blanked.
 
     Parameters
     ----------
-    data, dq : (rows, nx) float32 and uint32 arrays
-        Rows of the member, MJy/sr, and their data quality.
+    rows : tuple of arrays
+        Rows of the member: data, (ny, nx) float32, MJy/sr; where the bad pixels of each begin among all of
+        them, and where the last ones end, (ny + 1,) int64; columns of the bad pixels, ascending in a row, (n,)
+        uint16. See `flagged_pixels.BadPixels`.
     left : int
         First column of the piece.
-    bad_bits : uint32
-        A pixel with any of these bits is bad.
     level : float32
         Sky level, MJy/sr.
     out : (rows, columns) float32 array
         Receives the piece; bad pixels become NaN.
     """
+    data, starts, columns = rows
     for y in range(out.shape[0]):
-        values, flags, line = data[y, left:], dq[y, left:], out[y]
+        values, line = data[y, left:], out[y]
         for x in range(line.size):
             value = values[x] - level
-            good = (flags[x] & bad_bits) == 0 and np.isfinite(value)
-            line[x] = value if good else np.float32(np.nan)
+            line[x] = value if np.isfinite(value) else np.float32(np.nan)
+        for k in range(starts[y], starts[y + 1]):
+            x = columns[k] - left
+            if x >= line.size:
+                break
+            if x >= 0:
+                line[x] = np.nan
 
 
 @compiled
-def sample(rows, window, bad_bits, level, positions, box, min_weight, memory, out, origin):
+def sample(rows, window, level, positions, box, min_weight, memory, out, origin):
     """
     Map a member bilinearly onto a piece of the grid.
 
@@ -133,11 +139,9 @@ def sample(rows, window, bad_bits, level, positions, box, min_weight, memory, ou
     Parameters
     ----------
     rows : tuple of arrays
-        Data and DQ of the rows of the window, as in `clean`.
+        Rows of the window, as in `clean`.
     window : tuple of int
         Detector rows and columns (y0, y1, x0, x1), half-open: from `detector_window`.
-    bad_bits : uint32
-        As in `clean`.
     level : float32
         As in `clean`.
     positions : tuple of float64 arrays
@@ -162,7 +166,7 @@ def sample(rows, window, bad_bits, level, positions, box, min_weight, memory, ou
     """
     size = window[1] - window[0], window[3] - window[2]
     good = memory[: size[0] * size[1]].reshape(size)
-    clean(rows[0], rows[1], window[2], bad_bits, level, good)
+    clean(rows, window[2], level, good)
     out[:] = np.float32(np.nan)
     count, corner = 0, (window[0], window[2])
     xs, ys = np.empty(box[3] - box[2]), np.empty(box[3] - box[2])
@@ -308,7 +312,7 @@ def _reasons(data, blot, members, first, second, backg, why):
 
 
 @compiled
-def judge_row(rows, bad_bits, level, variance, reference, positions, box, columns, rules, why):
+def judge_row(rows, level, variance, reference, positions, box, columns, rules, why):
     """
     Compare a row of rectangles of detector pixels with the reference, in romancal's two passes.
 
@@ -319,7 +323,7 @@ def judge_row(rows, bad_bits, level, variance, reference, positions, box, column
 
     Parameters
     ----------
-    rows, bad_bits, level
+    rows, level
         As in `sample`: those of `box` that the detector has.
     variance : (rows, nx) or (0, 0) float32 array
         Variance of each pixel of `rows`; empty selects the noise model.
@@ -347,7 +351,7 @@ def judge_row(rows, bad_bits, level, variance, reference, positions, box, column
         first, stop = max(x0, 0), min(x1, nx)
         data = np.full((height, x1 - x0), np.float32(np.nan))
         inner = data[low : low + ny, first - x0 : stop - x0]
-        clean(rows[0], rows[1], first, bad_bits, level, inner)
+        clean(rows, first, level, inner)
         spread = np.zeros(data.shape if variance.size else (0, 0), np.float32)
         if variance.size:
             spread[low : low + ny, first - x0 : stop - x0] = variance[:, first:stop]

@@ -44,7 +44,7 @@ STEPS = {
 FLUX = {
     "cpu_s": {"job": 0.4, "detector": 0.13},
     "memory_mb": {"job": 50, "detector": 19},
-    "disk_mb": {"job": 0.02, "detector": 16.03},
+    "disk_mb": {"job": 0.02, "detector": 12.1},
 }
 
 

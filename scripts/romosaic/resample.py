@@ -22,6 +22,7 @@ from .dq import bad_bits
 from .drizzle_dq import DqSum
 from .drizzling import Drizzle
 from .errors import ExposureError
+from .flagged_pixels import BadPixels
 from .grid import Grid
 from .halves import half_table
 from .image_statistics import image_statistics
@@ -232,7 +233,7 @@ class _Reader:
         planes = self.scratch[: np.prod(shape)].reshape(shape)
         outliers = _outliers(member, flags, window)
         # Maps of this call alone: its pages and its open files end with it.
-        data, dq = member.data, member.dq
+        data, bad = member.data, BadPixels.of(member.dq, self.bad_bits)
         variances = [getattr(member, name) for name in self.names]
         weigh = pixel_weights(member, self.weight_type, weight, self.unit)
 
@@ -245,10 +246,10 @@ class _Reader:
             with self.bands.array((len(variances), *out.shape[:2])) as parts:
                 for plane, variance in zip(variances, parts, strict=True):
                     _read_variance(plane, part, variance)
-                values = data[rows], dq[rows]
+                values = data[rows], *bad.of_rows(rows.start, rows.stop)
                 weights = weigh(part, values[0][:, x0:x1], *parts[:2])
                 given = here, tuple(parts), level, weights, out
-                n_good, n_flagged = fill_planes(values, x0, self.bad_bits, *given)
+                n_good, n_flagged = fill_planes(values, x0, *given)
             return out[..., 0].size - n_good - n_flagged, n_flagged
 
         counts = in_threads(band, range(0, y1 - y0, BAND), self.threads)

@@ -27,10 +27,10 @@ def widen(bits, left, table, out):
 
 
 @compiled
-def _weights_of_row(values, bits, bad_bits, given, variances, y, keep):
-    """Fill `keep` with the weights of a row of pixels, 0 for bad ones."""
+def _weights_of_row(values, given, variances, y, keep):
+    """Fill `keep` with the weights of a row of pixels, 0 for those whose values are no good."""
     for x in range(keep.size):
-        fit = np.isfinite(values[x]) and (bits[x] & bad_bits) == 0 and 0.0 < given[x] < np.inf
+        fit = np.isfinite(values[x]) and 0.0 < given[x] < np.inf
         keep[x] = given[x] if fit else 0.0
     for v in variances:
         plane = v[y]
@@ -39,20 +39,18 @@ def _weights_of_row(values, bits, bad_bits, given, variances, y, keep):
 
 
 @compiled
-def fill_planes(rows, left, bad_bits, flagged, variances, level, weights, out):
+def fill_planes(rows, left, flagged, variances, level, weights, out):
     """
     Write the planes of a detector window that are to be drizzled.
 
     Parameters
     ----------
     rows : tuple of arrays
-        Rows of the window, from the detector's first column on: data, (ny, more) float32, MJy/sr, and DQ,
-        (ny, more) uint32.
+        Rows of the window, from the detector's first column on: data, (ny, more) float32, MJy/sr; starts,
+        (ny + 1,) int64, and columns, (n,) uint16, of the bad pixels (see `flagged_pixels.BadPixels`), which are
+        left out, as are those with a value that is not finite or a negative variance.
     left : int
         First column of the window.
-    bad_bits : uint32
-        A pixel with any of these bits is left out, as are those with a value that is not finite or a negative
-        variance.
     flagged : tuple of arrays
         Rows and columns in the window of outliers, which are left out, too; in the order of rows.
     variances : tuple of (ny, nx) float32 arrays
@@ -68,18 +66,21 @@ def fill_planes(rows, left, bad_bits, flagged, variances, level, weights, out):
     Returns
     -------
     n_good, n_flagged : int
-        Number of good pixels, and of outliers without a bad bit.
+        Number of good pixels, and of outliers that would be.
     """
     n_good, n_flagged, k = 0, 0, 0
     keep = np.empty(out.shape[1], np.float32)
     for y in range(out.shape[0]):
-        row, bits = rows[0][y, left:], rows[1][y, left:]
+        row = rows[0][y, left:]
         given = weights[y] if weights.shape[0] > 1 else weights[0]
-        _weights_of_row(row, bits, bad_bits, given, variances, y, keep)
+        _weights_of_row(row, given, variances, y, keep)
+        for j in range(rows[1][y], rows[1][y + 1]):
+            x = rows[2][j] - left
+            if 0 <= x < keep.size:
+                keep[x] = 0.0
         while k < flagged[0].size and flagged[0][k] == y:
             x = flagged[1][k]
-            again = k > 0 and flagged[0][k - 1] == y and flagged[1][k - 1] == x
-            n_flagged += (bits[x] & bad_bits) == 0 and not again
+            n_flagged += keep[x] > 0.0
             keep[x] = 0.0
             k += 1
         for x in range(keep.size):

@@ -1,0 +1,103 @@
+"""
+Data quality of an exposure without its zeros: the pixels that have a flag.
+
+Most pixels have none. Steps that leave out bad pixels read a list of them in place of four bytes per pixel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .checked_plane import row_span
+
+
+@dataclass(frozen=True)
+class FlaggedPixels:
+    """
+    Data quality, of which parts are read like an array's.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (ny, nx) of the exposure.
+    index : (n,) uint32 array
+        Flat indices of the pixels that have a flag, ascending.
+    values : (n,) uint32 array
+        Their flags.
+    """
+
+    shape: tuple[int, int]
+    index: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, dq: np.ndarray) -> "FlaggedPixels":
+        """
+        List those of a plane.
+
+        Parameters
+        ----------
+        dq : (ny, nx) uint32 array
+        """
+        index = np.flatnonzero(dq).astype(np.uint32)
+        return cls(dq.shape, index, dq.ravel()[index])
+
+    def __getitem__(self, part) -> np.ndarray:
+        """Flags of a part of the exposure: rows, or rows and columns, as slices or integers."""
+        ny, nx = self.shape
+        first, stop = row_span(part, ny)
+        low, high = np.searchsorted(self.index, np.array([first * nx, stop * nx], np.uint32))
+        plane = np.zeros((stop - first, nx), np.uint32)
+        plane.ravel()[self.index[low:high] - first * nx] = self.values[low:high]
+        rows, *columns = part if isinstance(part, tuple) else (part,)
+        return plane[(np.arange(ny)[rows] - first, *columns)]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """Return the whole plane."""
+        return np.asarray(self[:], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class BadPixels:
+    """
+    Pixels to leave out, row by row.
+
+    Attributes
+    ----------
+    starts : (ny + 1,) int64 array
+        Where the columns of each row begin, and where the last ones end.
+    columns : (n,) uint16 array
+        Ascending in each row.
+    """
+
+    starts: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def of(cls, dq: np.ndarray | FlaggedPixels, bits: np.uint32) -> "BadPixels":
+        """
+        Find the pixels with any of some bits.
+
+        Parameters
+        ----------
+        dq : (ny, nx) uint32 array or FlaggedPixels
+            Data quality.
+        bits : uint32
+            Bits of bad pixels.
+        """
+        if isinstance(dq, FlaggedPixels):
+            index = dq.index[dq.values & bits != 0]
+        else:
+            index = np.flatnonzero(np.asarray(dq) & bits)
+        ny, nx = dq.shape
+        starts = np.searchsorted(index, (np.arange(ny + 1) * nx).astype(index.dtype))
+        return cls(starts.astype(np.int64), (index % nx).astype(np.uint16))
+
+    def of_rows(self, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
+        """Starts of rows `y0` to `y1` - 1, and the columns of all: for compiled loops."""
+        return self.starts[y0 : y1 + 1], self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both arrays."""
+        return self.starts.nbytes + self.columns.nbytes
