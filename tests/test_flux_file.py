@@ -314,7 +314,8 @@ def test_flux_files_keep_what_flux_does_not_change(tmp_path, survey, calibration
         for name in set(before["meta"]) - {"cal_step", "filename", "file_date", "wcs"}:
             assert after["meta"][name] == before["meta"][name], name
         assert after["meta"]["file_date"] > before["meta"]["file_date"]
-        n_own = len(calibration[1].sky_blocks) - 1 + 2 + 1  # no array; pixel map; checksums
+        # no array; pixel map; flagged pixels; checksums
+        n_own = len(calibration[1].sky_blocks) - 1 + 2 + 2 + 1
     assert len(AsdfBlocks.read(path).blocks) == len(calibration[0].blocks) + n_own
 
 
