@@ -11,8 +11,8 @@ import pytest
 from romosaic import exposure, flux, product
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.checked_plane import SMALL, CheckedPlane
+from romosaic.dq_list import BadPixels
 from romosaic.errors import ProductError
-from romosaic.flagged_pixels import BadPixels
 from romosaic.flux_file import FluxExposure, open_flux, write_flux
 
 
@@ -183,7 +183,7 @@ def test_dq_is_a_list_and_a_packed_plane(tmp_path, survey, share):
     with asdf.open(path, validate_checksums=True, lazy_load=False) as file:
         np.testing.assert_array_equal(file["roman"]["dq"], dq)
     if share:
-        index = found.blocks.blocks[found.tree["romosaic"]["flagged"]["index"]["source"]]
+        index = found.blocks.blocks[found.tree["romosaic"]["dq"]["index"]["source"]]
         flipped(path, index.start + index.used - 1)
         with pytest.raises(ProductError, match="is corrupt"):
             open_flux(path).dq[:]
@@ -314,7 +314,7 @@ def test_flux_files_keep_what_flux_does_not_change(tmp_path, survey, calibration
         for name in set(before["meta"]) - {"cal_step", "filename", "file_date", "wcs"}:
             assert after["meta"][name] == before["meta"][name], name
         assert after["meta"]["file_date"] > before["meta"]["file_date"]
-        # no array; pixel map; flagged pixels; checksums
+        # no array; pixel map; list of dq; checksums
         n_own = len(calibration[1].sky_blocks) - 1 + 2 + 2 + 1
     assert len(AsdfBlocks.read(path).blocks) == len(calibration[0].blocks) + n_own
 
@@ -330,12 +330,14 @@ def test_a_failing_flux_write_leaves_nothing(tmp_path, calibration, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_of_earlier_versions_are_read(tmp_path, calibration):
-    """They have the plane alone."""
+def test_dq_of_earlier_versions_is_read(tmp_path, calibration, monkeypatch):
+    """They have the plane alone, as it is."""
+    monkeypatch.setattr("romosaic.flux_file.pack_array", lambda array: array)
     found = open_flux(write(tmp_path / "a_flux.asdf", calibration))
     tree = copy.deepcopy(found.tree)
-    del tree["romosaic"]["flagged"]
+    del tree["romosaic"]["dq"]
     again = FluxExposure(found.path, found.blocks, tree)
+    assert isinstance(again.dq, CheckedPlane)
     np.testing.assert_array_equal(again.dq, found.dq)
     one, other = (BadPixels.of(member.dq, np.uint32(1)) for member in (again, found))
     assert one.columns.size > 0

@@ -20,12 +20,15 @@ from outlier_scene import (
     pixel_map,
     star_field,
 )
+from romosaic import outlier_detection
 from romosaic.dq import FLAGS
 from romosaic.grid import Grid
 from romosaic.outlier_detection import (
     FIRST,
     NEGATIVE,
     NEIGHBOUR,
+    _OpenImages,
+    _View,
     status,
 )
 
@@ -182,6 +185,29 @@ def test_images_are_opened_once_if_the_memory_allows_and_dropped_if_not(crowd, m
     assert_same(flag(crowd[0]), flag(members, memory_mb=memory_mb))
     assert all((member.opened == 1) is once for member in members)
     assert (Watched.most, Watched.alive) == (5 if once else 1, 0)
+
+
+def test_open_images_are_counted_and_few(crowd, monkeypatch):
+    monkeypatch.setattr(outlier_detection, "MAX_OPEN", 2)
+    padded = grid_of().padded(2)
+    views = [_View(member, 0.0, padded, np.zeros(4), np.uint32(1)) for member in crowd[0][:3]]
+    images, row = _OpenImages(1e9), 4 * SHAPE[1]
+    data, starts, columns = images.rows(views[0], 3, 8)
+    np.testing.assert_array_equal(data, views[0].member.data[3:8])
+    bad = np.nonzero(views[0].member.dq[3:8])[1]
+    np.testing.assert_array_equal(columns[starts[0] : starts[-1]], bad)
+    images.rows(views[1], 0, 2)
+    images.rows(views[0], 5, 9)  # rows 5 to 7 again
+    assert (images.touched, set(images.open)) == (8 * row, set(views[:2]))
+    images.drop(views[0])
+    assert (images.touched, set(images.open)) == (2 * row, {views[1]})
+    images.drop(views[0])
+    images.rows(views[0], 0, 1)
+    images.rows(views[2], 0, 4)  # one too many
+    assert (images.touched, set(images.open)) == (4 * row, {views[2]})
+    images.limit = 4 * row - 1
+    images.rows(views[2], 9, 10)
+    assert (images.touched, set(images.open)) == (row, {views[2]})
 
 
 def test_neighbouring_grids_flag_the_same_pixels(crowd):

@@ -10,7 +10,7 @@ from outlier_scene import (
 )
 from romosaic import medians
 from romosaic import outlier_kernels as kernels
-from romosaic.flagged_pixels import BadPixels
+from romosaic.dq_list import BadPixels
 from romosaic.patches import Patches
 
 

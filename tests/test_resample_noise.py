@@ -120,10 +120,12 @@ def test_flagged_outliers_are_left_out():
     flat = np.ravel_multi_index(([5, 40, 41, 79], [60, 30, 30, 69]), hit.shape).astype(np.uint32)
     hit.data.ravel()[flat] = 1e6
     hit.dq[5, 60] = FLAGS["DO_NOT_USE"]
-    made = coadd([hit, clean], grid(200), flagged=[flat[::-1], np.zeros(0, np.uint32)])
+    hit.var_rnoise[79, 69] = np.nan
+    given = np.append(flat[::-1], flat[:2])  # some of them twice
+    made = coadd([hit, clean], grid(200), flagged=[given, np.zeros(0, np.uint32)])
     covered = made.weight > 0
     assert np.allclose(made.data[covered], 1.0, rtol=1e-6)
-    assert (made.members[0].n_bad, made.members[0].n_flagged) == (1, 3)
+    assert (made.members[0].n_bad, made.members[0].n_flagged) == (2, 2)
     assert made.members[0].n_used == 80 * 70 - 4
     assert made.members[1].n_used == 80 * 70
 

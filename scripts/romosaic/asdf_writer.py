@@ -43,7 +43,16 @@ class Tagged:
 
 @dataclass(frozen=True)
 class Packed:
-    """An array packed by lz4; see `packed`."""
+    """
+    An array packed by lz4: see `pack_array`.
+
+    Attributes
+    ----------
+    content : (n,) uint8 array
+        Its block as stored.
+    shape, dtype, nbytes
+        Those of the array.
+    """
 
     content: np.ndarray
     shape: tuple[int, ...]
@@ -51,20 +60,21 @@ class Packed:
     nbytes: int
 
 
-def packed(array: np.ndarray) -> Packed | np.ndarray:
+def pack_array(array: np.ndarray) -> Packed | np.ndarray:
     """
     Pack an array that is to be part of a tree.
 
     Parameters
     ----------
     array : array
-        In C order; it is not needed afterwards.
+        Of numbers.
 
     Returns
     -------
     Packed or array
         The array itself where packing would gain too little: see `asdf_compression.pack`.
     """
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     pieces = pack(memoryview(array.reshape(-1).view(np.uint8)))
     if pieces is None:
         return array
@@ -222,9 +232,9 @@ def _represent(tree: object, blocks: list):
         blocks.append(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
         return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
 
-    def represent_packed(representer, packed):
-        blocks.append(packed)
-        node = _array_node(packed, len(blocks) - 1)
+    def represent_packed(representer, array):
+        blocks.append(array)
+        node = _array_node(array, len(blocks) - 1)
         return representer.represent_mapping(f"{ASDF}core/ndarray-1.1.0", node)
 
     Representer.add_multi_representer(np.ndarray, represent_array)

@@ -1,6 +1,7 @@
 """The decorators of compiled loops, and where their machine code is kept."""
 
 import gc
+import importlib
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -21,16 +22,24 @@ finally:
         gc.enable()
 
 
-#: In place of `importlib` where code that was kept names the modules that it was made of, which take 0.02 s:
-#: what it has of them is for code that the interpreter runs.
-_named = SimpleNamespace(import_module=lambda name: sys.modules.get(name) or ModuleType(name))
-environment.importlib = _named
+def _named(name: str) -> ModuleType:
+    """Return a module, an empty one in place of those of numba that are not there."""
+    if name.startswith("numba.") and name not in sys.modules:
+        return ModuleType(name)
+    return importlib.import_module(name)
+
+
+# Code that was kept names the modules that it was made of, which take 0.02 s. What it has of them is for code
+# that the interpreter runs, of which there is none. (Of numba 0.68.)
+environment.importlib = SimpleNamespace(import_module=_named)
 
 
 class _Kept(CompileResultCacheImpl):
     """Machine code as it was kept; what code of its callers is made of is read when that happens."""
 
     def rebuild(self, target_context, payload):
+        if payload[0][1] != "object":
+            return super().rebuild(target_context, payload)
         (name, kind, (code, bitcode)), *rest = payload
         # all that is looked up by name
         target_context.codegen()._engine._defined_symbols.add(rest[0].llvm_cpython_wrapper_name)

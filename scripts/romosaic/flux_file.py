@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
-from .asdf_writer import packed, write_copy
+from .asdf_writer import Packed, pack_array, write_copy
 from .atomic import atomic
 from .checked_plane import SMALL, CheckedPlane, n_pieces
+from .dq_list import DqList
 from .errors import ProductError
-from .flagged_pixels import FlaggedPixels
+from .memory import give_back
 from .pixmap import PixelMap
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def write_flux(
     dated = source.tree()["roman"]["meta"]["file_date"]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
-    # Later steps read the list of flagged pixels: the plane, for other programs, shrinks to a hundredth.
-    flagged, dq = FlaggedPixels.of(calibrated.dq), packed(calibrated.dq)
+    # Later steps read the list: the plane, for other programs, shrinks to a hundredth.
+    dq_list, dq = DqList.of(calibrated.dq), pack_array(calibrated.dq)
+    if isinstance(dq, Packed):
+        give_back(calibrated.dq)
     planes = {"data": calibrated.data, "err": calibrated.err, "dq": dq} | calibrated.variances
     changes = {("roman", "meta", *key.split(".")): value for key, value in meta.items()}
     changes |= {("roman", name): plane for name, plane in planes.items()}
@@ -66,7 +69,7 @@ def write_flux(
         "file_date": str(dated["value"] if isinstance(dated, dict) else dated),
         "noise": calibrated.noise,
         "unusable": calibrated.unusable,
-        "flagged": {"index": flagged.index, "dq": flagged.values},
+        "dq": {"index": dq_list.index, "values": dq_list.values},
         "sky_blocks": calibrated.sky_blocks,
         "pixmap": pixmap.to_tree(),
         "variances": calibrated.precise_variances,
@@ -192,15 +195,13 @@ class FluxExposure:
         return self._plane(self.tree["roman"]["data"])
 
     @property
-    def dq(self) -> FlaggedPixels | np.ndarray | CheckedPlane:
+    def dq(self) -> DqList | np.ndarray | CheckedPlane:
         """(ny, nx) uint32; a plane in files of earlier versions."""
-        flagged = self._own.get("flagged")
-        if flagged is None:
+        nodes = self._own.get("dq")
+        if nodes is None:
             return self._plane(self.tree["roman"]["dq"])
         # not maps, which would keep the file open
-        return FlaggedPixels(
-            self.shape, *(np.array(self._whole(flagged[key])) for key in ("index", "dq"))
-        )
+        return DqList(self.shape, *(np.array(self._whole(nodes[k])) for k in ("index", "values")))
 
     def _variance(self, name: str) -> np.ndarray | CheckedPlane | None:
         node = self._own.get("variances", {}).get(name) or self.tree["roman"].get(name)

@@ -17,7 +17,7 @@ import numpy as np
 from . import medians
 from . import outlier_kernels as kernels
 from .dq import bad_bits
-from .flagged_pixels import BadPixels
+from .dq_list import BadPixels
 from .grid import Grid
 from .outlier_limits import reference_noise_factors, scales
 from .patches import Patches, cut
@@ -55,8 +55,8 @@ def detect_outliers(
     ----------
     members : list of FluxExposure
         Or anything with `shape`, `data`, `dq`, `pixmap`, `sky_variance`, `pedestal`, `poisson_slope`,
-        `optical_element` and, for noise 'err', the variance planes, as in `flux_file.FluxExposure`. Only
-        windows are read.
+        `optical_element` and, for noise 'err', the variance planes, as in `flux_file.FluxExposure`. Of images
+        only windows are read.
     levels : (n,) array_like of float
         Sky level to subtract from each member, MJy/sr.
     grid : Grid
@@ -64,8 +64,9 @@ def detect_outliers(
     parameters : mapping
         `noise` ('model' or 'err'), `snr` and `scale` (two numbers each), `backg` (MJy/sr),
         `maskpt`, `good_bits`, `memory_mb`: section `outlier_detection` of the configuration. `memory_mb`
-        bounds the stacks of mapped members and the pages of their images; the reference takes 5 bytes per
-        grid pixel besides, and the variances of one member at a time as much as they are.
+        bounds the stacks of mapped members, the pages of their images and the lists of their bad pixels (these
+        up to three quarters of it); the reference takes 5 bytes per grid pixel besides, and the variances of
+        one member at a time as much as they are.
     threads : int
         Worker threads. Neither they nor `memory_mb` change a bit of the result.
 
@@ -96,9 +97,10 @@ def detect_outliers(
         zone = inner + 0.5 * step * np.array([-1, 1, -1, 1])
         views.append(_View(member, float(level), padded, zone, bad))
     budget = parameters["memory_mb"] * 2**20
+    lists = sum(view.bad.nbytes for view in views if view.window is not None)
+    budget = max(budget - lists, OPEN_SHARE * budget)
     share = min((1 - OPEN_SHARE) * budget / threads, 4 * len(views) * GRID_PATCH**2)
-    lists = sum(view.bad.nbytes for view in views)
-    images = _OpenImages(budget - threads * share - lists)
+    images = _OpenImages(budget - threads * share)
     reference = _reference(views, padded, images, parameters["maskpt"], share, threads)
     return _flags(views, images, reference, parameters, threads)
 
@@ -129,7 +131,7 @@ class _View:
 
     def __init__(self, member, level: float, grid: Grid, zone: np.ndarray, bad: np.uint32) -> None:
         self.member, self.level, self.zone = member, np.float32(level), zone
-        self.shape, self.bad = tuple(member.shape), BadPixels.of(member.dq, bad)
+        self.shape = tuple(member.shape)
         self.gridmap = member.pixmap.on_grid(grid)
         self.window, box = self.gridmap.window(), self.gridmap.grid_window()
         self.noise = np.array(
@@ -138,6 +140,7 @@ class _View:
         if self.window is None or box is None:
             self.window = None
             return
+        self.bad = BadPixels.of(member.dq, bad)
         origin = _origin(grid)
         rows = cut(box[0], box[1], GRID_PATCH, origin[0])
         columns = cut(box[2], box[3], GRID_PATCH, origin[1])

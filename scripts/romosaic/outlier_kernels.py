@@ -106,7 +106,7 @@ def clean(rows, left, level, out):
     rows : tuple of arrays
         Rows of the member: data, (ny, nx) float32, MJy/sr; where the bad pixels of each begin among all of
         them, and where the last ones end, (ny + 1,) int64; columns of the bad pixels, ascending in a row, (n,)
-        uint16. See `flagged_pixels.BadPixels`.
+        uint16. See `dq_list.BadPixels`.
     left : int
         First column of the piece.
     level : float32

@@ -19,10 +19,10 @@ from functools import partial
 import numpy as np
 
 from .dq import bad_bits
+from .dq_list import BadPixels
 from .drizzle_dq import DqSum
 from .drizzling import Drizzle
 from .errors import ExposureError
-from .flagged_pixels import BadPixels
 from .grid import Grid
 from .halves import half_table
 from .image_statistics import image_statistics
@@ -297,7 +297,7 @@ def _add(
     if dq is not None and n_covered:
         good = planes[..., 1] > 0
         covered = drizzle.context[number // 32] & np.uint32(1 << (number % 32)) != 0
-        dq.add(member.pixmap, window, np.array(member.dq[y0:y1, x0:x1], np.uint32), good, covered)
+        dq.add(member.pixmap, window, np.asarray(member.dq[y0:y1, x0:x1], np.uint32), good, covered)
     return MemberUse(
         status=status,
         window=window,

@@ -47,7 +47,7 @@ def fill_planes(rows, left, flagged, variances, level, weights, out):
     ----------
     rows : tuple of arrays
         Rows of the window, from the detector's first column on: data, (ny, more) float32, MJy/sr; starts,
-        (ny + 1,) int64, and columns, (n,) uint16, of the bad pixels (see `flagged_pixels.BadPixels`), which are
+        (ny + 1,) int64, and columns, (n,) uint16, of the bad pixels (see `dq_list.BadPixels`), which are
         left out, as are those with a value that is not finite or a negative variance.
     left : int
         First column of the window.
@@ -66,7 +66,7 @@ def fill_planes(rows, left, flagged, variances, level, weights, out):
     Returns
     -------
     n_good, n_flagged : int
-        Number of good pixels, and of outliers that would be.
+        Number of good pixels, and of outliers that would be good otherwise.
     """
     n_good, n_flagged, k = 0, 0, 0
     keep = np.empty(out.shape[1], np.float32)

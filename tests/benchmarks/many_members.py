@@ -90,10 +90,13 @@ def measure(step: str, job: dict) -> list[float]:
 
     # in a thread: the end is told as it comes, not at the next sample
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(sample)
-        _, code, usage = os.wait4(process.pid, 0)
-        seconds, core = time.monotonic() - start, usage.ru_utime + usage.ru_stime
-        ended.set()
+        sampling = pool.submit(sample)
+        try:
+            _, code, usage = os.wait4(process.pid, 0)
+            seconds, core = time.monotonic() - start, usage.ru_utime + usage.ru_stime
+        finally:
+            ended.set()
+        sampling.result()
     if code:
         sys.exit(f"{step} failed: see {job['log'][0]}")
     own, mapped = (max(kind) for kind in zip(*samples, strict=True))

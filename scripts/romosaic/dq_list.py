@@ -12,7 +12,7 @@ from .checked_plane import row_span
 
 
 @dataclass(frozen=True)
-class FlaggedPixels:
+class DqList:
     """
     Data quality, of which parts are read like an array's.
 
@@ -31,16 +31,25 @@ class FlaggedPixels:
     values: np.ndarray
 
     @classmethod
-    def of(cls, dq: np.ndarray) -> "FlaggedPixels":
+    def of(cls, dq: np.ndarray) -> "DqList":
         """
         List those of a plane.
 
         Parameters
         ----------
         dq : (ny, nx) uint32 array
+
+        Returns
+        -------
+        DqList
         """
         index = np.flatnonzero(dq).astype(np.uint32)
         return cls(dq.shape, index, dq.ravel()[index])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the flags."""
+        return self.values.dtype
 
     def __getitem__(self, part) -> np.ndarray:
         """Flags of a part of the exposure: rows, or rows and columns, as slices or integers."""
@@ -50,7 +59,10 @@ class FlaggedPixels:
         plane = np.zeros((stop - first, nx), np.uint32)
         plane.ravel()[self.index[low:high] - first * nx] = self.values[low:high]
         rows, *columns = part if isinstance(part, tuple) else (part,)
-        return plane[(np.arange(ny)[rows] - first, *columns)]
+        numbers = np.arange(ny)[rows] - first
+        if np.array_equal(numbers, np.arange(stop - first)):  # all that is there: no copy
+            numbers = slice(None)
+        return plane[(numbers, *columns)]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         """Return the whole plane."""
@@ -74,18 +86,22 @@ class BadPixels:
     columns: np.ndarray
 
     @classmethod
-    def of(cls, dq: np.ndarray | FlaggedPixels, bits: np.uint32) -> "BadPixels":
+    def of(cls, dq: np.ndarray | DqList, bits: np.uint32) -> "BadPixels":
         """
         Find the pixels with any of some bits.
 
         Parameters
         ----------
-        dq : (ny, nx) uint32 array or FlaggedPixels
+        dq : (ny, nx) uint32 array or DqList
             Data quality.
         bits : uint32
             Bits of bad pixels.
+
+        Returns
+        -------
+        BadPixels
         """
-        if isinstance(dq, FlaggedPixels):
+        if isinstance(dq, DqList):
             index = dq.index[dq.values & bits != 0]
         else:
             index = np.flatnonzero(np.asarray(dq) & bits)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from romosaic.flagged_pixels import BadPixels, FlaggedPixels
+from romosaic.dq_list import BadPixels, DqList
 
 PARTS = (
     np.s_[:],
@@ -30,7 +30,7 @@ def plane(share, shape=(23, 41)):
 @pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
 def test_parts_are_those_of_the_plane(share):
     dq = plane(share)
-    found = FlaggedPixels.of(dq)
+    found = DqList.of(dq)
     assert found.index.size == np.count_nonzero(dq) and found.index.dtype == np.uint32
     for part in PARTS:
         np.testing.assert_array_equal(found[part], dq[part])
@@ -44,7 +44,7 @@ def test_parts_are_those_of_the_plane(share):
 @pytest.mark.parametrize("bits", [0, 1, 6, 2**32 - 1])
 def test_bad_pixels_are_those_with_a_bit(share, bits):
     dq = plane(share)
-    for given in (dq, FlaggedPixels.of(dq)):
+    for given in (dq, DqList.of(dq)):
         found = BadPixels.of(given, np.uint32(bits))
         for y0, y1 in ((0, 23), (5, 9), (22, 23), (4, 4)):
             starts, columns = found.of_rows(y0, y1)
@@ -56,7 +56,7 @@ def test_bad_pixels_are_those_with_a_bit(share, bits):
 
 def test_a_whole_detector():
     dq = plane(0.01, (4088, 4088))
-    given = FlaggedPixels.of(dq)
+    given = DqList.of(dq)
     np.testing.assert_array_equal(given[4000:, 4000:], dq[4000:, 4000:])
     found = BadPixels.of(given, np.uint32(1))
     np.testing.assert_array_equal(found.columns[found.starts[4087] :], np.flatnonzero(dq[4087] & 1))
