@@ -1,7 +1,6 @@
 """Outliers: what must be flagged, what must not, and that nothing but the pixels decides."""
 
 import itertools
-import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,15 +19,12 @@ from outlier_scene import (
     pixel_map,
     star_field,
 )
-from romosaic import outlier_detection
 from romosaic.dq import FLAGS
 from romosaic.grid import Grid
 from romosaic.outlier_detection import (
     FIRST,
     NEGATIVE,
     NEIGHBOUR,
-    _OpenImages,
-    _View,
     status,
 )
 
@@ -151,63 +147,6 @@ def test_memory_maps_give_the_same(crowd, tmp_path):
             arrays[name] = np.memmap(path, array.dtype, "r", 3, array.shape)
         mapped.append(SimpleNamespace(**{**vars(member), **arrays}))
     assert_same(flag(members, memory_mb=0.2), flag(mapped, memory_mb=0.2))
-
-
-class Watched:
-    """A member that counts how often its data are mapped, and how many of the maps of all there are."""
-
-    alive, most = 0, 0
-
-    def __init__(self, member) -> None:
-        self._member, self.opened = member, 0
-
-    def __getattr__(self, name):
-        return getattr(self._member, name)
-
-    @property
-    def data(self) -> np.ndarray:
-        self.opened += 1
-        Watched.alive += 1
-        Watched.most = max(Watched.most, Watched.alive)
-        opened = self._member.data.view()
-        weakref.finalize(opened, Watched.drop)
-        return opened
-
-    @classmethod
-    def drop(cls) -> None:
-        cls.alive -= 1
-
-
-@pytest.mark.parametrize(("memory_mb", "once"), [(600, True), (1e-9, False)])
-def test_images_are_opened_once_if_the_memory_allows_and_dropped_if_not(crowd, memory_mb, once):
-    members = [Watched(member) for member in crowd[0]]
-    Watched.most = 0
-    assert_same(flag(crowd[0]), flag(members, memory_mb=memory_mb))
-    assert all((member.opened == 1) is once for member in members)
-    assert (Watched.most, Watched.alive) == (5 if once else 1, 0)
-
-
-def test_open_images_are_counted_and_few(crowd, monkeypatch):
-    monkeypatch.setattr(outlier_detection, "MAX_OPEN", 2)
-    padded = grid_of().padded(2)
-    views = [_View(member, 0.0, padded, np.zeros(4), np.uint32(1)) for member in crowd[0][:3]]
-    images, row = _OpenImages(1e9), 4 * SHAPE[1]
-    data, starts, columns = images.rows(views[0], 3, 8)
-    np.testing.assert_array_equal(data, views[0].member.data[3:8])
-    bad = np.nonzero(views[0].member.dq[3:8])[1]
-    np.testing.assert_array_equal(columns[starts[0] : starts[-1]], bad)
-    images.rows(views[1], 0, 2)
-    images.rows(views[0], 5, 9)  # rows 5 to 7 again
-    assert (images.touched, set(images.open)) == (8 * row, set(views[:2]))
-    images.drop(views[0])
-    assert (images.touched, set(images.open)) == (2 * row, {views[1]})
-    images.drop(views[0])
-    images.rows(views[0], 0, 1)
-    images.rows(views[2], 0, 4)  # one too many
-    assert (images.touched, set(images.open)) == (4 * row, {views[2]})
-    images.limit = 4 * row - 1
-    images.rows(views[2], 9, 10)
-    assert (images.touched, set(images.open)) == (row, {views[2]})
 
 
 def test_neighbouring_grids_flag_the_same_pixels(crowd):
