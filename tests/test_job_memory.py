@@ -23,8 +23,8 @@ def test_every_step_of_a_product_has_rates():
     ("step", "members", "measured"),
     [
         ("skymatch", 32, 64),
-        ("outlier_detection", 8, 900),
-        ("outlier_detection", 32, 995),
+        ("outlier_detection", 8, 659),
+        ("outlier_detection", 32, 1005),
         ("resample", 6, 1060),
         ("resample", 32, 1067),
         ("fits", 1, 338),
