@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 
 import numpy as np
+from romosaic.dq import FLAGS
 from romosaic.grid import Grid
 from romosaic.outlier_detection import (
     detect_outliers,
@@ -115,6 +116,22 @@ def add_cosmic_rays(member, amplitudes, seed):
     y, x = 30 + 6 * row, 30 + 6 * column
     member.data[y, x] += np.asarray(amplitudes, np.float32) * np.float32(SIGMA)
     return y * nx + x
+
+
+def crowded():
+    """Five dithered, rolled members with stars, cosmic rays and bad pixels; hits per member."""
+    stars = star_field()
+    rng = np.random.default_rng(7)
+    members, hits = [], []
+    for k, pixmap in enumerate(dithers(5, roll=31.0)):
+        member = exposure(pixmap, seed=k, stars=stars)
+        hits.append(add_cosmic_rays(member, np.full(60, 200.0), seed=50 + k))
+        bad = rng.integers(0, member.dq.size, 300)
+        member.dq.ravel()[bad] = FLAGS["DO_NOT_USE"]
+        member.data.ravel()[bad[:150]] = np.nan
+        member.data.ravel()[bad[150:]] = 400.0
+        members.append(member)
+    return members, hits
 
 
 def flag(members, grid=None, threads=1, levels=None, **changed):

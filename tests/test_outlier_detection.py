@@ -12,6 +12,7 @@ from outlier_scene import (
     SIGMA,
     add_cosmic_rays,
     assert_same,
+    crowded,
     dithers,
     exposure,
     flag,
@@ -32,18 +33,7 @@ from romosaic.outlier_detection import (
 @pytest.fixture(scope="module")
 def crowd():
     """Five dithered, rolled members with stars, cosmic rays and bad pixels; hits per member."""
-    stars = star_field()
-    rng = np.random.default_rng(7)
-    members, hits = [], []
-    for k, pixmap in enumerate(dithers(5, roll=31.0)):
-        member = exposure(pixmap, seed=k, stars=stars)
-        hits.append(add_cosmic_rays(member, np.full(60, 200.0), seed=50 + k))
-        bad = rng.integers(0, member.dq.size, 300)
-        member.dq.ravel()[bad] = FLAGS["DO_NOT_USE"]
-        member.data.ravel()[bad[:150]] = np.nan
-        member.data.ravel()[bad[150:]] = 400.0
-        members.append(member)
-    return members, hits
+    return crowded()
 
 
 @pytest.mark.parametrize("n", [2, 3, 6])

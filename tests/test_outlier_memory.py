@@ -4,30 +4,15 @@ import weakref
 
 import numpy as np
 import pytest
-from outlier_scene import (
-    SHAPE,
-    add_cosmic_rays,
-    assert_same,
-    dithers,
-    exposure,
-    flag,
-    grid_of,
-    star_field,
-)
+from outlier_scene import SHAPE, assert_same, crowded, flag, grid_of
 from romosaic import outlier_detection
-from romosaic.dq import FLAGS
 from romosaic.outlier_detection import _OpenImages, _View
 
 
 @pytest.fixture(scope="module")
 def members():
     """Five dithered, rolled members with stars, cosmic rays and bad pixels."""
-    stars, rng, made = star_field(), np.random.default_rng(7), []
-    for k, pixmap in enumerate(dithers(5, roll=31.0)):
-        made.append(exposure(pixmap, seed=k, stars=stars))
-        add_cosmic_rays(made[-1], np.full(60, 200.0), seed=50 + k)
-        made[-1].dq.ravel()[rng.integers(0, made[-1].dq.size, 300)] = FLAGS["DO_NOT_USE"]
-    return made
+    return crowded()[0]
 
 
 class Watched:
