@@ -7,6 +7,9 @@ from romosaic.grid import Grid
 #: Variance of the median of drizzled sky pixels over that of their mean: sum(arcsin rho) / sum(rho) over the
 #: correlations rho of neighbours (0.055" pixels of 0.11" ones); for independent pixels it would be pi / 2.
 MEDIAN = 1.14
+#: Arcsec within which a star's flux is measured, and share of it that no neighbour there may have: within the
+#: circle and its surroundings; and within the ring that tells the sky (to 2.8 arcsec) and what reaches in.
+ALONE = ((2.0, 0.01), (3.2, 0.1))
 
 
 def coverage(
@@ -129,16 +132,111 @@ def aperture_flux(
     return flux
 
 
-def isolated(ra: np.ndarray, dec: np.ndarray, of: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """Of the sources numbered `of`: those without a neighbour of a hundredth of their flux within 2 arcsec."""
+def isolated(
+    ra: np.ndarray,
+    dec: np.ndarray,
+    of: np.ndarray,
+    flux: np.ndarray,
+    limits: tuple[tuple[float, float], ...] = ALONE,
+) -> np.ndarray:
+    """
+    Of the sources numbered `of`: those without a bright neighbour.
+
+    Parameters
+    ----------
+    limits : tuple of (float, float)
+        Within so many arcsec no neighbour has more than that share of the source's flux.
+    """
     grid = Grid(float(np.median(ra)), float(np.median(dec)), 0, 0, 1 / 3600, 1, 1)
     x, y = grid.to_pixel(ra, dec)
     alone = []
     for i in of:
-        near = np.hypot(x - x[i], y - y[i]) < 2
-        near[i] = False
-        alone.append(not np.any(flux[near] > 0.01 * flux[i]))
+        distance, share = np.hypot(x - x[i], y - y[i]), flux / flux[i]
+        distance[i] = np.inf
+        alone.append(not any(np.any(share[distance < reach] > most) for reach, most in limits))
     return np.array(alone, bool)
+
+
+def kept_light(
+    data: np.ndarray,
+    grid: Grid,
+    exposures: list[tuple[FluxExposure, float, np.ndarray]],
+    ra: np.ndarray,
+    dec: np.ndarray,
+    flux: np.ndarray,
+    radius: float = 0.4,
+) -> np.ndarray:
+    """
+    Light of stars on a coadd over that on its exposures: 1 where weights and flags took none.
+
+    A coadd is a mean of its exposures, and a sum over a circle is the mean of theirs: their noise, their sky
+    and the light of neighbours cancel, to the little that pixels smooth.
+
+    Parameters
+    ----------
+    data : (ny, nx) float array
+        Coadd, MJy/sr.
+    exposures : list of (FluxExposure, float, (ny, nx) bool array)
+        Members, what was subtracted of each (MJy/sr), and their defects.
+    ra, dec, flux : (n,) float arrays
+        Stars: degrees; Jy that the circle holds of each.
+    radius : float
+        Arcseconds.
+
+    Returns
+    -------
+    (n,) float array
+        NaN where an exposure has a defect within the circle, or an image ends there.
+    """
+    from photutils.aperture import CircularAperture
+
+    total, weights = np.zeros(len(ra)), np.zeros(len(ra))
+    for member, level, defects in exposures:
+        light, seen = _exposure_light(member, level, defects, ra, dec, radius)
+        total[seen] += light[seen] / member.sky_variance
+        weights[seen] += 1 / member.sky_variance
+    scale = grid.pixel_scale * 3600
+    kept, (x, y) = np.full(len(ra), np.nan), grid.to_pixel(ra, dec)
+    for i in np.flatnonzero(_inside(x, y, *grid.shape) & np.isfinite(total) & (weights > 0)):
+        circle = CircularAperture((x[i], y[i]), radius / scale)
+        light = _sum(circle, data) * scale**2 - total[i] / weights[i]
+        kept[i] = 1 + light * 1e6 * np.radians(1 / 3600) ** 2 / flux[i]
+    return kept
+
+
+def _exposure_light(
+    member: FluxExposure,
+    level: float,
+    defects: np.ndarray,
+    ra: np.ndarray,
+    dec: np.ndarray,
+    radius: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over circles on the sky, MJy/sr arcsec^2, NaN with a defect, and which circles it sees any of."""
+    from photutils.aperture import EllipticalAperture
+
+    data, (x, y) = np.asarray(member.data), member.pixmap.detector(ra, dec)
+    light, seen = np.full(len(ra), np.nan), np.zeros(len(ra), bool)
+    for i in np.flatnonzero(np.isfinite(x + y)):
+        plane = Grid(float(ra[i]), float(dec[i]), 0, 0, 1 / 3600, 1, 1)
+        around = member.pixmap.sky(x[i] + np.array([1, -1, 0, 0]), y[i] + np.array([0, 0, 1, -1]))
+        u, v = plane.to_pixel(*around)  # arcsec
+        matrix = np.array([[u[0] - u[1], u[2] - u[3]], [v[0] - v[1], v[2] - v[3]]]) / 2
+        axes, (a, b), _ = np.linalg.svd(np.linalg.inv(matrix))
+        turn = np.arctan2(axes[1, 0], axes[0, 0])
+        ellipse = EllipticalAperture((x[i], y[i]), radius * a, radius * b, theta=turn)
+        seen[i] = ellipse.bbox.get_overlap_slices(member.shape)[0] is not None
+        if seen[i] and not _sum(ellipse, defects):
+            area = abs(np.linalg.det(matrix))
+            light[i] = (_sum(ellipse, data) - level * ellipse.area) * area
+    return light, seen
+
+
+def _sum(aperture, image: np.ndarray) -> float:
+    """Sum over an aperture; NaN where it is not all on the image."""
+    mask = aperture.to_mask(method="exact")
+    part, inside = mask.cutout(image, fill_value=np.nan), mask.data > 0
+    return np.nan if part is None else float(np.sum(part[inside] * mask.data[inside]))
 
 
 def empty_places(

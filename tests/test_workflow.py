@@ -16,8 +16,11 @@ import yaml
 from coadd_file import grid_wcs
 from conftest import CORNER, ROOT, survey_parameters, write_survey
 from romosaic.association_file import read_grid
+from romosaic.flux_file import open_flux
 from romosaic.grid import Grid
 from romosaic.mosaic_wcs import wcsinfo
+from romosaic.product import read_step
+from romosaic.psf import encircled_energy
 
 CELL = "000p86x51y59"
 GIVEN = Grid(*CORNER, 400.0, 400.5, 0.06 / 3600, 820, 790, 30.0, x_east=False)
@@ -185,7 +188,6 @@ def test_every_file_says_what_it_was_made_of(run, survey):
 
 def test_coadds_say_what_each_member_gave(run):
     from romosaic.asdf_blocks import AsdfBlocks
-    from romosaic.product import read_step
 
     results = run[0] / "results"
     coadd = AsdfBlocks.read(results / "resample/field_coadd.asdf").tree()
@@ -204,8 +206,6 @@ def test_coadds_say_what_each_member_gave(run):
 
 
 def test_sky_levels_follow_the_truth(run, survey):
-    from romosaic.product import read_step
-
     rows = read_step(run[0] / "results/skymatch/field_skymatch.asdf")["members"]
     truth = np.array([survey.truth(row["exposure"])["sky"] for row in rows])
     levels = np.array([row["level"] for row in rows])
@@ -214,8 +214,6 @@ def test_sky_levels_follow_the_truth(run, survey):
 
 
 def test_levels_of_the_user_rerun_what_they_change(snakemake, run, survey, tmp_path):
-    from romosaic.product import read_step
-
     folder = shutil.copytree(run[0], tmp_path / "run", symlinks=True)
     table, names = folder / "levels.tsv", survey.names
     targets = [f"results/skymatch/{name}_skymatch.asdf" for name in ("field", "alone")]
@@ -242,54 +240,58 @@ def test_levels_of_the_user_rerun_what_they_change(snakemake, run, survey, tmp_p
     assert wrong.returncode == 1 and "levels.tsv: lists nobody, not in this run" in wrong.output
 
 
-def test_outliers_are_found(run, survey):
-    from romosaic.flux_file import open_flux
-    from romosaic.product import read_step
+@pytest.fixture(scope="module")
+def members(run, survey):
+    """Members of `field`: flux file, its level, mask of its defects, and what is in it."""
+    found = []
+    for row in read_step(run[0] / "results/skymatch/field_skymatch.asdf")["members"]:
+        member = open_flux(run[0] / f"results/flux/{row['exposure']}_flux.asdf")
+        truth, defects = survey.truth(member.name), (np.asarray(member.dq) & 1) > 0
+        for key in ("hot_index", "bad_index", "cosmic_ray_index"):
+            defects.ravel()[truth[key].astype(int)] = True
+        found.append((member, row["level"], defects, truth))
+    return found
 
-    results = run[0] / "results"
-    rows = read_step(results / "outlier_detection/field_outliers.asdf")["members"]
-    members = [open_flux(results / f"flux/{row['exposure']}_flux.asdf") for row in rows]
+
+def test_outliers_are_found(run, members):
+    rows = read_step(run[0] / "results/outlier_detection/field_outliers.asdf")["members"]
     total = {}
-    for member, row in zip(members, rows, strict=True):
-        truth = survey.truth(member.name)
-        amplitude = truth["cosmic_ray_amplitude"] * truth["conversion_megajanskys"]
+    for (member, *_, truth), row in zip(members, rows, strict=True):
         scores = quality.outlier_scores(
             member,
             row["flagged"],
             truth["cosmic_ray_index"],
-            amplitude,
+            truth["cosmic_ray_amplitude"] * truth["conversion_megajanskys"],
             np.r_[truth["hot_index"], truth["bad_index"]].astype(int),
-            quality.coverage(member, members) >= 3,
+            quality.coverage(member, [other for other, *_ in members]) >= 3,
         )
         for key, (found, all_) in scores.items():
             old = total.get(key, (0, 0))
             total[key] = old[0] + found, old[1] + all_
     bright = [total[key] for key in ("10-30", "30-100", "100-inf")]
     assert sum(found for found, _ in bright) > 0.98 * sum(all_ for _, all_ in bright) > 20
-    # The requirement is 5e-5; on so few pixels that is a handful.
-    assert total["clean"][0] <= max(5, 1e-4 * total["clean"][1])
+    assert total["clean"][0] <= max(5, 1e-4 * total["clean"][1])  # 5e-5 of many pixels
 
 
-def test_star_fluxes_do_not_depend_on_magnitude(run, survey):
-    from romosaic.psf import encircled_energy
-
-    results = run[0] / "results"
-    coadd = open_product(results / "resample/field_coadd.asdf")
-    grid = read_grid(results / "associate/associations/field_asn.json")
-    scene = survey.scene()
-    flux = np.asarray(scene["flux_f158"]) * 1e-9
-    ra, dec = np.asarray(scene["ra"]), np.asarray(scene["dec"])
-    magnitude = -2.5 * np.log10(flux / 3631)
-    stars = np.flatnonzero((scene["type"] == "star") & (magnitude < 23.5))
-    stars = stars[quality.isolated(ra, dec, stars, flux)]
-    measured = quality.aperture_flux(coadd.data, grid, ra[stars], dec[stars])
-    expected = flux[stars] * encircled_energy(0.4, "F158", responses=(0.11, 0.11, 0.055))
-    ratio, seen = measured / expected, np.isfinite(measured)
-    bright, faint = seen & (magnitude[stars] < 21.5), seen & (magnitude[stars] >= 21.5)
-    assert min(bright.sum(), faint.sum()) >= 4
+@pytest.mark.parametrize("magnitudes, error", [((19, 21.5), 0.015), ((21.5, 23.5), 0.03)])
+def test_star_fluxes_do_not_depend_on_magnitude(run, survey, members, magnitudes, error):
+    data = open_product(run[0] / "results/resample/field_coadd.asdf").data
+    grid = read_grid(run[0] / "results/associate/associations/field_asn.json")
+    ra, dec, flux = (np.asarray(survey.scene()[key]) for key in ("ra", "dec", "flux_f158"))
+    flux, magnitude = flux * 1e-9, 31.4 - 2.5 * np.log10(flux)
+    kind = (survey.scene()["type"] == "star") & (magnitude < magnitudes[1])
+    stars = np.flatnonzero(kind & (magnitude >= magnitudes[0]))
+    held = flux * encircled_energy(0.4, "F158", responses=(0.11, 0.11, 0.055))
+    alone = stars[quality.isolated(ra, dec, stars, flux)]
+    ratio = quality.aperture_flux(data, grid, ra[alone], dec[alone]) / held[alone]
     # At 23.5 mag the sky noise in the aperture is 2.5 %; fainter neighbours than 1 % add their light.
-    assert np.median(ratio[bright]) == pytest.approx(1, abs=0.015)
-    assert np.median(ratio[faint]) == pytest.approx(np.median(ratio[bright]), abs=0.03)
+    assert np.nanmedian(ratio) == pytest.approx(1, abs=error)
+    # What the exposures hold of a star has the same noise: weights and flags take nothing.
+    apart = stars[quality.isolated(ra, dec, stars, flux, ((1.0, 0.1),))]
+    members = [row[:3] for row in members]
+    kept = quality.kept_light(data, grid, members, ra[apart], dec[apart], held[apart])
+    assert min(np.isfinite(ratio).sum(), np.isfinite(kept).sum()) >= 4
+    np.testing.assert_allclose(kept[np.isfinite(kept)], 1, atol=0.003)
 
 
 def test_regular_grid_encloses_its_members_and_one_member_skips(run, survey):

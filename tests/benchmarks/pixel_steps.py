@@ -82,13 +82,18 @@ class Benchmark:
         ):
             found[program] = {"sky": self.judging.sky(products)}
             found[program]["outliers"] = self.judging.outliers(products)
-            found[program] |= self.worth(products.images)
+            found[program] |= self.worth(products.images, products.levels)
         return found
 
-    def worth(self, images) -> dict:
+    def worth(self, images, levels) -> dict:
         """Scores of coadds alone."""
         noise, pulls = self.judging.noise(images)
-        return {"stars": self.judging.stars(images), "noise": noise, "pulls": pulls}
+        return self.stars(self.judging, images, levels) | {"noise": noise, "pulls": pulls}
+
+    @staticmethod
+    def stars(judge: Judge, images, levels) -> dict:
+        """Scores of stars."""
+        return {"stars": judge.stars(images), "kept": judge.kept(images, levels)}
 
     def warm_up(self) -> None:
         """Compile the kernels."""
@@ -111,10 +116,11 @@ class Benchmark:
         if swarp.version():
             print("benchmark: SWarp on cell", flush=True)
             runs = swarp.run_swarp(ours.folder, self.folder / "swarp")
+            levels = Products.of_romosaic(ours.folder).levels  # what SWarp's members are less
             self.results["cell"]["SWarp"] = runs
             for kernel, (_, path) in runs.items():
                 scores[f"SWarp, {kernel}"] = self.worth(
-                    lambda product, path=path: swarp.images(path)
+                    lambda product, path=path: swarp.images(path), levels
                 )
 
     def threads(self, ours: programs.Run) -> dict[int, dict[int, dict[str, float]]]:
@@ -145,7 +151,7 @@ class Benchmark:
             ("romosaic", Products.of_romosaic(ours.folder)),
             ("romancal", Products.of_romancal(theirs.folder)),
         ):
-            scores[program] = {"stars": judge.stars(products.images)}
+            scores[program] = self.stars(judge, products.images, products.levels)
         self.results["survey"] |= {"scores": scores, "right": judge.scene.right}
 
     def romanisim(self) -> None:

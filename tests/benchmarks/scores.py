@@ -16,6 +16,8 @@ RADII = (0.1, 0.2, 0.4, 0.8)
 DETECTOR_PIXEL = 0.11
 #: Empty apertures of a radius, at most: so many tell the width of their pulls to 1 %.
 APERTURES = 10_000
+#: Arcsec, and share of a star's flux that no neighbour there may have where neighbours cancel.
+APART = ((1.0, 0.1),)
 #: Detector pixels around the bright stars' middles that count as star cores, and what is bright.
 CORE, BRIGHT = 3.0, 23.0
 
@@ -121,6 +123,17 @@ class Judge:
             found[name, radius] = quality.empty_places(grid, *scene, pitch)
         return found
 
+    @cached_property
+    def defects(self) -> dict[str, np.ndarray]:
+        """Pixels of each member with a cosmic ray, hot or bad ones."""
+        found = {}
+        for member in self.members:
+            truth, mask = self.data.truth(member.name), (np.asarray(member.dq) & 1) > 0
+            for key in ("rays", "hot", "bad"):
+                mask.ravel()[truth[key].astype(int)] = True
+            found[member.name] = mask
+        return found
+
     def outliers(self, products: Products, least: int = 3) -> dict[str, tuple[int, int]]:
         """Pixels flagged and all, where so many exposures see: see `quality.outlier_scores`."""
         total: dict[str, tuple[int, int]] = {}
@@ -160,26 +173,46 @@ class Judge:
         images : callable
             Data and variance of a product.
         """
-        scene = self.scene
-        stars = np.flatnonzero(scene.star)
-        near = np.zeros(len(stars), bool)
-        for grid in self.grids.values():
-            x, y = grid.to_pixel(scene.ra[stars], scene.dec[stars])
-            near |= (x > 0) & (x < grid.nx) & (y > 0) & (y < grid.ny)
-        stars = stars[near & (scene.magnitude[stars] < BINS[-1][1])]
-        stars = stars[quality.isolated(scene.ra, scene.dec, stars, scene.flux)]
+        scene, stars = self.scene, self._stars(quality.ALONE)
         ratio = np.full(len(stars), np.nan)
         for product, grid in self.grids.items():
             data = images(product)[0]
             measured = quality.aperture_flux(data, grid, scene.ra[stars], scene.dec[stars])
             ratio = np.where(np.isfinite(measured), measured / scene.flux[stars], ratio)
-        magnitude, rows = scene.magnitude[stars], []
-        for low, high in BINS:
-            here = ratio[(magnitude >= low) & (magnitude < high) & np.isfinite(ratio)]
-            scatter = quality.half_width(here)
-            error = 1.2533 * scatter / np.sqrt(len(here))  # of a median of Gaussian values
-            rows.append((float(np.median(here)), float(error), scatter, len(here)))
-        return rows
+        return by_magnitude(scene.magnitude[stars], ratio)
+
+    def kept(self, images, levels) -> list[tuple[float, float, float, int]]:
+        """
+        Light of stars on coadds over that on their exposures, as `stars`: see `quality.kept_light`.
+
+        Parameters
+        ----------
+        images : callable
+            Data and variance of a product.
+        levels : dict
+            Of `Products`.
+        """
+        scene, stars = self.scene, self._stars(APART)
+        ratio = np.full(len(stars), np.nan)
+        for product, grid in self.grids.items():
+            exposures = [
+                (member, levels[product][member.name], self.defects[member.name])
+                for member in self.members
+                if member.name in levels[product]
+            ]
+            given = scene.ra[stars], scene.dec[stars], scene.right * scene.flux[stars]
+            found = quality.kept_light(images(product)[0], grid, exposures, *given)
+            ratio = np.where(np.isfinite(found), found, ratio)
+        return by_magnitude(scene.magnitude[stars], ratio)
+
+    def _stars(self, limits: tuple[tuple[float, float], ...]) -> np.ndarray:
+        """Numbers of the stars on the grids that have no bright neighbour: see `quality.isolated`."""
+        scene, near = self.scene, np.zeros(len(self.scene.ra), bool)
+        for grid in self.grids.values():
+            x, y = grid.to_pixel(scene.ra, scene.dec)
+            near |= (x > 0) & (x < grid.nx) & (y > 0) & (y < grid.ny)
+        stars = np.flatnonzero(scene.star & near & (scene.magnitude < BINS[-1][1]))
+        return stars[quality.isolated(scene.ra, scene.dec, stars, scene.flux, limits)]
 
     def noise(self, images) -> tuple[float, list[tuple[float, float, int]]]:
         """
@@ -208,6 +241,20 @@ class Judge:
             found = found[np.isfinite(found)]
             widths.append((*quality.with_error(quality.half_width, found), len(found)))
         return quality.half_width(np.concatenate(pixels)), widths
+
+
+def by_magnitude(magnitude: np.ndarray, ratio: np.ndarray) -> list[tuple[float, float, float, int]]:
+    """Median in each of `BINS`, its standard error, scatter and number of the values that are not NaN."""
+    rows = []
+    for low, high in BINS:
+        here = ratio[(magnitude >= low) & (magnitude < high) & np.isfinite(ratio)]
+        if not len(here):
+            rows.append((np.nan, np.nan, np.nan, 0))
+            continue
+        scatter = quality.half_width(here)
+        error = 1.2533 * scatter / np.sqrt(len(here))  # of a median of Gaussian values
+        rows.append((float(np.median(here)), float(error), scatter, len(here)))
+    return rows
 
 
 def thinned(places: np.ndarray, number: int) -> np.ndarray:
