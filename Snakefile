@@ -66,6 +66,7 @@ rule all:
 
 
 onsuccess:
+    remove_unfinished(OUT)
     say(
         summary(
             OUT,
@@ -78,4 +79,5 @@ onsuccess:
 
 
 onerror:
+    remove_unfinished(OUT)
     say(failures(OUT, PROGRESS, workflow.execution_settings.keep_going))

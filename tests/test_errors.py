@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from romosaic.errors import (
 )
 
 ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "scripts"
 KINDS = ["ExposureError", "AssociationError", "SkymapError", "ProductError"]
 
 
@@ -137,6 +140,60 @@ def test_an_interrupt_is_one_line(tmp_path, capfd):
     with pytest.raises(SystemExit) as stop, reported(tmp_path / "a.log"):
         sys.exit(3)
     assert stop.value.code == 3
+
+
+def run_until_written(path: Path, before: str = "") -> subprocess.Popen:
+    """Start a step that writes a file, and is in the middle of it when this returns."""
+    code = (
+        f"import signal, sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n{before}\n"
+        "from romosaic.atomic import atomic\n"
+        "from romosaic.errors import reported\n"
+        f"with reported({str(path.with_suffix('.log'))!r}), atomic({str(path)!r}) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n"
+        "    print('written', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert run.stderr.readline() == "written\n"
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_step_that_is_asked_to_end_leaves_nothing(tmp_path, number):
+    run = run_until_written(tmp_path / "a.asdf")
+    assert len(list(tmp_path.glob(".a.*.asdf"))) == 1
+    run.send_signal(number)
+    said = run.communicate(timeout=30)[1]
+    assert (run.returncode, said.count("\n")) == (130, 1) and "goes on from here" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
+
+
+def test_sigterm_is_left_to_who_has_asked_for_it(tmp_path):
+    run = run_until_written(tmp_path / "a.asdf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    run.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=30)
+    with reported(tmp_path / "b.log"):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_worker_of_a_step_ends_by_sigterm_without_a_word(tmp_path, capfd):
+    reading, writing = os.pipe()
+    with reported(tmp_path / "a.log"):
+        pid = os.fork()
+        if not pid:
+            os.write(writing, b"!")  # a signal that comes while Python forks is lost
+            time.sleep(60)
+            os._exit(0)
+        os.read(reading, 1)
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    assert capfd.readouterr() == ("", "")
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

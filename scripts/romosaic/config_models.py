@@ -343,7 +343,11 @@ class Config(Section):
         "Level-3 associations (_asn.json), given as exposures are. Empty: they are made by associate.",
         allowed="list of paths, or one path",
     )
-    output_dir: Folder = key("results", "Folder of all results.", allowed="path of a folder")
+    output_dir: Folder = key(
+        "results",
+        "Folder of all results, and of the temporary files that become them: there are no others.",
+        allowed="path of a folder",
+    )
     threads: whole(ge=1) = key(2, "Threads of the steps that work on pixels.")
     batch: optional(Batch) = key(
         None,

@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -89,7 +91,8 @@ def reported(log: str | Path) -> Iterator[None]:
 
     Standard output and error are written to `log` and to the terminal's standard error; to `log` alone where
     the environment variable `MESSAGES` says so. A failure ends the process with exit code 1; the reason is the
-    last line of both, the traceback is in the log only.
+    last line of both, the traceback is in the log only. SIGTERM, which Slurm sends before it kills, stops it as
+    Ctrl-C does, so that what it was writing is removed.
 
     Parameters
     ----------
@@ -106,7 +109,8 @@ def reported(log: str | Path) -> Iterator[None]:
     seen = [] if os.environ.get(MESSAGES) == "log" else [terminal]
     sys.stdout = sys.stderr = _Tee(*seen, stream)
     try:
-        yield
+        with _stopped_by_sigterm():
+            yield
     except KeyboardInterrupt:
         print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -125,6 +129,28 @@ def reported(log: str | Path) -> Iterator[None]:
         sys.stdout, sys.stderr = output, terminal
         with suppress(OSError):
             stream.close()
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Make a KeyboardInterrupt of SIGTERM, unless somebody else takes care of it."""
+    this, ending = os.getpid(), signal.SIGTERM
+
+    def stop(*_) -> None:
+        if os.getpid() == this:
+            raise KeyboardInterrupt
+        signal.signal(ending, signal.SIG_DFL)  # a worker: ends as it would have
+        os.kill(os.getpid(), ending)
+
+    main = threading.current_thread() is threading.main_thread()
+    ours = main and signal.getsignal(ending) is signal.SIG_DFL
+    if ours:
+        signal.signal(ending, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(ending, signal.SIG_DFL)
 
 
 @contextmanager

@@ -105,8 +105,8 @@ tenth within 3.2, as far as the ring reaches that tells the sky:
 """
 KEPT = """
 Flux of stars within 0.4 arcsec on the coadds over what their exposures hold of it, median ± its standard error;
-of stars without a cosmic ray or a bad pixel there in any exposure. A coadd is a mean of its exposures, so noise,
-sky and neighbours cancel: 1 is right, and less is what weights and flags took:
+of stars without a cosmic ray or a bad pixel there in any exposure. A coadd is a mean of its exposures, so
+noise, sky and neighbours cancel: 1 is right, and less is what weights and flags took:
 
 """
 NOISE = """
