@@ -113,10 +113,11 @@ def block_variances(
         good = _blocks(~bad[rows], size, False)
         sample = np.s_[:, ::_VARIANCE_STEP]
         some = good[sample]
-        values = np.where(some, _blocks(data[rows], size, 0)[sample], np.nan).astype(float)
+        values = np.where(some, _blocks(data[rows], size, 0)[sample], np.float32(np.nan))
         planes = (_blocks(plane[rows], size, 0)[sample] for plane in (var_rnoise, var_poisson))
         variances = sum(_scaled(plane, factor) for plane in planes)
-        ordered, n, each = np.sort(values), some.sum(axis=1), np.arange(len(some))
+        ordered, values = np.sort(values).astype(float), values.astype(float)
+        n, each = some.sum(axis=1), np.arange(len(some))
         middle = ordered[each, n // 2]
         width = 3 * (middle - ordered[each, (_BELOW * n).astype(int)])
         sky = np.abs(values - middle[:, None]) <= width[:, None]
@@ -165,12 +166,11 @@ def sky_noise(
     if not values.size:
         return dict.fromkeys(("pedestal", "sky_variance", "poisson_slope"), float("nan"))
     ordered = np.sort(values)
-    pedestal = _median(ordered)
+    middle = _median(ordered)
     # The width of the fainter half: sources are in the other one.
-    sigma = pedestal - float(np.percentile(ordered, 15.87))
-    sky = np.abs(values - pedestal) <= 3 * sigma
-    values = values[sky]
-    pedestal = _median(np.sort(values))
+    sigma = middle - float(np.percentile(ordered, 15.87))
+    sky, inner = (np.abs(them - middle) <= 3 * sigma for them in (values, ordered))
+    values, pedestal = values[sky], _median(ordered[inner])
     poisson = _scaled(var_poisson.ravel()[sample][good][sky], factor)
     total = _scaled(var_rnoise.ravel()[sample][good][sky], factor) + poisson
     limit, nx = pedestal + 20 * sigma, data.shape[1]
@@ -182,7 +182,7 @@ def sky_noise(
     )
     variances = _scaled(var_poisson.ravel()[bright], factor)
     slope = _poisson_slope(values, poisson, pedestal, data.ravel()[bright], variances)
-    return {"pedestal": pedestal, "sky_variance": _median(np.sort(total)), "poisson_slope": slope}
+    return {"pedestal": pedestal, "sky_variance": _selected(total), "poisson_slope": slope}
 
 
 def _poisson_slope(
@@ -199,7 +199,7 @@ def _poisson_slope(
     many sources are cosmic rays: of the bright pixels the upper end counts. Sky pixels tell the same, as their
     variance is made from their own noisy signal; where it is not, they say too little. The larger one is taken.
     """
-    level = _median(np.sort(sky_variance))
+    level = _selected(sky_variance)
     slopes = [0.0]
     if bright.size >= 100:
         slopes.append(float(np.percentile((bright_variance - level) / (bright - pedestal), 90)))
@@ -295,8 +295,16 @@ def _scaled(plane: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _median(ordered: np.ndarray) -> float:
-    """Median of values in ascending order: numpy sorts several values at a time, but selects one by one."""
+    """Median of values in ascending order."""
     return float((ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2)
+
+
+def _selected(values: np.ndarray) -> float:
+    """Median of values in any order: one place is selected, as numpy is slow with two."""
+    half = values.size // 2
+    parted = np.partition(values, half)
+    lower = parted[half] if values.size % 2 else parted[:half].max()
+    return float((lower + parted[half]) / 2)
 
 
 def _statistic(values: np.ndarray, mean: float, std: float, skystat: str, binwidth: float) -> float:
