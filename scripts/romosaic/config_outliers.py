@@ -48,7 +48,7 @@ class OutlierDetection(Section):
     good_bits: Bits = key("~DO_NOT_USE", "DQ bits that a good pixel may have.", allowed=BITS)
     memory_mb: whole(ge=16) = key(
         600,
-        "Memory of the bands in which the median is taken, of the images that are open for it and of the lists of "
-        "their bad pixels: fewer rows and fewer images for less. The job asks for what it needs besides, too.",
+        "Memory of the bands in which the median is taken, of the images that are open for it and of the lists "
+        "of bad pixels: fewer rows and fewer images for less. The job asks for what it needs besides, too.",
         unit="MB",
     )
