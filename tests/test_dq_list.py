@@ -44,6 +44,9 @@ def test_parts_are_those_of_the_plane(share):
 @pytest.mark.parametrize("bits", [0, 1, 6, 2**32 - 1])
 def test_bad_pixels_are_those_with_a_bit(share, bits):
     dq = plane(share)
+    mask = DqList.of(dq).mask(np.uint32(bits))
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask, dq & np.uint32(bits) != 0)
     for given in (dq, DqList.of(dq)):
         found = BadPixels.of(given, np.uint32(bits))
         for y0, y1 in ((0, 23), (5, 9), (22, 23), (4, 4)):

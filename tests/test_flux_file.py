@@ -11,7 +11,7 @@ import pytest
 from romosaic import exposure, flux, product
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.checked_plane import SMALL, CheckedPlane
-from romosaic.dq_list import BadPixels
+from romosaic.dq_list import BadPixels, DqList
 from romosaic.errors import ProductError
 from romosaic.flux_file import FluxExposure, open_flux, write_flux
 
@@ -171,7 +171,8 @@ def test_dq_is_a_list_and_a_packed_plane(tmp_path, survey, share):
     dq = np.where(rng.random(shape) < share, rng.integers(1, 1 << 31, shape), 0).astype(np.uint32)
     planes = {name: np.resize(plane, shape) for name, plane in calibrated.variances.items()}
     resized = {name: np.resize(getattr(calibrated, name), shape) for name in ("data", "err")}
-    larger = dataclasses.replace(calibrated, dq=dq.copy(), variances=planes, **resized)
+    resized |= {"dq": dq.copy(), "flagged": DqList.of(dq), "variances": planes}
+    larger = dataclasses.replace(calibrated, **resized)
     write_flux(path, blocks, larger, pixmap, "a", product.provenance({}, [("a", "b")]))
     found = open_flux(path)
     found.verify()

@@ -43,8 +43,15 @@ class DqList:
         -------
         DqList
         """
-        index = np.flatnonzero(dq).astype(np.uint32)
+        # of bools: numpy finds those that are set many at a time
+        index = np.flatnonzero(dq.ravel() != 0).astype(np.uint32)
         return cls(dq.shape, index, dq.ravel()[index])
+
+    def mask(self, bits: np.uint32) -> np.ndarray:
+        """(ny, nx) bool array: pixels with any of some bits."""
+        plane = np.zeros(self.shape, bool)
+        plane.ravel()[self.index[self.values & bits != 0]] = True
+        return plane
 
     @property
     def dtype(self) -> np.dtype:
@@ -104,7 +111,7 @@ class BadPixels:
         if isinstance(dq, DqList):
             index = dq.index[dq.values & bits != 0]
         else:
-            index = np.flatnonzero(np.asarray(dq) & bits)
+            index = np.flatnonzero(np.asarray(dq).ravel() & bits != 0)
         ny, nx = dq.shape
         starts = np.searchsorted(index, (np.arange(ny + 1) * nx).astype(index.dtype))
         return cls(starts.astype(np.int64), (index % nx).astype(np.uint16))

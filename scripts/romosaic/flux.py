@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import dq as dq_flags
+from .dq_list import DqList
 from .errors import ExposureError
 from .halves import from_half, is_positive, scale_half, to_half
 from .sky import bands, block_statistics, block_variances, sample_step, sky_noise
@@ -20,6 +21,8 @@ from .sky import bands, block_statistics, block_variances, sample_step, sky_nois
 VARIANCES = ("var_poisson", "var_rnoise", "var_flat")
 #: Below this sky variance (MJy^2/sr^2) the schema's float16 loses digits: its normal numbers end at 6e-5.
 FLOAT16_VARIANCE = 1e-4
+#: Bit of the pixels that carry nothing.
+_UNUSABLE = np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Calibrated:
         MJy/sr.
     dq : (ny, nx) uint32 array
         Data quality, unusable pixels marked DO_NOT_USE.
+    flagged : DqList
+        The same as a list.
     variances : dict of (ny, nx) float16 arrays
         var_poisson, var_rnoise and, where the exposure has it, var_flat; MJy^2/sr^2.
     precise_variances : dict of (ny, nx) float32 arrays
@@ -50,6 +55,7 @@ class Calibrated:
     data: np.ndarray
     err: np.ndarray
     dq: np.ndarray
+    flagged: DqList
     variances: dict[str, np.ndarray]
     precise_variances: dict[str, np.ndarray]
     sky_blocks: dict
@@ -110,8 +116,9 @@ def calibrate(
     if "var_rnoise" not in variances:
         variances["var_rnoise"] = _read_noise(arrays["err"], dq, list(variances.values()))
     unusable = _mark_unusable(data, arrays["err"], dq, variances)
-    bad = _bad(dq, good_bits)
-    _check_share(where, dq, unusable, max_unusable_fraction)
+    flagged = DqList.of(dq)
+    _check_share(where, flagged, unusable, max_unusable_fraction)
+    bad = flagged.mask(_UNUSABLE | dq_flags.bad_bits(good_bits))  # what is no sky
     planes = data, bad, variances["var_rnoise"], variances["var_poisson"], factor
     noise = sky_noise(*planes)
     sky_blocks = {**block_statistics(data, bad, **sky), "variance": block_variances(*planes)}
@@ -120,7 +127,7 @@ def calibrate(
     # Last, as they may take the place of what is in units of the exposure.
     err = _halves(arrays["err"], conversion, in_place)
     halves = {name: _halves(plane, factor, in_place) for name, plane in variances.items()}
-    return Calibrated(data, err, dq, halves, precise, sky_blocks, noise, unusable)
+    return Calibrated(data, err, dq, flagged, halves, precise, sky_blocks, noise, unusable)
 
 
 def check_usable(
@@ -143,7 +150,7 @@ def check_usable(
     dq = np.array(arrays["dq"], dtype=np.uint32)
     variances = {name: arrays[name] for name in VARIANCES if name in arrays}
     unusable = _mark_unusable(arrays["data"], arrays["err"], dq, variances)
-    _check_share(where, dq, unusable, max_unusable_fraction)
+    _check_share(where, DqList.of(dq), unusable, max_unusable_fraction)
 
 
 def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -152,8 +159,8 @@ def _check_shapes(where: str, arrays: Mapping[str, np.ndarray]) -> None:
         raise ExposureError(where, f"has arrays of different shapes: {shapes}", "make it again")
 
 
-def _check_share(where: str, dq: np.ndarray, unusable: dict[str, int], limit: float) -> None:
-    share = sum(np.count_nonzero(_flagged(dq[rows])) for rows in bands(dq)) / dq.size
+def _check_share(where: str, flagged: DqList, unusable: dict[str, int], limit: float) -> None:
+    share = np.count_nonzero(flagged.values & _UNUSABLE) / np.prod(flagged.shape)
     if share > limit:
         reasons = ", ".join(f"{name} {count}" for name, count in unusable.items() if count)
         raise ExposureError(
@@ -186,15 +193,7 @@ def _halves(array: np.ndarray, factor: float, in_place: bool) -> np.ndarray:
 
 
 def _flagged(dq: np.ndarray) -> np.ndarray:
-    return dq & np.uint32(dq_flags.FLAGS["DO_NOT_USE"]) != 0
-
-
-def _bad(dq: np.ndarray, good_bits: str | int | None) -> np.ndarray:
-    """Pixels that are no sky: flagged DO_NOT_USE, or with a bit that is not good."""
-    bad = np.empty(dq.shape, bool)
-    for rows in bands(dq):
-        bad[rows] = _flagged(dq[rows]) | dq_flags.bad_mask(dq[rows], good_bits)
-    return bad
+    return dq & _UNUSABLE != 0
 
 
 def _read_noise(err: np.ndarray, dq: np.ndarray, variances: list[np.ndarray]) -> np.ndarray:
@@ -247,5 +246,5 @@ def _mark_unusable(
                 fit = is_positive(plane[rows], or_zero=reason.startswith("var_flat"))
             if (new := ~(fit | given)).any():
                 counts[reason] += int(np.count_nonzero(new))
-                dq[rows][new] |= np.uint32(dq_flags.FLAGS["DO_NOT_USE"])
+                dq[rows][new] |= _UNUSABLE
     return counts

@@ -57,7 +57,7 @@ def write_flux(
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
     # Later steps read the list: the plane, for other programs, shrinks to a hundredth.
-    dq_list, dq = DqList.of(calibrated.dq), pack_array(calibrated.dq)
+    flagged, dq = calibrated.flagged, pack_array(calibrated.dq)
     if isinstance(dq, Packed):
         give_back(calibrated.dq)
     planes = {"data": calibrated.data, "err": calibrated.err, "dq": dq} | calibrated.variances
@@ -69,7 +69,7 @@ def write_flux(
         "file_date": str(dated["value"] if isinstance(dated, dict) else dated),
         "noise": calibrated.noise,
         "unusable": calibrated.unusable,
-        "dq": {"index": dq_list.index, "values": dq_list.values},
+        "dq": {"index": flagged.index, "values": flagged.values},
         "sky_blocks": calibrated.sky_blocks,
         "pixmap": pixmap.to_tree(),
         "variances": calibrated.precise_variances,
