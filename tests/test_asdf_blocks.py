@@ -51,7 +51,7 @@ def test_structure_of_files_by_asdf(tmp_path, compression, padding):
     assert [block.compression for block in blocks.blocks] == [compression or ""] * 4
     assert [block.size for block in blocks.blocks] == [array.nbytes for array in arrays.values()]
     blocks.verify()
-    tree = blocks.tree()
+    tree = blocks.tree
     assert tree["n"] == 3
     for name, array in arrays.items():
         found = blocks.array(tree["arrays"][name])
@@ -67,21 +67,21 @@ def test_planes_one_at_a_time(tmp_path, compression):
     cube = np.arange(4 * 700 * 1000, dtype=np.uint32).reshape(4, 700, 1000) * np.uint32(977)
     path = asdf_file(tmp_path / "a.asdf", {"x": cube}, all_array_compression=compression)
     blocks = AsdfBlocks.read(path)
-    found = [plane.copy() for plane in blocks.planes(blocks.tree()["x"])]
+    found = [plane.copy() for plane in blocks.planes(blocks.tree["x"])]
     np.testing.assert_array_equal(found, cube)
     if compression == "lz4":
         content = bytearray(path.read_bytes())
         content[blocks.blocks[0].start + 5] ^= 0xFF
         path.write_bytes(content)
         with pytest.raises(ProductError, match="has a block"):
-            list(blocks.planes(blocks.tree()["x"]))
+            list(blocks.planes(blocks.tree["x"]))
 
 
 @pytest.mark.parametrize("name", ["big", "empty", "number", "int64", "complex", "uint8"])
 def test_arrays_by_asdf(tmp_path, name):
     path = asdf_file(tmp_path / "a.asdf", {"x": ARRAYS[name]}, inline=0)
     blocks = AsdfBlocks.read(path)
-    found = blocks.array(blocks.tree()["x"])
+    found = blocks.array(blocks.tree["x"])
     assert found.shape == ARRAYS[name].shape and found.dtype == ARRAYS[name].dtype
     np.testing.assert_array_equal(found, ARRAYS[name])
 
@@ -91,7 +91,7 @@ def test_inlined_arrays(tmp_path, name):
     path = asdf_file(tmp_path / "a.asdf", {"x": ARRAYS[name]}, all_array_storage="inline")
     blocks = AsdfBlocks.read(path)
     assert blocks.blocks == []
-    found = blocks.array(blocks.tree()["x"])
+    found = blocks.array(blocks.tree["x"])
     assert found.shape == ARRAYS[name].shape
     np.testing.assert_allclose(found, ARRAYS[name], rtol=1e-7)
     np.testing.assert_array_equal(blocks.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]])
@@ -105,7 +105,7 @@ def test_strided_views_are_not_mapped_wrongly(tmp_path):
         settings.default_array_save_base = True
         path = asdf_file(tmp_path / "a.asdf", {"x": base, "y": base[1:, ::2]})
     blocks = AsdfBlocks.read(path)
-    tree = blocks.tree()
+    tree = blocks.tree
     np.testing.assert_array_equal(blocks.array(tree["x"]), base)
     with pytest.raises(ProductError, match="with gaps between its values"):
         blocks.array(tree["y"])
@@ -124,7 +124,7 @@ def test_streamed_block(tmp_path):
     blocks = AsdfBlocks.read(path)
     blocks.verify()
     assert [block.used for block in blocks.blocks] == [18, 48]
-    node = blocks.tree()["x"]
+    node = blocks.tree["x"]
     with pytest.raises(ProductError, match="damaged array"):
         blocks.array(node)
     node["shape"] = [3, 4]
@@ -135,7 +135,7 @@ def test_no_blocks_and_no_checksums(tmp_path):
     path = asdf_file(tmp_path / "a.asdf", {"n": 1})
     blocks = AsdfBlocks.read(path)
     blocks.verify()
-    assert blocks.blocks == [] and blocks.tree()["n"] == 1
+    assert blocks.blocks == [] and blocks.tree["n"] == 1
     first = asdf_file(tmp_path / "b.asdf", {"x": np.arange(9.0)}, inline=0)
     plain = bytearray(first.read_bytes())
     at = plain.index(b"\xd3BLK") + 6 + 32
@@ -158,7 +158,7 @@ def test_zeros_between_tree_and_blocks(tmp_path, n):
     path.write_bytes(content[:at] + bytes(n) + content[at:end])
     blocks = AsdfBlocks.read(path)
     blocks.verify()
-    np.testing.assert_array_equal(blocks.array(blocks.tree()["x"]), np.arange(9.0))
+    np.testing.assert_array_equal(blocks.array(blocks.tree["x"]), np.arange(9.0))
 
 
 def test_a_tree_longer_than_the_pieces_it_is_read_in(tmp_path):
@@ -173,7 +173,7 @@ def test_a_tree_longer_than_the_pieces_it_is_read_in(tmp_path):
 def test_trees_are_those_of_asdf(lz4_file):
     import asdf.util
 
-    assert AsdfBlocks.read(lz4_file).tree() == asdf.util.load_yaml(str(lz4_file))
+    assert AsdfBlocks.read(lz4_file).tree == asdf.util.load_yaml(str(lz4_file))
 
 
 def test_reading_needs_no_plugin(lz4_file):
@@ -183,7 +183,7 @@ def test_reading_needs_no_plugin(lz4_file):
 
     code = (
         "import sys; from romosaic.asdf_blocks import AsdfBlocks;"
-        f"AsdfBlocks.read({str(lz4_file)!r}).tree();"
+        f"AsdfBlocks.read({str(lz4_file)!r}).tree;"
         "assert not {'asdf', 'astropy', 'roman_datamodels'} & set(sys.modules)"
     )
     folder = Path(__file__).parent.parent / "scripts"
@@ -207,7 +207,7 @@ def test_files_written_open_with_asdf(tmp_path):
             np.testing.assert_array_equal(found, array)
     blocks = AsdfBlocks.read(path)
     blocks.verify()
-    for name, node in blocks.tree()["romosaic"]["arrays"].items():
+    for name, node in blocks.tree["romosaic"]["arrays"].items():
         found = blocks.array(node)
         assert found.shape == ARRAYS[name].shape
         np.testing.assert_array_equal(found, ARRAYS[name])
@@ -281,7 +281,7 @@ def test_plain_values_round_trip(tmp_path):
     path = tmp_path / "a.asdf"
     tree = {**PLAIN, "same again": PLAIN["same"]}
     write_asdf(path, tree)
-    found = AsdfBlocks.read(path).tree()
+    found = AsdfBlocks.read(path).tree
     assert found == tree
     assert [type(v) for v in found["numbers"]] == [type(v) for v in tree["numbers"]]
     with asdf.open(path) as file:
@@ -292,7 +292,7 @@ def test_numpy_scalars_become_plain(tmp_path):
     path = tmp_path / "a.asdf"
     values = [np.float32(0.5), np.float64(0.1), np.int32(-3), np.uint64(2**63), np.bool_(True)]
     write_asdf(path, {"v": [*values, np.str_("no"), (1, 2)], "nan": np.float32("nan")})
-    found = AsdfBlocks.read(path).tree()
+    found = AsdfBlocks.read(path).tree
     assert found["v"] == [0.5, 0.1, -3, 2**63, True, "no", [1, 2]]
     assert [type(v) for v in found["v"][:5]] == [float, float, int, int, bool]
     assert np.isnan(found["nan"])

@@ -141,7 +141,7 @@ def test_a_survey_is_finished_without_its_bad_exposures(snakemake, reference, su
     assert "float32" in found["integers_cal.asdf"] or "array data" in found["integers_cal.asdf"]
     assert "left out  5 exposures" in done.output
     for file in ("resample/p_coadd", "source_catalog/p_cat", "source_catalog/p_segm"):
-        provenance = AsdfBlocks.read(results / f"{file}.asdf").tree()["romosaic"]["provenance"]
+        provenance = AsdfBlocks.read(results / f"{file}.asdf").tree["romosaic"]["provenance"]
         assert [entry["name"] for entry in provenance["inputs"]] == good
         told = {entry["expname"]: entry["reason"] for entry in provenance["excluded"]}
         assert told == found

@@ -69,4 +69,4 @@ def test_models_lose_their_values_only_when_asked(tmp_path, consume):
     if sys.platform == "linux":
         assert column[1000:-1000].any() != consume
     file = AsdfBlocks.read(tmp_path / "a.asdf")
-    assert file.array(file.tree()["roman"]["column"]).all()
+    assert file.array(file.tree["roman"]["column"]).all()

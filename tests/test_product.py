@@ -132,7 +132,7 @@ def test_products_keep_what_the_workflow_says_of_them(tmp_path):
     model = Tagged("asdf://stsci.edu/datamodels/roman/tags/wfi_mosaic-2.1.0", {"meta": {}})
     before = datetime.now(UTC).replace(tzinfo=None)
     product.write_model(path, model, made_of, {"members": members, "provenance": "no"})
-    tree = AsdfBlocks.read(path).tree()
+    tree = AsdfBlocks.read(path).tree
     assert tree["romosaic"] == {"members": members, "provenance": made_of}
     assert tree["roman"]["meta"]["filename"] == path.name
     assert abs(datetime.fromisoformat(tree["roman"]["meta"]["file_date"]) - before).seconds < 60

@@ -212,7 +212,7 @@ def test_what_is_not_valid_by_its_schema_is_found(victim, kind):
 )
 def test_other_parameters_are_found(victim, kind):
     file, path = victim
-    used = AsdfBlocks.read(path).tree()["romosaic"]["provenance"]["parameters"]
+    used = AsdfBlocks.read(path).tree["romosaic"]["provenance"]["parameters"]
     assert problem(replace(file, parameters=used)) == ""
     key = sorted(used)[0]
     other = replace(file, parameters=used | {key: "another"})

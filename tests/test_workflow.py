@@ -180,7 +180,7 @@ def test_every_file_says_what_it_was_made_of(run, survey):
     wanted = [{"name": n, "fingerprint": fingerprint(p)} for n, p in survey.paths.items()]
     for path in ("resample/{}_coadd", "source_catalog/{}_cat", "source_catalog/{}_segm"):
         file = run[0] / f"results/{path.format('field')}.asdf"
-        provenance = AsdfBlocks.read(file).tree()["romosaic"]["provenance"]
+        provenance = AsdfBlocks.read(file).tree["romosaic"]["provenance"]
         assert provenance["inputs"] == wanted[:3]
         assert provenance["versions"]["roman_datamodels"]
         assert provenance["parameters"]
@@ -190,7 +190,7 @@ def test_coadds_say_what_each_member_gave(run):
     from romosaic.asdf_blocks import AsdfBlocks
 
     results = run[0] / "results"
-    coadd = AsdfBlocks.read(results / "resample/field_coadd.asdf").tree()
+    coadd = AsdfBlocks.read(results / "resample/field_coadd.asdf").tree
     sky = read_step(results / "skymatch/field_skymatch.asdf")
     outliers = read_step(results / "outlier_detection/field_outliers.asdf")
     rows = coadd["romosaic"]["members"]

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +88,10 @@ class AsdfBlocks:
         except OSError as error:
             raise ProductError(path, error.strerror or str(error), "check the path") from error
 
+    @cached_property
     def tree(self) -> dict:
         """
-        Parse the tree into plain dicts, lists, numbers and strings (tags dropped, arrays as nodes).
+        The tree as plain dicts, lists, numbers and strings (tags dropped, arrays as nodes).
 
         Raises
         ------

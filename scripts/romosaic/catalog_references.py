@@ -250,7 +250,7 @@ def _read(path: str | Path, key: str, extract: Callable[[AsdfBlocks, dict], Any]
     try:
         blocks = AsdfBlocks.read(path)
         blocks.verify()
-        return extract(blocks, blocks.tree()["roman"])
+        return extract(blocks, blocks.tree["roman"])
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         problem = f"{path} cannot be used ({first_line(error)})"
     except ProductError as error:

@@ -133,7 +133,7 @@ def open_coadd(path: str | Path) -> CoaddBlocks:
         The file is missing, cut short, or not one of `resample`'s.
     """
     blocks = AsdfBlocks.read(path)
-    tree = blocks.tree()
+    tree = blocks.tree
     if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
         raise ProductError(path, "is not a coadd of this workflow", "delete it and run again")
     return CoaddBlocks(blocks, tree)
@@ -150,7 +150,7 @@ def read_segmentation(path: str | Path) -> np.ndarray:
     """
     blocks = AsdfBlocks.read(path)
     try:
-        node = blocks.tree()["roman"]["data"]
+        node = blocks.tree["roman"]["data"]
     except (KeyError, TypeError) as error:
         raise ProductError(path, "is no segmentation map", "delete it and run again") from error
     _verify(blocks, node)

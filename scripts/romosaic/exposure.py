@@ -103,7 +103,7 @@ def read_record(path: str | Path) -> dict:
 
 
 def _image_tree(path: Path, blocks: AsdfBlocks) -> dict:
-    tree = blocks.tree()
+    tree = blocks.tree
     roman = tree.get("roman") if isinstance(tree, dict) else None
     meta = roman.get("meta") if isinstance(roman, dict) else None
     if not isinstance(meta, dict):

@@ -53,7 +53,7 @@ def write_flux(
     provenance : dict
         See `product.provenance`.
     """
-    dated = source.tree()["roman"]["meta"]["file_date"]
+    dated = source.tree["roman"]["meta"]["file_date"]
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     meta = {"cal_step.flux": "COMPLETE", "filename": Path(path).name, "file_date": now}
     # Later steps read the list: the plane, for other programs, shrinks to a hundredth.
@@ -266,7 +266,7 @@ def open_flux(path: str | Path) -> FluxExposure:
     path = Path(path)
     blocks = AsdfBlocks.read(path)
     blocks.verify(largest=SMALL)
-    tree = blocks.tree()
+    tree = blocks.tree
     if not isinstance(tree, dict) or not {"roman", "romosaic", "checksums"} <= set(tree):
         raise ProductError(path, "is not a file of the flux step", _REMAKE)
     return FluxExposure(path, blocks, tree)

@@ -43,7 +43,7 @@ def read_output_wcs(path: str | Path, shape: Sequence[int] | None = None) -> Gri
     path = Path(path)
     try:
         blocks = AsdfBlocks.read(path)
-        tree = blocks.tree()
+        tree = blocks.tree
         blocks.verify()
     except ProductError as error:
         raise GridError(path, error.what, error.todo) from error

@@ -81,7 +81,7 @@ def read_step(path: str | Path) -> dict:
     """
     blocks = AsdfBlocks.read(path)
     blocks.verify()
-    tree = blocks.tree()
+    tree = blocks.tree
     if not isinstance(tree, dict) or "romosaic" not in tree:
         raise ProductError(path, "is not a file of this workflow", "delete it and run again")
     return _with_arrays(blocks, tree["romosaic"])

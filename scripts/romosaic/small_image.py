@@ -75,7 +75,7 @@ class SmallImage:
         blocks = AsdfBlocks.read(path)
         blocks.verify()
         try:
-            own = blocks.tree()["romosaic"]
+            own = blocks.tree["romosaic"]
             data, weight, covered = (blocks.array(own[k]) for k in ("data", "weight", "covered"))
             grid = Grid.from_wcs_info(own["grid"])
             return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])

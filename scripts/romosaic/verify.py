@@ -189,7 +189,7 @@ def _of_file(path: Path, wanted: Wanted, schemas: bool) -> tuple[int, str]:
 
 def _check_asdf(path: str, wanted: Wanted, schemas: bool) -> str:
     blocks = AsdfBlocks.read(path)
-    tree = blocks.tree()
+    tree = blocks.tree
     if wanted.step == "flux":
         open_flux(path).verify()
     else:

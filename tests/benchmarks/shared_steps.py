@@ -83,7 +83,7 @@ def jobs(results: Path, folder: Path) -> Iterator[tuple[str, str, dict, int]]:
     coadds = sorted(map(str, results.glob("resample/*_coadd.asdf")))
     catalogs = sorted(map(str, results.glob("source_catalog/*_cat.parquet")))
     small = sorted(results.glob("preview/*_small.asdf"))
-    nx, ny = AsdfBlocks.read(coadds[0]).tree()["roman"]["data"]["shape"]
+    nx, ny = AsdfBlocks.read(coadds[0]).tree["roman"]["data"]["shape"]
     chosen = settings(CONFIG)
 
     def shared(step: str, inputs: dict, made: str, **more) -> dict:

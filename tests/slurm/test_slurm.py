@@ -113,7 +113,7 @@ class Run:
 
     def planes(self) -> dict[str, np.ndarray]:
         blocks = AsdfBlocks.read(self.folder / "results/resample/field_f158_coadd.asdf")
-        roman = blocks.tree()["roman"]
+        roman = blocks.tree["roman"]
         return {name: blocks.array(roman[name]) for name in PLANES}
 
 
