@@ -66,7 +66,6 @@ rule all:
 
 
 onsuccess:
-    remove_unfinished(OUT)
     say(
         summary(
             OUT,
@@ -76,8 +75,9 @@ onsuccess:
             part_of_survey,
         )
     )
+    remove_leftovers(OUT, DEPTH)
 
 
 onerror:
-    remove_unfinished(OUT)
     say(failures(OUT, PROGRESS, workflow.execution_settings.keep_going))
+    remove_leftovers(OUT, DEPTH)

@@ -11,6 +11,7 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from romosaic import inputs, product_index
+from romosaic.atomic import remove_leftovers
 from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load, with_source
@@ -21,12 +22,7 @@ from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import ASSOCIATION, NAME
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
-from romosaic.result_files import (
-    RECORDING,
-    final_files,
-    remove_unfinished,
-    unfinished,
-)
+from romosaic.result_files import DEPTH, RECORDING, final_files, unfinished
 from romosaic.run_records import (
     damaged_associations,
     lock,
@@ -75,7 +71,7 @@ def products_in(folder):
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
 if "--unlock" in sys.argv:  # after a kill
-    remove_unfinished(OUT)
+    remove_leftovers(OUT, DEPTH)
 if workflow.is_main_process and "--unlock" not in sys.argv:
     found = [run_at_work()]  # what another run is making has no record yet
     if not any(found):

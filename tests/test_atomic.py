@@ -95,20 +95,22 @@ def test_killed_in_mid_write(tmp_path, asked_for):
 
 def test_what_other_writers_are_writing_stays(tmp_path):
     path, me, node = tmp_path / "a.b_1.asdf", os.getpid(), platform.node()
+    mine = f".a.b_1.romosaic-{node}-{os.getppid()}.asdf"
     kept = [
-        f".a.b_1.{node}.{os.getppid()}.asdf",
-        ".a.b_1.other.7.asdf",
-        ".a.other.7.asdf",
+        mine,
+        ".a.b_1.romosaic-other-7.asdf",
+        ".a.romosaic-other-7.asdf",
         "a.asdf",
     ]
-    gone = [".a.b_1.other.8.asdf", f".a.b_1.{node}.{2**40}.asdf"]
+    gone = [".a.b_1.romosaic-other-8.asdf", f".a.b_1.romosaic-{node}-{2**40}.asdf"]
     for name in (*kept, *gone):
         (tmp_path / name).write_bytes(b"half")
-    os.utime(tmp_path / gone[0], (1, 1))
+    for name in (gone[0], mine):  # a writer that is alive here may have waited for long
+        os.utime(tmp_path / name, (1, 1))
     with atomic(path) as temporary:
         temporary.write_bytes(b"whole")
     assert leftovers(tmp_path) == sorted([*kept, "a.b_1.asdf"])
-    assert temporary.name == f".a.b_1.{node}.{me}.asdf"
+    assert temporary.name == f".a.b_1.romosaic-{node}-{me}.asdf"
 
 
 @pytest.mark.parametrize("place", ["file/a.asdf", "file/below/a.asdf"])
@@ -148,14 +150,45 @@ def test_the_same_text_keeps_its_age(tmp_path):
     assert leftovers(tmp_path) == ["a.txt"]
 
 
-def test_leftovers_of_any_file_of_a_folder(tmp_path):
-    node = platform.node()
-    kept = ["a_asn.json", ".hidden", f".a_asn.{node}.{os.getpid()}.json", ".a.b.json"]
-    for name in (*kept, f".a_asn.{node}.{2**40}.json", f".status.{node}.{2**40}.json"):
+@pytest.mark.parametrize("node", ["n1", "n1.cluster.org", "node-1-2"])
+def test_leftovers_of_any_file_of_a_folder(tmp_path, monkeypatch, node):
+    """Whatever the node is called; not what users hide there."""
+    monkeypatch.setattr(platform, "node", lambda: node)
+    me, dead = f"romosaic-{node}-{os.getpid()}", f"romosaic-{node}-{2**40}"
+    kept = [
+        "a_asn.json",
+        ".hidden",
+        f".a_asn.{me}.json",
+        ".a.b.json",
+        ".scene.v1.2.ecsv",
+        ".a.2024",
+    ]
+    for name in (*kept, f".a_asn.{dead}.json", f".status.{dead}.json", f".f158.{dead}"):
         (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (1, 1))
     remove_leftovers(tmp_path)
     assert leftovers(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+
+
+def test_leftovers_of_folders_within(tmp_path):
+    """As far down as asked for, through links; a folder of another node is as old as the newest file in it."""
+    (tmp_path / "real" / "b").mkdir(parents=True)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "a").symlink_to(tmp_path / "real")
+    for place in (results, results / "a", results / "a" / "b"):
+        (place / f".x.romosaic-{platform.node()}-{2**40}.asdf").write_bytes(b"half")
+    for name, age in (("new", None), ("old", (1, 1))):
+        tile = results / f".{name}.romosaic-other-7" / "tiles" / "tile"
+        tile.parent.mkdir(parents=True)
+        tile.write_bytes(b"half")
+        for path in (tile, *tile.parents[:2]):
+            os.utime(path, age if path is tile else (1, 1))
+    remove_leftovers(results, depth=1)
+    assert leftovers(results) == [".new.romosaic-other-7", "a"]
+    assert leftovers(results / "a") == ["b"] and len(leftovers(results / "a" / "b")) == 1
 
 
 @pytest.mark.parametrize("system", [{}, {"sync_file_range": lambda *given: asked.append(given)}])
@@ -177,7 +210,8 @@ def test_the_disk_begins_with_large_parts(tmp_path, monkeypatch, system):
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):
     path, node = tmp_path / "f158", platform.node()
-    for left in (f".f158.{node}.{2**40}", f".f129.{node}.{2**40}"):  # of killed writers
+    lefts = [f".{name}.romosaic-{node}-{2**40}" for name in ("f158", "f129")]
+    for left in lefts:  # of killed writers
         (tmp_path / left / "region=1").mkdir(parents=True)
         (tmp_path / left / "region=1" / "part.parquet").write_bytes(b"half")
     for content in (b"old", b"new"):
@@ -189,4 +223,4 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
         (temporary / "newer").write_bytes(b"half")
         raise ZeroDivisionError
     assert [p.name for p in path.iterdir()] == ["new"]
-    assert leftovers(tmp_path) == [f".f129.{node}.{2**40}", "f158"]
+    assert leftovers(tmp_path) == [lefts[1], "f158"]

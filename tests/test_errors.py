@@ -14,6 +14,7 @@ import pytest
 from romosaic import errors
 from romosaic.errors import (
     MESSAGES,
+    TERMINATED,
     ConfigError,
     ExposureError,
     ProductError,
@@ -142,42 +143,46 @@ def test_an_interrupt_is_one_line(tmp_path, capfd):
     assert stop.value.code == 3
 
 
-def run_until_written(path: Path, before: str = "") -> subprocess.Popen:
-    """Start a step that writes a file, and is in the middle of it when this returns."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_step_that_is_asked_to_end_leaves_nothing(tmp_path, number):
     code = (
-        f"import signal, sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n{before}\n"
+        f"import sys, time; sys.path.insert(0, {str(SCRIPTS)!r})\n"
         "from romosaic.atomic import atomic\n"
         "from romosaic.errors import reported\n"
-        f"with reported({str(path.with_suffix('.log'))!r}), atomic({str(path)!r}) as temporary:\n"
+        "with reported('a.log'), atomic('a.asdf') as temporary:\n"
         "    temporary.write_bytes(b'half')\n"
         "    print('written', flush=True)\n"
         "    time.sleep(60)\n"
     )
-    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    given = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+    run = subprocess.Popen([sys.executable, "-c", code], **given)
     assert run.stderr.readline() == "written\n"
-    return run
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_step_that_is_asked_to_end_leaves_nothing(tmp_path, number):
-    run = run_until_written(tmp_path / "a.asdf")
     assert len(list(tmp_path.glob(".a.*.asdf"))) == 1
     run.send_signal(number)
     said = run.communicate(timeout=30)[1]
-    assert (run.returncode, said.count("\n")) == (130, 1) and "goes on from here" in said
+    assert (run.returncode, said.count("\n")) == (128 + number, 1) and "goes on from here" in said
+    assert (TERMINATED in said) == (number == signal.SIGTERM)
     assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
 
 
-def test_sigterm_is_left_to_who_has_asked_for_it(tmp_path):
-    run = run_until_written(tmp_path / "a.asdf", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    run.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert run.poll() is None
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=30)
-    with reported(tmp_path / "b.log"):
-        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_sigterm_is_left_to_who_has_asked_for_it(tmp_path, before):
+    given = signal.signal(signal.SIGTERM, before)
+    try:
+        with reported(tmp_path / "b.log"):
+            assert (signal.getsignal(signal.SIGTERM) is before) == (before is signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, given)
+
+
+def test_a_second_sigterm_ends_what_does_not_end(tmp_path):
+    with pytest.raises(SystemExit), reported(tmp_path / "a.log"):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_worker_of_a_step_ends_by_sigterm_without_a_word(tmp_path, capfd):

@@ -258,7 +258,8 @@ def test_snakemake_and_its_jobs_are_killed(snakemake, begun, reference):
         assert snakemake(folder, "--unlock", config=config).returncode == 0
         assert hidden(folder) == []
     # and of a job that this run does not make again
-    (folder / f"results/resample/.x_coadd.{platform.node()}.{2**40}.asdf").write_bytes(b"half")
+    left = f".x_coadd.romosaic-{platform.node()}-{2**40}.asdf"
+    (folder / "results" / "resample" / left).write_bytes(b"half")
     done = snakemake(folder, COADD, "--rerun-incomplete", config=config)
     assert done.returncode == 0, done.output[-3000:]
     same(folder, reference[0])

@@ -4,6 +4,7 @@ import logging
 import os
 
 import pytest
+from romosaic.errors import TERMINATED
 from romosaic.progress import NO_REASON, Job, Progress, read_costs, read_warnings, why_failed
 
 
@@ -164,10 +165,17 @@ def test_a_list_of_problems_is_a_reason(tmp_path):
     ],
 )  # fmt: skip
 def test_slurm_says_why_it_ended_a_job(tmp_path, text, why):
-    log = tmp_path / "12.log"
+    """And knows more of it than a step that was told to end."""
+    log, own = tmp_path / "12.log", tmp_path / "flux.log"
     log.write_text(f"Select jobs to execute...\n{text}\n")
     assert why_failed(Job("flux", cluster_log=str(log))).startswith(why)
     assert why_failed(Job("flux", cluster_log=str(tmp_path / "none"))) == NO_REASON
+    told = f"{TERMINATED} -> the same command goes on from here"
+    own.write_text(f"romosaic: {told}\n")
+    for cluster, reason in ((str(log), why if why != NO_REASON else told), ("", told)):
+        assert why_failed(Job("flux", log=str(own), cluster_log=cluster)).startswith(reason)
+    own.write_text("romosaic: a.asdf: is bad\n")
+    assert why_failed(Job("flux", log=str(own), cluster_log=str(log))) == "a.asdf: is bad"
 
 
 def test_warnings_are_those_of_the_logs_once_each(run, tmp_path):

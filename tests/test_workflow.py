@@ -286,7 +286,7 @@ def test_star_fluxes_do_not_depend_on_magnitude(run, survey, members, magnitudes
     # At 23.5 mag the sky noise in the aperture is 2.5 %; fainter neighbours than 1 % add their light.
     assert np.nanmedian(ratio) == pytest.approx(1, abs=error)
     # What the exposures hold of a star has the same noise: weights and flags take nothing.
-    apart = stars[quality.isolated(ra, dec, stars, flux, ((1.0, 0.1),))]
+    apart = stars[quality.isolated(ra, dec, stars, flux, quality.APART)]
     members = [row[:3] for row in members]
     kept = quality.kept_light(data, grid, members, ra[apart], dec[apart], held[apart])
     assert min(np.isfinite(ratio).sum(), np.isfinite(kept).sum()) >= 4

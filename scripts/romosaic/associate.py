@@ -203,8 +203,7 @@ def _without_bad(path: str, association: dict, reasons: dict[str, str]) -> tuple
 def _write_associations(folder: Path, products: dict[str, dict]) -> None:
     """Make a folder hold exactly these associations, touching only those that change."""
     folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder, folder.parent, folder.parent / "exposures"):
-        remove_leftovers(place)
+    remove_leftovers(folder.parent, depth=1)
     for name, content in products.items():
         write_text(folder / f"{name}{ASSOCIATION}", json.dumps(content, indent=1) + "\n")
     for path in folder.glob(f"*{ASSOCIATION}"):

@@ -13,8 +13,10 @@ from typing import BinaryIO
 
 from .errors import ProductError
 
-#: Seconds after which a temporary file that nobody has written to is no writer's any more.
-_ABANDONED = 60.0
+#: Seconds after which what nobody on another node has written to is no writer's any more.
+_ABANDONED = 600.0
+#: Temporary names: hidden, with the file's own name around ours, the writer's node and process.
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.romosaic-(?P<node>.+)-(?P<pid>\d+)(?P<suffix>(\.[^.]+)?)")
 #: Bytes below which the disk is not asked to begin.
 _MUCH = 1 << 22
 #: Of `sync_file_range`: begin, and wait for nothing.
@@ -91,7 +93,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{platform.node()}.{os.getpid()}{path.suffix}")
+    return path.with_name(f".{path.stem}.romosaic-{platform.node()}-{os.getpid()}{path.suffix}")
 
 
 def _flush(path: Path) -> None:
@@ -120,7 +122,11 @@ def begin_flush(stream: BinaryIO, start: int) -> None:
 
 
 def _sweep(path: Path) -> None:
-    remove_leftovers(path.parent, re.escape(path.stem), re.escape(path.suffix))
+    """Remove what killed writers of a file have left of it."""
+    for entry in os.scandir(path.parent):
+        name = _TEMPORARY.fullmatch(entry.name)
+        if name and (name["stem"], name["suffix"]) == (path.stem, path.suffix):
+            _remove_leftover(Path(entry.path), name)
 
 
 @contextmanager
@@ -155,25 +161,41 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, stem: str = ".+", suffix: str = r"\.[^.]+") -> None:
+def remove_leftovers(folder: str | Path, depth: int = 0) -> None:
     """
     Remove temporary files and folders whose writers no longer live, as far as this node can tell.
 
     Parameters
     ----------
-    folder : Path
+    folder : str or path
         Where they are; need not exist.
-    stem, suffix : str, optional
-        Patterns of the names of the files that they were to become; by default of any.
+    depth : int, optional
+        How far down its folders are looked at, too.
     """
-    name = re.compile(rf"\.{stem}\.(.*)\.(\d+){suffix}")
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        found = name.fullmatch(entry.name)
-        if found:
-            dead = found[1] == platform.node() and not _alive(int(found[2]))
-            with suppress(OSError):  # another job was faster
-                if dead or time.time() - entry.stat().st_mtime > _ABANDONED:
-                    _remove(Path(entry.path))
+    for place, folders, files in os.walk(
+        folder, followlinks=True
+    ):  # what cannot be read is left out
+        for entry in (*folders, *files):
+            if name := _TEMPORARY.fullmatch(entry):
+                _remove_leftover(Path(place, entry), name)
+        deep = len(Path(place).relative_to(folder).parts) >= depth
+        folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
+
+
+def _remove_leftover(path: Path, name: re.Match) -> None:
+    """Remove a temporary file or folder unless its writer may be at work."""
+    with suppress(OSError):  # another job was faster
+        if name["node"] == platform.node():
+            left = not _alive(int(name["pid"]))
+        else:
+            left = time.time() - _last_written(path) > _ABANDONED
+        if left:
+            _remove(path)
+
+
+def _last_written(path: Path) -> float:
+    """When a file was written to, or anything in a folder."""
+    return max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
 
 
 def _alive(pid: int) -> bool:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 #: Environment variable: "log" keeps messages of jobs off the terminal, where the run is drawn (`terminal`).
 MESSAGES = "ROMOSAIC_MESSAGES"
+#: What a step says that was told to end, by a scheduler or by hand: why is not known to it.
+TERMINATED = "ended by SIGTERM"
 
 
 class RomosaicError(Exception):
@@ -91,8 +93,8 @@ def reported(log: str | Path) -> Iterator[None]:
 
     Standard output and error are written to `log` and to the terminal's standard error; to `log` alone where
     the environment variable `MESSAGES` says so. A failure ends the process with exit code 1; the reason is the
-    last line of both, the traceback is in the log only. SIGTERM, which Slurm sends before it kills, stops it as
-    Ctrl-C does, so that what it was writing is removed.
+    last line of both, the traceback is in the log only. Ctrl-C and SIGTERM, which Slurm sends before it kills,
+    end it with 130 and 143, and what it was writing is removed.
 
     Parameters
     ----------
@@ -109,8 +111,11 @@ def reported(log: str | Path) -> Iterator[None]:
     seen = [] if os.environ.get(MESSAGES) == "log" else [terminal]
     sys.stdout = sys.stderr = _Tee(*seen, stream)
     try:
-        with _stopped_by_sigterm():
+        with _heard():
             yield
+    except _Terminated:
+        print(f"romosaic: {TERMINATED} -> the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         print("romosaic: stopped -> the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -131,16 +136,20 @@ def reported(log: str | Path) -> Iterator[None]:
             stream.close()
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Make a KeyboardInterrupt of SIGTERM, unless somebody else takes care of it."""
+def _heard() -> Iterator[None]:
+    """Raise `_Terminated` at SIGTERM, unless somebody else takes care of it."""
     this, ending = os.getpid(), signal.SIGTERM
 
     def stop(*_) -> None:
-        if os.getpid() == this:
-            raise KeyboardInterrupt
-        signal.signal(ending, signal.SIG_DFL)  # a worker: ends as it would have
-        os.kill(os.getpid(), ending)
+        signal.signal(ending, signal.SIG_DFL)  # a second one ends what does not end
+        if os.getpid() != this:  # a worker
+            os.kill(os.getpid(), ending)
+        raise _Terminated
 
     main = threading.current_thread() is threading.main_thread()
     ours = main and signal.getsignal(ending) is signal.SIG_DFL

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from .errors import TERMINATED
+
 #: Wall seconds of a job on full-size data, two cores. Only their ratios count: a run finds its own pace.
 TYPICAL = {
     "simulate": 12.0,
@@ -280,7 +282,7 @@ def read_warnings(log: str) -> list[str]:
 
 def why_failed(job: Job) -> str:
     """
-    Say why a job failed: what its log says last, else what the cluster says.
+    Say why a job failed: what its log says last, else what the cluster says, who knows why it has ended one.
 
     A list of problems takes a line each, after the first.
     """
@@ -289,15 +291,18 @@ def why_failed(job: Job) -> str:
     except OSError:
         lines = []
     found = [number for number, line in enumerate(lines) if line.startswith("romosaic: ")]
+    said = NO_REASON
     if found:
         last = found[-1]
         problems = takewhile(lambda line: line.startswith("  - "), lines[last + 1 :])
-        return "\n".join([lines[last].removeprefix("romosaic: "), *problems])
+        said = "\n".join([lines[last].removeprefix("romosaic: "), *problems])
+        if not said.startswith(TERMINATED):
+            return said
     try:
         text = _text(job.cluster_log)
     except OSError:
-        return NO_REASON
-    return next((why for pattern, why in SLURM.items() if re.search(pattern, text)), NO_REASON)
+        return said
+    return next((why for pattern, why in SLURM.items() if re.search(pattern, text)), said)
 
 
 def _text(path: str) -> str:

@@ -1,14 +1,14 @@
 """Which files a run makes, by step: where they lie below `output_dir`, and of what they are."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from .atomic import remove_leftovers
 from .color_filters import choose_filters
 from .names import ASSOCIATION
 from .product_index import Product
 
+#: Folders within folders that files lie in, at most.
+DEPTH = 3
 #: By step, files of an exposure; ``{}`` stands for its name.
 EXPOSURE = {"flux": ("flux/{}_flux.asdf",)}
 #: By step, files of a product; ``{}`` stands for its name.
@@ -53,8 +53,6 @@ RUN = {
     "hips": ("hips/hips.tsv",),
     "hats": ("hats/hats.tsv",),
 }
-#: Folders of what is there before any product.
-EARLY = ("simulate", "associate", "associate/exposures", "associate/associations")
 #: Those that there are many of, by what they are of.
 KINDS = {
     "exposure": EXPOSURE,
@@ -166,23 +164,3 @@ def patterns() -> Iterator[tuple[str, str, str]]:
         for step, outputs in files.items():
             for pattern in (*outputs, f"logs/{step}/{{}}.log", f"benchmarks/{step}/{{}}.tsv"):
                 yield step, pattern, kind
-
-
-def remove_unfinished(folder: str | Path) -> None:
-    """
-    Remove what killed jobs have left: temporary files and folders beside what they were to become.
-
-    Parameters
-    ----------
-    folder : str or path
-        The run's `output_dir`. Other files stay, and those of jobs that may be at work: see
-        `atomic.remove_leftovers`.
-    """
-    for place in EARLY:
-        remove_leftovers(Path(folder) / place)
-    tables = (*KINDS.values(), RUN)
-    written = {pattern for table in tables for files in table.values() for pattern in files}
-    for path in map(Path, sorted(written)):
-        stem = re.escape(path.stem).replace(r"\{\}", ".+")
-        for place in Path(folder).glob(str(path.parent)):
-            remove_leftovers(place, stem, re.escape(path.suffix))

@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import quality
@@ -13,13 +14,20 @@ from romosaic.product import read_step
 
 BINS = ((18.5, 20), (20, 22), (22, 23.5), (23.5, 25))
 RADII = (0.1, 0.2, 0.4, 0.8)
-DETECTOR_PIXEL = 0.11
 #: Empty apertures of a radius, at most: so many tell the width of their pulls to 1 %.
 APERTURES = 10_000
-#: Arcsec, and share of a star's flux that no neighbour there may have where neighbours cancel.
-APART = ((1.0, 0.1),)
 #: Detector pixels around the bright stars' middles that count as star cores, and what is bright.
 CORE, BRIGHT = 3.0, 23.0
+
+
+class Bin(NamedTuple):
+    """Of ratios of stars: median, its standard error, half of the 16 to 84 % range, mean, number."""
+
+    median: float
+    error: float
+    scatter: float
+    mean: float
+    number: int
 
 
 @dataclass
@@ -119,7 +127,7 @@ class Judge:
         """Places without sources (pixels) by product and radius: apertures there share no noise."""
         scene, found = (self.scene.ra, self.scene.dec, self.scene.magnitude), {}
         for (name, grid), radius in itertools.product(self.grids.items(), RADII):
-            pitch = (2 * radius + 3 * DETECTOR_PIXEL) / (grid.pixel_scale * 3600)
+            pitch = (2 * radius + 3 * quality.DETECTOR_PIXEL) / (grid.pixel_scale * 3600)
             found[name, radius] = quality.empty_places(grid, *scene, pitch)
         return found
 
@@ -164,9 +172,9 @@ class Judge:
         errors = np.concatenate(errors)
         return float(np.abs(errors).max()), float(np.sqrt((errors**2).mean()))
 
-    def stars(self, images) -> list[tuple[float, float, float, int]]:
+    def stars(self, images) -> list[Bin]:
         """
-        Flux within 0.4 arcsec over truth, of isolated stars by magnitude: median, error, scatter, number.
+        Flux within 0.4 arcsec over truth, of isolated stars by magnitude.
 
         Parameters
         ----------
@@ -181,7 +189,7 @@ class Judge:
             ratio = np.where(np.isfinite(measured), measured / scene.flux[stars], ratio)
         return by_magnitude(scene.magnitude[stars], ratio)
 
-    def kept(self, images, levels) -> list[tuple[float, float, float, int]]:
+    def kept(self, images, levels) -> list[Bin]:
         """
         Light of stars on coadds over that on their exposures, as `stars`: see `quality.kept_light`.
 
@@ -192,7 +200,7 @@ class Judge:
         levels : dict
             Of `Products`.
         """
-        scene, stars = self.scene, self._stars(APART)
+        scene, stars = self.scene, self._stars(quality.APART)
         ratio = np.full(len(stars), np.nan)
         for product, grid in self.grids.items():
             exposures = [
@@ -229,7 +237,7 @@ class Judge:
                 covered = np.isfinite(data[tuple(np.rint(places[::-1]).astype(int))])
                 x, y = thinned(places[:, covered], APERTURES // len(self.grids))
                 total, summed = quality.empty_apertures(data, variance, grid, x, y, radius)
-                share = 1 - 0.40 * DETECTOR_PIXEL / radius
+                share = 1 - 0.40 * quality.DETECTOR_PIXEL / radius
                 pulls[radius].append(total / np.sqrt(share * summed))
             at = np.rint(y).astype(int), np.rint(x).astype(int)
             local = [data[at[0], at[1] + shift] for shift in (-8, 0, 8)]
@@ -243,17 +251,17 @@ class Judge:
         return quality.half_width(np.concatenate(pixels)), widths
 
 
-def by_magnitude(magnitude: np.ndarray, ratio: np.ndarray) -> list[tuple[float, float, float, int]]:
-    """Median in each of `BINS`, its standard error, scatter and number of the values that are not NaN."""
+def by_magnitude(magnitude: np.ndarray, ratio: np.ndarray) -> list[Bin]:
+    """Statistics in each of `BINS` of the values that are not NaN."""
     rows = []
     for low, high in BINS:
         here = ratio[(magnitude >= low) & (magnitude < high) & np.isfinite(ratio)]
         if not len(here):
-            rows.append((np.nan, np.nan, np.nan, 0))
+            rows.append(Bin(np.nan, np.nan, np.nan, np.nan, 0))
             continue
         scatter = quality.half_width(here)
         error = 1.2533 * scatter / np.sqrt(len(here))  # of a median of Gaussian values
-        rows.append((float(np.median(here)), float(error), scatter, len(here)))
+        rows.append(Bin(float(np.median(here)), error, scatter, float(np.mean(here)), len(here)))
     return rows
 
 
