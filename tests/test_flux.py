@@ -147,6 +147,8 @@ def test_unusable_errors_are_marked_and_counted(arrays, raw, name, kind):
     assert np.all((found.dq[rows, columns] & DO_NOT_USE) == (expected > 0))
     changed = found.dq != raw["dq"]
     assert changed.sum() == expected
+    # So that good_bits that trust all flags do not bring them back; flagged ones keep their values.
+    assert np.array_equal(np.isnan(found.data), changed) and np.isfinite(found.data[flagged])
     # The other bits stay.
     np.testing.assert_array_equal(found.dq & ~np.uint32(1), raw["dq"] & ~np.uint32(1))
 

@@ -214,8 +214,8 @@ class Flux(Section):
 
     max_unusable_fraction: real(ge=0, le=1) = key(
         0.5,
-        "Largest fraction of pixels without a finite value, error and variances; an exposure with "
-        "more is refused.",
+        "Largest fraction of unusable pixels: flagged DO_NOT_USE, or without a finite value, a positive "
+        "error and positive variances. An exposure with more is refused.",
     )
 
 

@@ -3,8 +3,8 @@ Step `flux`: calibrate one exposure to MJy/sr and learn its sky, once for all pr
 
 Data and errors are multiplied by the exposure's photometric conversion, variances by its square. Pixels that
 no later step can use (values that are not finite, errors or variances that are not positive) are marked
-DO_NOT_USE and counted by reason. The sky is measured in blocks, and the noise of the sky as a model: a constant
-variance plus a slope per unit of signal.
+DO_NOT_USE, lose their value and are counted by reason. The sky is measured in blocks, and the noise of the sky
+as a model: a constant variance plus a slope per unit of signal.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Calibrated:
     Attributes
     ----------
     data : (ny, nx) float32 array
-        MJy/sr.
+        MJy/sr; NaN where the error or a variance is not usable.
     err : (ny, nx) float16 array
         MJy/sr.
     dq : (ny, nx) uint32 array
@@ -115,8 +115,8 @@ def calibrate(
     variances, factor = {n: arrays[n] for n in VARIANCES if n in arrays}, conversion**2
     if "var_rnoise" not in variances:
         variances["var_rnoise"] = _read_noise(arrays["err"], dq, list(variances.values()))
-    unusable = _mark_unusable(data, arrays["err"], dq, variances)
-    flagged = DqList.of(dq)
+    unusable, places = _mark_unusable(data, arrays["err"], dq, variances)
+    data.flat[places], flagged = np.nan, DqList.of(dq)  # no choice of good bits makes them count
     _check_share(where, flagged, unusable, max_unusable_fraction)
     bad = flagged.mask(_UNUSABLE | dq_flags.bad_bits(good_bits))  # what is no sky
     planes = data, bad, variances["var_rnoise"], variances["var_poisson"], factor
@@ -149,7 +149,7 @@ def check_usable(
     _check_shapes(where, arrays)
     dq = np.array(arrays["dq"], dtype=np.uint32)
     variances = {name: arrays[name] for name in VARIANCES if name in arrays}
-    unusable = _mark_unusable(arrays["data"], arrays["err"], dq, variances)
+    unusable, _ = _mark_unusable(arrays["data"], arrays["err"], dq, variances)
     _check_share(where, DqList.of(dq), unusable, max_unusable_fraction)
 
 
@@ -230,11 +230,11 @@ def _remainder(err: np.ndarray, *variances: np.ndarray) -> tuple[np.ndarray, np.
 
 def _mark_unusable(
     data: np.ndarray, err: np.ndarray, dq: np.ndarray, variances: dict[str, np.ndarray]
-) -> dict[str, int]:
-    """Mark pixels DO_NOT_USE in dq for what is wrong with their values; returns counts by reason."""
+) -> tuple[dict[str, int], np.ndarray]:
+    """Mark pixels DO_NOT_USE in dq for what is wrong with their values; counts by reason, and flat indices."""
     planes = {"data not finite": data, "err not positive": err}
     planes |= {f"{name} not positive": plane for name, plane in variances.items()}
-    counts = dict.fromkeys(["flagged", *planes], 0)
+    counts, places = dict.fromkeys(["flagged", *planes], 0), [np.empty(0, np.int64)]
     for rows in bands(dq):
         given = _flagged(dq[rows])
         counts["flagged"] += int(np.count_nonzero(given))
@@ -247,4 +247,5 @@ def _mark_unusable(
             if (new := ~(fit | given)).any():
                 counts[reason] += int(np.count_nonzero(new))
                 dq[rows][new] |= _UNUSABLE
-    return counts
+                places.append(rows.start * dq.shape[1] + np.flatnonzero(new))
+    return counts, np.concatenate(places)

@@ -156,12 +156,10 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
         run.steps.setdefault(row["step"], Cost()).add(row["core"], row["wall"], row["memory"])
     for step, cost in run.steps.items():
         cost.written = megabytes((run.folder / step).rglob("*"))
-    # Its own program in the place of bash is not the workflow's.
-    core -= sum(row["own"] for row in rows)
+    core -= sum(row["own"] for row in rows)  # the program in the place of bash is not the workflow's
     run.steps["Snakemake"] = Cost(core - sum(row["core"] for row in rows), jobs=1)
     written = sum(cost.written for cost in run.steps.values())
-    # Not the memory of Snakemake's process: the system counts what started it, too, which is this one.
-    memory = max(row["memory"] for row in rows)
+    memory = max(row["memory"] for row in rows)  # Snakemake's own would count that of this process
     run.total = Cost(core, wall, memory, written, len(rows))
     return run
 
