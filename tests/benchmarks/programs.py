@@ -156,7 +156,9 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
         run.steps.setdefault(row["step"], Cost()).add(row["core"], row["wall"], row["memory"])
     for step, cost in run.steps.items():
         cost.written = megabytes((run.folder / step).rglob("*"))
-    core -= sum(row["own"] for row in rows)  # the program in the place of bash is not the workflow's
+    core -= sum(
+        row["own"] for row in rows
+    )  # the program in the place of bash is not the workflow's
     run.steps["Snakemake"] = Cost(core - sum(row["core"] for row in rows), jobs=1)
     written = sum(cost.written for cost in run.steps.values())
     memory = max(row["memory"] for row in rows)  # Snakemake's own would count that of this process
