@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from romosaic import exposure, flux
+from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.errors import ExposureError
 from romosaic.grid import unit_vector
 
@@ -170,6 +171,20 @@ def test_files_of_any_compression_are_read(tmp_path, image_model, compression):
     asdf.AsdfFile(tree).write_to(path, all_array_compression=compression)
     for name, array in exposure.read_exposure(path).arrays.items():
         np.testing.assert_array_equal(array, np.asarray(image_model[name]))
+
+
+def test_a_file_without_checksums_is_read(tmp_path, survey):
+    """ASDF leaves them to who writes."""
+    content = bytearray(survey.paths[survey.names[0]].read_bytes())
+    for block in AsdfBlocks.read(survey.paths[survey.names[0]]).blocks:
+        content[block.start - 16 : block.start] = bytes(16)
+    path = tmp_path / "a_cal.asdf"
+    path.write_bytes(content)
+    assert {block.checksum for block in AsdfBlocks.read(path).blocks} == {bytes(16)}
+    found = exposure.read_exposure(path, exposure.read_record(path)["fingerprint"])
+    expected = exposure.read_exposure(survey.paths[survey.names[0]])
+    for name, array in expected.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
 
 
 # --- files that cannot be used: one line each ---

@@ -164,6 +164,19 @@ def test_data_that_are_not_finite(arrays, value):
     assert np.isfinite(list(found.noise.values())).all()
 
 
+def test_summary_says_sky_and_what_is_unusable(arrays):
+    good, flagged = (np.flatnonzero((arrays["dq"] & DO_NOT_USE) == bit) for bit in (0, 1))
+    arrays["data"].flat[good[:20]] = arrays["var_rnoise"].flat[good[20:22]] = np.nan
+    found = calibrated(arrays)
+    found.noise["pedestal"] = 0.19876
+    assert found.summary() == (
+        f"sky 0.1988 MJy/sr, unusable pixels: {len(flagged)} flagged, 20 data not finite, "
+        "2 var_rnoise not positive"
+    )
+    found.unusable = dict.fromkeys(found.unusable, 0)
+    assert found.summary() == "sky 0.1988 MJy/sr, unusable pixels: none"
+
+
 def test_negative_data_are_data(arrays):
     arrays["data"][10, :20] = -0.2
     before = arrays["dq"].copy()

@@ -59,6 +59,7 @@ def test_open_flux_maps_what_flux_made(flux_file, survey):
     assert found.sky_variance == calibrated.noise["sky_variance"]
     assert found.poisson_slope == calibrated.noise["poisson_slope"]
     assert found.pedestal == calibrated.noise["pedestal"]
+    assert found.tree["romosaic"]["unusable"] == calibrated.unusable
     x, y = np.array([1.0, 200.0]), np.array([5.0, 30.0])
     np.testing.assert_array_equal(found.pixmap.sky(x, y), pixmap.sky(x, y))
     assert found.meta["cal_step"]["flux"] == "COMPLETE"
@@ -75,6 +76,31 @@ def test_small_variances_are_float32(tmp_path, survey):
         np.testing.assert_array_equal(getattr(found, name)[:], variance)
     assert np.median(found.var_rnoise[:]) < 6e-8  # nothing in float16
     assert found.sky_variance == pytest.approx(calibrated.noise["sky_variance"])
+
+
+def test_unusable_pixels_are_counted_by_reason(tmp_path, survey):
+    path = survey.paths[survey.names[0]]
+    record = exposure.read_record(path)
+    raw = exposure.read_exposure(path)
+    arrays = {name: np.array(array) for name, array in raw.arrays.items()}
+    flagged = np.count_nonzero(arrays["dq"] & 1)
+    good = np.flatnonzero(arrays["dq"] & 1 == 0)
+    arrays["data"].flat[good[:3]] = np.nan
+    arrays["err"].flat[good[3:8]] = 0
+    arrays["var_flat"].flat[good[8:15]] = -1
+    made = flux.calibrate(arrays, raw.conversion, where="a")
+    again = tmp_path / "a_flux.asdf"
+    made_of = product.provenance({}, [("a", "b")])
+    write_flux(again, raw.blocks, made, exposure.pixel_map(path, record), "a", made_of)
+    assert open_flux(again).tree["romosaic"]["unusable"] == {
+        "flagged": flagged,
+        "data not finite": 3,
+        "err not positive": 5,
+        "var_poisson not positive": 0,
+        "var_rnoise not positive": 0,
+        "var_flat not positive": 7,
+    }
+    assert flagged > 100
 
 
 def test_variances_that_the_exposure_lacks(tmp_path, image_model):

@@ -237,6 +237,29 @@ def test_err_of_the_pixel_hides_its_own_cosmic_ray():
     assert hit not in flag(members, noise="err")[0][0]
 
 
+def test_err_is_the_published_test_in_numbers():
+    """|data - blot| > scale * derivative + snr * err, then the 3x3 around, worked out by hand on a ramp."""
+    shape, plain = (60, 70), pixel_map(shape=(60, 70), distortion=0.0)
+    y, x = np.mgrid[:60, :70]
+    # The steepest step to a neighbour is 0.5, and err 0.25.
+    ramp, half = (0.5 * x - 0.25 * y).astype(np.float32), np.full(shape, 1 / 32, np.float16)
+    given = dict(dq=np.zeros(shape, np.uint32), shape=shape, pixmap=plain, var_flat=None)
+    given |= dict(var_rnoise=half, var_poisson=half, optical_element="F158")
+    given |= dict(sky_variance=1.0, poisson_slope=0.0, pedestal=0.0)
+    members = [SimpleNamespace(data=ramp.copy(), **given) for _ in range(3)]
+    # Limits: 1.2 * 0.5 + 5 * 0.25 = 1.85 alone, 0.7 * 0.5 + 4 * 0.25 = 1.35 beside one.
+    hits = {(20, 20): 1.86, (20, 21): 1.36, (21, 19): -1.36, (19, 20): 1.34, (20, 22): 1.8}
+    hits |= {(40, 20): 1.84, (40, 21): 1.84, (40, 40): -1.86, (40, 41): -1.34}
+    hits |= {(42, 41): -1.36, (38, 39): 1.36, (39, 42): 1.36, (41, 38): 1.36}  # two away
+    for place, value in hits.items():
+        members[1].data[place] += value
+    flags = flag(members, grid_of(150, 130), noise="err")
+    found = np.divmod(flags[1][0], shape[1])
+    wanted = [(20, 20), (20, 21), (21, 19), (40, 40)]
+    assert list(zip(*(axis.tolist() for axis in found), strict=True)) == wanted
+    assert flags[0][0].size == flags[2][0].size == 0
+
+
 def oracle(members, grid, pad, snr, scale, backg):
     """Flags by plain numpy and scipy, for members without bad pixels and three or more everywhere."""
     from scipy import ndimage

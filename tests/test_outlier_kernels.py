@@ -4,14 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
-from outlier_scene import (
-    grid_of,
-    pixel_map,
-)
+from outlier_scene import CENTER, grid_of, pixel_map
 from romosaic import medians
 from romosaic import outlier_kernels as kernels
 from romosaic.dq_list import BadPixels
-from romosaic.patches import Patches
+from romosaic.exposure import wcs_function
+from romosaic.outlier_detection import DETECTOR_PATCH, GRID_PATCH
+from romosaic.patches import Patches, cut
+from romosaic.pixmap import PixelMap
+from romosaic.simulate_wcs import FULL_SIZE, build_wcs
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 11, 12])
@@ -82,17 +83,50 @@ def test_bilinear_sample_and_bad_pixels():
     assert np.isnan(sample_at(window, 5.0, -70.0))
 
 
-def test_patches_follow_the_map_of_a_full_detector():
-    pixmap = pixel_map(0, 0, 37, shape=(4088, 4088), distortion=4e-6)
-    gridmap = pixmap.on_grid(grid_of(5000, 5000))
-    y0, _, _, x1 = gridmap.grid_window()
-    rng = np.random.default_rng(0)
-    rows, columns = np.array([[2048, 2304], [y0, y0 + 9]]), np.array([[1024, 1280], [x1 - 1, x1]])
-    patches = Patches.fit(gridmap.inverse, rows, columns)
-    for row, column in itertools.product(range(2), range(2)):
-        ys = rng.uniform(rows[row, 0], rows[row, 1] - 1, 9)
-        xs = rng.uniform(columns[column, 0], columns[column, 1] - 1, 9)
-        px, sx, py, sy = patches.place[row, column]
-        u, v = (np.vander(t, 4, increasing=True) for t in ((xs - px) * sx, (ys - py) * sy))
-        got = [v @ c @ u.T for c in patches.coefficients[row, column]]
-        np.testing.assert_allclose(got, gridmap.inverse(xs, ys), atol=1e-6)
+def full_detector(detector):
+    """Map of a full detector, and what it follows: a toy, or a simulated detector's gwcs."""
+    shape = FULL_SIZE, FULL_SIZE
+    if detector == "toy":
+        pixmap = pixel_map(0, 0, 37, shape=shape, distortion=4e-6)
+        return pixmap, pixmap.sky
+    sky = wcs_function(build_wcs(shape, *CENTER, 37.0, detector, 1.00007))
+    return PixelMap.fit(sky, shape), sky
+
+
+def by_cubics(patches, xs, ys):
+    """Positions by the cubics of all patches, at xs, (columns, n), and ys, (rows, n), of each of them."""
+    x0, sx, y0, sy = np.moveaxis(patches.place, 2, 0)[..., None]
+    u = ((xs - x0[0]) * sx[0])[..., None] ** np.arange(4)
+    v = ((ys - y0[:, 0]) * sy[:, 0])[..., None] ** np.arange(4)
+    found = np.einsum("rkp,rcapq,clq->arkcl", v, patches.coefficients, u, optimize=True)
+    return found.reshape(2, ys.size, xs.size)
+
+
+@pytest.mark.parametrize("detector", ["toy", "WFI01", "WFI18"])
+def test_patches_follow_the_map_of_a_full_detector(detector):
+    """Maps, and the cubics of every patch of a reference and of a blot: to 1e-6 pixels, there and back."""
+    pixmap, sky = full_detector(detector)
+    grid, rng = grid_of(5000, 5000), np.random.default_rng(0)
+    gridmap = pixmap.on_grid(grid)
+
+    def within(limits, halo):
+        low, high = limits.T[..., None] + [[[-halo]], [[halo - 1]]]
+        return rng.uniform(low, high, (len(limits), 3))
+
+    y0, y1, x0, x1 = gridmap.grid_window()
+    # with the smallest patches
+    rows = np.append(cut(y0, y1, GRID_PATCH), [[y0, y0 + 9]], axis=0)
+    columns = np.append(cut(x0, x1, GRID_PATCH), [[x1 - 1, x1]], axis=0)
+    reference = Patches.fit(gridmap.inverse, rows, columns)
+    xs, ys = within(columns, 0), within(rows, 0)
+    for found in (by_cubics(reference, xs, ys), gridmap.inverse(xs.ravel(), ys.ravel())):
+        back = grid.to_pixel(*sky(*found))
+        np.testing.assert_allclose(back, np.meshgrid(xs, ys), rtol=0, atol=1e-6)
+
+    rows = cut(0, FULL_SIZE, DETECTOR_PATCH)
+    blot = Patches.fit(gridmap.forward, rows, rows, halo=kernels.HALO)
+    xs, ys = within(rows, kernels.HALO), within(rows, kernels.HALO)
+    wanted = grid.to_pixel(*sky(*np.meshgrid(xs, ys)))
+    for found in (by_cubics(blot, xs, ys), gridmap.forward(xs.ravel(), ys.ravel())):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+    assert gridmap.smooth and reference.good.all() and blot.good.all()

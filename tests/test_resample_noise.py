@@ -1,12 +1,18 @@
 """Resample: variances of coadds against real noise, and pixels that must not spoil them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from drizzle_scene import DETECTOR, OUTPUT, coadd, exposure, grid, planes_of_coadd
+from romosaic import association_file
+from romosaic.config import load
+from romosaic.config_grids import GRID_KEYS
 from romosaic.dq import FLAGS
 from romosaic.errors import ExposureError
+from romosaic.exposure import pixel_map, read_record
+from test_associate import run, write_asn
 
 VARIANCE = 0.01
 
@@ -60,6 +66,42 @@ def test_variance_per_area_does_not_depend_on_the_pixel_scale(scale):
     made = coadd([exposure()], output)
     per_pixel = VARIANCE * (DETECTOR / OUTPUT / scale) ** 2
     assert np.allclose(made.err[30, 30] ** 2, per_pixel, rtol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def simulated_pair(survey):
+    """Two exposures of one brightness and one variance on the pixel maps of simulated files."""
+    paths = [survey.paths[name] for name in survey.names[:2]]
+    records = [read_record(path) for path in paths]
+    maps = [pixel_map(*given) for given in zip(paths, records, strict=True)]
+    members = [exposure(f"m{k}", pixmap=pixmap) for k, pixmap in enumerate(maps)]
+    return SimpleNamespace(paths=paths, members=members, side=records[0]["pixel_scale"] / 3600)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_option_pixel_scale_ratio_changes_neither_brightness_nor_variance_per_area(
+    tmp_path, simulated_pair, ratio
+):
+    """From the configuration through `associate` to the coadd (st#370, rc#1780)."""
+    given = simulated_pair
+    section = load({"resample": {"pixel_scale_ratio": ratio}})["resample"]
+    grids = {key: section[key] for key in GRID_KEYS}
+    asn = write_asn(tmp_path, given.paths, target="none")
+    run(tmp_path, associations=[asn], allow_outside=True, options={"grids": grids})
+    output = association_file.read_grid(tmp_path / "associations/mosaic_asn.json")
+    assert output.pixel_scale == pytest.approx(ratio * given.side, rel=1e-12)
+    made = coadd(given.members, output)
+    covered = made.weight > 0
+    assert np.allclose(made.data[covered], 1.0, rtol=1e-6)
+    # Both members see the middle; their pixels' areas there differ from the first one's by less than 1 in 1000.
+    n, size = made.context[0], round(20 / ratio)
+    y, x = (side // 2 for side in n.shape)
+    middle = np.s_[y - size : y + size, x - size : x + size]
+    assert np.all(n[middle] == 3)
+    per_area = VARIANCE / 2 / ratio**2
+    assert np.allclose(made.err[middle] ** 2, per_area, rtol=1e-3)
+    assert np.allclose(made.var_rnoise[middle], 0.25 * per_area, rtol=1e-3)
+    assert np.allclose(made.var_poisson[middle], 0.75 * per_area, rtol=1e-3)
 
 
 def test_small_floats_do_not_overflow():

@@ -272,6 +272,8 @@ class AsdfBlocks:
         """
         Check blocks against the checksums in their headers.
 
+        ASDF lets a block have none (16 zero bytes): nothing is known of such a one, and it passes.
+
         Parameters
         ----------
         numbers : iterable of int, optional
