@@ -75,9 +75,9 @@ onsuccess:
             part_of_survey,
         )
     )
-    remove_leftovers(OUT, DEPTH)
+    clear_up(OUT)
 
 
 onerror:
     say(failures(OUT, PROGRESS, workflow.execution_settings.keep_going))
-    remove_leftovers(OUT, DEPTH)
+    clear_up(OUT)

@@ -11,7 +11,6 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from romosaic import inputs, product_index
-from romosaic.atomic import remove_leftovers
 from romosaic.code_digest import code_digest
 from romosaic.color_filters import choose_filters
 from romosaic.config import load, with_source
@@ -22,9 +21,11 @@ from romosaic.job_memory import catalog_memory, job_memory, settings
 from romosaic.names import ASSOCIATION, NAME
 from romosaic.plan_costs import job_minutes
 from romosaic.progress import Progress
-from romosaic.result_files import DEPTH, RECORDING, final_files, unfinished
+from romosaic.result_files import RECORDING, final_files, unfinished
 from romosaic.run_records import (
+    clear_up,
     damaged_associations,
+    half_done,
     lock,
     lost_records,
     run_at_work,
@@ -71,11 +72,16 @@ def products_in(folder):
 # The date of a script says nothing, a new clone has a new one: `code_digest` in `params` stands for the code.
 jobs.get_script_mtime = lambda path: 0.0
 if "--unlock" in sys.argv:  # after a kill
-    remove_leftovers(OUT, DEPTH)
+    for line in clear_up(OUT):
+        print(f"romosaic: {line}", file=sys.stderr)
 if workflow.is_main_process and "--unlock" not in sys.argv:
     found = [run_at_work()]  # what another run is making has no record yet
     if not any(found):
-        found = [damaged_associations(OUT, products_in), lost_records(OUT)]
+        found = [
+            half_done(OUT),
+            damaged_associations(OUT, products_in),
+            lost_records(OUT),
+        ]
     for line in filter(None, found):
         print(f"romosaic: warning: {line}", file=sys.stderr)
     lacking = unfinished(OUT) if CONFIG["batch"] == REST else ""

@@ -236,10 +236,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
         )
 
 
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
-    """Wait until a file of a name is there, as far as the process has not ended."""
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen | None) -> None:
+    """Wait until a file of a name is there, as far as the process has not ended, if one is given."""
+    end = time.monotonic() + 60
     while not any((folder / "results").glob(pattern)):
-        assert process.poll() is None, (folder / "output.txt").read_text()[-3000:]
+        ended = process and process.poll() is not None
+        assert not ended and time.monotonic() < end, (folder / "output.txt").read_text()[-3000:]
         time.sleep(0.002)
 
 
@@ -262,6 +264,24 @@ def test_snakemake_and_its_jobs_are_killed(snakemake, begun, reference):
     (folder / "results" / "resample" / left).write_bytes(b"half")
     done = snakemake(folder, COADD, "--rerun-incomplete", config=config)
     assert done.returncode == 0, done.output[-3000:]
+    same(folder, reference[0])
+
+
+def test_a_job_that_outlives_its_snakemake(snakemake, begun, reference):
+    """It ends with the parameters that it was started with, and nobody has noted which these were."""
+    folder, config = begun
+    other = config | {"resample": {**config.get("resample", {}), "fillval": 7.0}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(other))
+    process = start(folder, COADD)
+    wait_for(folder, "resample/.*.asdf", process)
+    process.kill()
+    process.wait()
+    assert snakemake(folder, "--unlock", config=config).returncode == 0
+    wait_for(folder, COADD.removeprefix("results/"), None)
+    assert digest(folder / COADD) != digest(reference[0] / COADD)
+    done = snakemake(folder, COADD, "--rerun-incomplete", config=config)
+    assert done.returncode == 0, done.output[-3000:]
+    assert f"a run was killed while it made {COADD} -> made again" in done.output
     same(folder, reference[0])
 
 

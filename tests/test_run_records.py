@@ -2,11 +2,20 @@
 
 import json
 import os
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from romosaic.run_records import damaged_associations, lock, lost_records, run_at_work, unrecorded
+from romosaic.run_records import (
+    clear_up,
+    damaged_associations,
+    half_done,
+    lock,
+    lost_records,
+    run_at_work,
+    unrecorded,
+)
 from snakemake.persistence.file import FilePersistence
 
 LONG = "results/resample/" + "a_long_name_" * 18 + "_coadd.asdf"
@@ -106,3 +115,34 @@ def test_files_are_locked_as_snakemake_does_it():
     lock(FILES)
     own = SimpleNamespace(_lockdir=".snakemake/locks")
     assert ("output", FILES[1]) in set(FilePersistence._read_locks(own))
+
+
+def test_files_of_jobs_that_nobody_saw_end_are_made_again():
+    """Files and folders, with names of any length; not those of other folders, nor what is not there."""
+    write(LONG)
+    write("results/hips/f158/.snakemake_timestamp")
+    write("other/a.asdf")
+    assert half_done("results") == "" and half_done("nowhere") == ""
+    marked = [LONG, *FILES, "results/hips/f158", "other/a.asdf", "results/flux/b_flux.asdf"]
+    for file in marked:
+        write(record_path(".snakemake/incomplete", file))
+    write(".snakemake/incomplete/no mark")
+    line = half_done("results")
+    assert f"{FILES[0]}, results/hips/f158, {LONG} and 1 more -> made again" in line
+    assert "\n" not in line
+    for file in (LONG, *FILES, "results/hips/f158", "results/hips/f158/.snakemake_timestamp"):
+        assert os.stat(file).st_mtime == 0
+    assert os.stat("other/a.asdf").st_mtime > 0 and not os.path.exists(marked[-1])
+
+
+def test_what_killed_jobs_have_left_is_told():
+    assert clear_up("results") == clear_up("nowhere") == []
+    left = [f"results/flux/.a_flux.romosaic-{platform.node()}-{2**40 + k}.asdf" for k in range(4)]
+    mine = f"results/flux/.a_flux.romosaic-{platform.node()}-{os.getpid()}.asdf"
+    for path in (*left, mine):
+        write(path)
+    removed, at_work = clear_up("results")
+    assert removed.endswith(f"{', '.join(left[:3])} and 1 more")
+    assert f"at work: {mine} ->" in at_work
+    assert os.path.exists(mine) and not any(map(os.path.exists, left))
+    assert clear_up("results") == [at_work]

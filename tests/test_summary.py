@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from romosaic.result_files import final_files
 from romosaic.summary import failures, summary
 from test_progress import Run, finished, message, started
 
@@ -119,6 +120,17 @@ def test_a_run_that_is_stopped_has_not_failed(results, tmp_path, heard):
         f"romosaic: stopped; 0 of 3 products finished, in {results}/",
         "  next      the same command goes on from here",
     ]
+
+
+def test_products_of_an_earlier_run_have_not_finished_in_this_one(results, tmp_path):
+    for name in NAMES:
+        for path in final_files(name):
+            touch(results / path)
+    run = Run()
+    run.left = [(1, "resample", NAMES[1]), (2, "preview", NAMES[1]), (3, "preview", NAMES[2])]
+    run.log(message("run_info"))
+    run.job(3, "preview", 1, product=NAMES[2])
+    assert f"stopped; 2 of 3 products finished, in {results}/" in failures(results, run.progress)
 
 
 @pytest.mark.parametrize("batch, said", [(None, False), ("2/3", True), ("rest", False)])

@@ -161,7 +161,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | Path, depth: int = 0) -> None:
+def remove_leftovers(folder: str | Path, depth: int = 0) -> tuple[list[Path], list[Path]]:
     """
     Remove temporary files and folders whose writers no longer live, as far as this node can tell.
 
@@ -171,19 +171,27 @@ def remove_leftovers(folder: str | Path, depth: int = 0) -> None:
         Where they are; need not exist.
     depth : int, optional
         How far down its folders are looked at, too.
+
+    Returns
+    -------
+    removed, at_work : list of Path
+        What is gone, and what may have a writer.
     """
+    removed, at_work = [], []
     for place, folders, files in os.walk(
         folder, followlinks=True
     ):  # what cannot be read is left out
         for entry in (*folders, *files):
             if name := _TEMPORARY.fullmatch(entry):
-                _remove_leftover(Path(place, entry), name)
+                path = Path(place, entry)
+                (removed if _remove_leftover(path, name) else at_work).append(path)
         deep = len(Path(place).relative_to(folder).parts) >= depth
         folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
+    return sorted(removed), sorted(at_work)
 
 
-def _remove_leftover(path: Path, name: re.Match) -> None:
-    """Remove a temporary file or folder unless its writer may be at work."""
+def _remove_leftover(path: Path, name: re.Match) -> bool:
+    """Remove a temporary file or folder, unless its writer may be at work; whether it is gone."""
     with suppress(OSError):  # another job was faster
         if name["node"] == platform.node():
             left = not _alive(int(name["pid"]))
@@ -191,6 +199,7 @@ def _remove_leftover(path: Path, name: re.Match) -> None:
             left = time.time() - _last_written(path) > _ABANDONED
         if left:
             _remove(path)
+    return not path.exists()
 
 
 def _last_written(path: Path) -> float:

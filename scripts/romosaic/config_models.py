@@ -345,7 +345,7 @@ class Config(Section):
     )
     output_dir: Folder = key(
         "results",
-        "Folder of all results, and of the temporary files that become them: there are no others.",
+        "Folder of all results, and of the temporary files that become them: romosaic has no others.",
         allowed="path of a folder",
     )
     threads: whole(ge=1) = key(2, "Threads of the steps that work on pixels.")

@@ -164,6 +164,10 @@ class Progress(logging.Handler):
         """Products done, and products that the run works on."""
         return len(self._products) - len(self._open), len(self._products)
 
+    def unfinished(self) -> set[str]:
+        """Products that this run had jobs for, of which some are still to be done."""
+        return set(self._open)
+
     def seconds_left(self) -> float | None:
         """
         Expected time to the end, None when too little is known: before `associate`, which finds the products.

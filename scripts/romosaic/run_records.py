@@ -1,18 +1,21 @@
 """What Snakemake knows of earlier runs and of others: without it, changed parameters are not noticed."""
 
 import os
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .atomic import remove_leftovers
 from .errors import AssociationError
 from .product_index import read
-from .result_files import EXPOSURE, PRODUCT
+from .result_files import DEPTH, EXPOSURE, PRODUCT
 
 #: Where Snakemake keeps its records, below the folder that it runs in: of finished jobs, of unfinished ones.
 _RECORDS = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
 _LOCKS = Path(".snakemake/locks")
+#: Files that a line names.
+_NAMED = 3
 
 
 def run_at_work() -> str:
@@ -113,10 +116,7 @@ def lost_records(folder: str) -> str:
     """
     for name in ("associate", "verify/verify.tsv", "clean_stale/clean_stale.tsv"):
         for file in unrecorded([f"{folder}/{name}"]):
-            # the age of a folder is in a file of its own
-            for path in (file, f"{file}/.snakemake_timestamp"):
-                with suppress(OSError):
-                    os.utime(path, (0, 0))
+            _look_old(file)
     made = []
     for pattern in (*EXPOSURE["flux"], *PRODUCT["resample"]):
         found = Path(folder).glob(pattern.format("*"))
@@ -130,3 +130,69 @@ def lost_records(folder: str) -> str:
         "the target verify, which names files that do not fit the configuration; then with --touch "
         "--forceall, once, which makes new records"
     )
+
+
+def half_done(folder: str) -> str:
+    """
+    Warn, in one line, of files whose jobs Snakemake did not see end, and see to it that they are made again.
+
+    A job may outlive the Snakemake that was killed, and end as it was told then: with other parameters, maybe.
+    Snakemake has a mark of each, but looks at those alone that it knows of at the start, before `associate`.
+
+    Parameters
+    ----------
+    folder : str
+        The run's `output_dir`, as the rules have it.
+
+    Returns
+    -------
+    str
+        Empty when there are none.
+    """
+    root, marks = Path(folder), _RECORDS[1]
+    found = []
+    for path in marks.rglob("*") if marks.is_dir() else ():
+        if path.is_file():
+            code = "".join(part.removeprefix("@") for part in path.relative_to(marks).parts)
+            with suppress(ValueError):  # no mark
+                file = urlsafe_b64decode(code).decode()
+                if Path(file).is_relative_to(root) and Path(file).exists():
+                    _look_old(file)
+                    found.append(file)
+    if not found:
+        return ""
+    return f"a run was killed while it made {_some(sorted(found))} -> made again"
+
+
+def clear_up(folder: str | Path) -> list[str]:
+    """
+    Remove what killed jobs have left, and say so, and which jobs are still at work.
+
+    Parameters
+    ----------
+    folder : str or path
+        The run's `output_dir`.
+
+    Returns
+    -------
+    list of str
+        Lines, none where there was nothing.
+    """
+    removed, at_work = remove_leftovers(folder, DEPTH)
+    lines = [f"removed what killed jobs have left: {_some(removed)}"] if removed else []
+    if at_work:
+        lines.append(f"jobs are still at work: {_some(at_work)} -> wait for them, or end them")
+    return lines
+
+
+def _look_old(file: str) -> None:
+    """Make a file, or a folder, whose age is in a file of its own, as old as can be."""
+    for path in (file, f"{file}/.snakemake_timestamp"):
+        with suppress(OSError):
+            os.utime(path, (0, 0))
+
+
+def _some(files: list) -> str:
+    """Name a few files."""
+    more = len(files) - _NAMED
+    return ", ".join(map(str, files[:_NAMED])) + (f" and {more} more" if more > 0 else "")

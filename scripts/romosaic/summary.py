@@ -109,8 +109,9 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
         Lines without an end of line.
     """
     folder, failed = Path(folder), list(progress.failed.values())
-    names = product_names(folder)
-    whole = [n for n in names if all((folder / path).exists() for path in final_files(n))]
+    names, open_ = product_names(folder), progress.unfinished()
+    there = [n for n in names if all((folder / path).exists() for path in final_files(n))]
+    whole = [name for name in there if name not in open_]  # not what is of an earlier run
     state = (
         f"{len(whole)} of {count(len(names), 'product')} finished, in {folder}/" if names else ""
     )
