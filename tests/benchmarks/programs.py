@@ -161,8 +161,8 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
     )  # the program in the place of bash is not the workflow's
     run.steps["Snakemake"] = Cost(core - sum(row["core"] for row in rows), jobs=1)
     written = sum(cost.written for cost in run.steps.values())
-    memory = max(row["memory"] for row in rows)  # Snakemake's own would count that of this process
-    run.total = Cost(core, wall, memory, written, len(rows))
+    # Of the jobs: Snakemake's own would count that of this process.
+    run.total = Cost(core, wall, max(row["memory"] for row in rows), written, len(rows))
     return run
 
 
