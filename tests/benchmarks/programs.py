@@ -156,9 +156,7 @@ def run_romosaic(data, folder: Path, cores: int, references: dict[str, Path]) ->
         run.steps.setdefault(row["step"], Cost()).add(row["core"], row["wall"], row["memory"])
     for step, cost in run.steps.items():
         cost.written = megabytes((run.folder / step).rglob("*"))
-    core -= sum(
-        row["own"] for row in rows
-    )  # the program in the place of bash is not the workflow's
+    core -= sum(row["own"] for row in rows)  # what stands in the place of bash is not the workflow
     run.steps["Snakemake"] = Cost(core - sum(row["core"] for row in rows), jobs=1)
     written = sum(cost.written for cost in run.steps.values())
     # Of the jobs: Snakemake's own would count that of this process.
