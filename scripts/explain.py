@@ -18,7 +18,7 @@ with told():
         parser.add_number(f"--{name}", text, int, required=False)
     asked = parser.parse_args()
     if not asked.coadd.endswith("_coadd.asdf"):
-        parser.error(f"{asked.coadd} is no coadd: give the resample/<product>_coadd.asdf beside it")
+        parser.error(f"{asked.coadd} is not named as coadds are: resample/<product>_coadd.asdf")
     explain.check_question(asked.ra, asked.dec, asked.x, asked.y, asked.label)
     coadd = coadd_file.open_coadd(asked.coadd)
     x, y = asked.x, asked.y

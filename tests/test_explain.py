@@ -168,7 +168,7 @@ def test_other_products_are_not_taken_for_coadds(opened, monkeypatch, capsys):
     path = opened[0].blocks.path.parents[1] / f"source_catalog/{opened[0].product}_cat.parquet"
     code, out, error = tool(monkeypatch, capsys, path, "--label", 1)
     assert (code, out) == (1, "") and error.count("\n") == 1
-    assert f"{path} is no coadd: give the resample/<product>_coadd.asdf beside it" in error
+    assert f"{path} is not named as coadds are: resample/<product>_coadd.asdf" in error
 
 
 def test_places_between_pixels_and_nowhere():
