@@ -144,10 +144,8 @@ def _circle(to_sky, x: float, y: float, ra: float, dec: float, radius: float):
     u, v = plane.to_pixel(*to_sky(x + np.array([1, -1, 0, 0]), y + np.array([0, 0, 1, -1])))
     matrix = np.array([[u[0] - u[1], u[2] - u[3]], [v[0] - v[1], v[2] - v[3]]]) / 2
     axes, (a, b), _ = np.linalg.svd(np.linalg.inv(matrix))
-    turn = np.arctan2(axes[1, 0], axes[0, 0])
-    return EllipticalAperture((x, y), radius * a, radius * b, theta=turn), abs(
-        np.linalg.det(matrix)
-    )
+    turn, area = np.arctan2(axes[1, 0], axes[0, 0]), abs(np.linalg.det(matrix))
+    return EllipticalAperture((x, y), radius * a, radius * b, theta=turn), area
 
 
 def _sum(aperture, image: np.ndarray) -> float:

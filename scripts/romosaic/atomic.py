@@ -178,9 +178,8 @@ def remove_leftovers(folder: str | Path, depth: int = 0) -> tuple[list[Path], li
         What is gone, and what may have a writer.
     """
     removed, at_work = [], []
-    for place, folders, files in os.walk(
-        folder, followlinks=True
-    ):  # what cannot be read is left out
+    # What cannot be read is left out.
+    for place, folders, files in os.walk(folder, followlinks=True):
         for entry in (*folders, *files):
             if name := _TEMPORARY.fullmatch(entry):
                 path = Path(place, entry)
@@ -199,7 +198,7 @@ def _remove_leftover(path: Path, name: re.Match) -> bool:
             left = time.time() - _last_written(path) > _ABANDONED
         if left:
             _remove(path)
-    return not path.exists()
+    return not os.path.lexists(path)
 
 
 def _last_written(path: Path) -> float:
