@@ -7,6 +7,7 @@ the tree hangs. Both show in the events of the parser, which take no stack.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,8 @@ MAX_DEPTH = 200
 MAX_VALUES = 5_000_000
 #: ASDF has checksums of blocks and none of the tree: a comment line of our own holds one.
 _SEAL = re.compile(rb"^#ROMOSAIC (.*)\n", re.MULTILINE)
+#: Another one, the last of the tree, holds it as JSON, which is read fifty times as fast.
+_JSON, _END = b"#ROMOSAIC-JSON ", b"...\n"
 
 
 def load_tree(text: bytes) -> object:
@@ -33,9 +36,12 @@ def load_tree(text: bytes) -> object:
     ValueError
         The text is not valid YAML, or is nested or aliased beyond reason.
     """
-    import yaml
-
     try:
+        # who sealed it wrote both
+        if _SEAL.search(_head(text)) and (start := text.rfind(b"\n" + _JSON)) > 0:
+            return json.loads(text[start + 1 + len(_JSON) : -len(_END)])
+        import yaml
+
         problem = _problem(yaml.parse(text, Loader=_base(yaml, "Loader")))
         if problem is None:
             return yaml.load(text, Loader=_plain_loader())
@@ -62,6 +68,32 @@ def load_nodes(text: bytes):
     return yaml.compose(text, Loader=_base(yaml, "Loader"))
 
 
+def with_json(text: bytes, root) -> bytes:
+    """
+    Serialized tree with a comment line that holds it as JSON, for `load_tree`.
+
+    Parameters
+    ----------
+    text : bytes
+        The tree, up to its end marker.
+    root : yaml.Node
+        What it was serialized from.
+
+    Returns
+    -------
+    bytes
+        The text as it is where JSON would not give the same: of times, NaN, and keys that are numbers.
+    """
+    tree = _plain_loader()(b"").construct_document(root)
+    try:
+        line = json.dumps(tree, separators=(",", ":"))
+    except (TypeError, ValueError):
+        return text
+    if json.loads(line) != tree:
+        return text
+    return text.removesuffix(_END) + _JSON + line.encode() + b"\n" + _END
+
+
 def sources(tree: object) -> Iterator[int]:
     """Yield the numbers of the blocks that the arrays of a tree are in."""
     seen, waiting = set(), [tree]
@@ -82,14 +114,19 @@ def seal(text: bytes) -> bytes:
 
 def without_seal(text: bytes) -> bytes:
     """Header without the comment line of `seal`."""
-    head, found, tree = text.partition(b"%YAML")
-    return _SEAL.sub(b"", head) + found + tree
+    head = _head(text)
+    return _SEAL.sub(b"", head) + text[len(head) :]
 
 
 def sealed(text: bytes) -> bool:
     """Whether a header is the one that was sealed; one that never was is taken."""
-    found = _SEAL.findall(text.partition(b"%YAML")[0])
+    found = _SEAL.findall(_head(text))
     return not found or found == [seal(without_seal(text))[10:-1]]
+
+
+def _head(text: bytes) -> bytes:
+    """Comments before the tree."""
+    return text.partition(b"%YAML")[0]
 
 
 def _base(yaml, kind: str):

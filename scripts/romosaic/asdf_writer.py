@@ -17,7 +17,7 @@ import numpy as np
 
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, NO_CHECKSUM, AsdfBlocks, Block
 from .asdf_compression import pack
-from .asdf_tree import load_nodes, seal, without_seal
+from .asdf_tree import load_nodes, seal, with_json, without_seal
 from .atomic import begin_flush
 from .checked_plane import n_pieces, piece_checksums
 from .errors import ProductError
@@ -285,6 +285,7 @@ def _write(
         width=120,
         encoding="utf-8",
     )
+    text = with_json(text, root)
     with open(path, "wb") as stream:
         stream.write(head + seal(head + text) + text)
         made = in_order(partial(_stored, packed, by_pieces), blocks, threads)
