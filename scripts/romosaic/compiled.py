@@ -7,13 +7,15 @@ from collections.abc import Callable
 from functools import cache, partial
 from types import FunctionType, ModuleType, SimpleNamespace
 
+import numpy as np
+
 # Python's search for garbage would go through numba's modules time and again: it is told that they stay.
 _searches = gc.isenabled()
 gc.disable()
 try:
     from llvmlite.binding import parse_assembly, parse_bitcode
     from numba import njit
-    from numba.core import environment
+    from numba.core import entrypoints, environment
     from numba.core.caching import CompileResultCacheImpl, FunctionCache
     from numba.core.runtime import rtsys
 finally:
@@ -32,6 +34,22 @@ def _named(name: str) -> ModuleType:
 # Code that was kept names the modules that it was made of, which take 0.02 s. What it has of them is for code
 # that the interpreter runs, of which there is none. (Of numba 0.68.)
 environment.importlib = SimpleNamespace(import_module=_named)
+
+
+# No loop here is made of what other packages teach numba; to look for them opens a file of each package.
+entrypoints._already_initialized = True
+
+
+class _Numpy(ModuleType):
+    """Numpy; before its module of masked arrays is read, which takes 0.015 s, no array is one."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "ma" and "numpy.ma" not in sys.modules:
+            return SimpleNamespace(MaskedArray=())
+        return getattr(np, name)
+
+
+sys.modules["numba.core.typing.typeof"].np = _Numpy("numpy")
 
 
 class _Kept(CompileResultCacheImpl):
