@@ -28,7 +28,7 @@ ROMANCAL_GB = 1.0
 MANY = 32
 #: Runs with each number of threads, of few and of many exposures: what else a host does disturbs two threads
 #: more than one, and short runs more than long ones.
-REPEATS = 10, 5
+REPEATS = 20, 5
 
 
 def arguments() -> argparse.Namespace:

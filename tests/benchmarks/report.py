@@ -73,7 +73,7 @@ thread at a time.
 
 """
 THREADS = """
-Wall seconds with one and with two threads, which romancal has not; of single steps the least of ten runs in
+Wall seconds with one and with two threads, which romancal has not; of single steps the least of twenty runs in
 turn (five of 32 exposures), without Snakemake:
 
 """
