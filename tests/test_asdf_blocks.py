@@ -322,6 +322,11 @@ def test_trees_are_read_as_json_where_that_says_the_same(tmp_path, monkeypatch, 
     assert repr({key: tree[key] for key in plain | more}) == repr(plain | more)
 
 
+def test_trees_of_aliases_stay_short():
+    text = b"a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b]\n...\n"
+    assert asdf_tree.with_json(text, asdf_tree.load_nodes(text)) == text
+
+
 def test_json_of_who_sealed_nothing_is_not_read(tmp_path):
     path = tmp_path / "a.asdf"
     write_asdf(path, {"a": "right"})

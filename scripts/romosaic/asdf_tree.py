@@ -82,14 +82,15 @@ def with_json(text: bytes, root) -> bytes:
     Returns
     -------
     bytes
-        The text as it is where JSON would not give the same: of times, NaN, and keys that are numbers.
+        The text as it is where JSON would not give the same (of times, NaN, and keys that are numbers), or would be
+        longer, as it has no aliases.
     """
     tree = _plain_loader()(b"").construct_document(root)
     try:
         line = json.dumps(tree, separators=(",", ":"))
     except (TypeError, ValueError):
         return text
-    if json.loads(line) != tree:
+    if len(line) > len(text) or json.loads(line) != tree:
         return text
     return text.removesuffix(_END) + _JSON + line.encode() + b"\n" + _END
 
