@@ -82,8 +82,8 @@ def with_json(text: bytes, root) -> bytes:
     Returns
     -------
     bytes
-        The text as it is where JSON would not give the same (of times, NaN, and keys that are numbers), or would be
-        longer, as it has no aliases.
+        The text as it is where JSON would not give the same (of times, NaN, and keys that are numbers), or
+        would be longer, as it has no aliases.
     """
     tree = _plain_loader()(b"").construct_document(root)
     try:
