@@ -13,7 +13,8 @@ with reported(snakemake.log[0]):
 
     files, parameters = snakemake.input, snakemake.params.parameters
     members = [flux_file.open_flux(path) for path in files.members]
-    levels = [row["level"] for row in product.read_step(files.skymatch)["members"]]
+    sky = product.read_step(files.skymatch)
+    levels = [row["level"] for row in sky["members"]]
     grid = association_file.read_grid(files.association)
     besides = job_memory("outlier_detection", len(members), grid.nx * grid.ny)
     budget = {"memory_mb": snakemake.resources.mem_mb - besides}
@@ -23,5 +24,7 @@ with reported(snakemake.log[0]):
     tree = outlier_detection.to_tree(members, flags)
     for row in tree["members"]:
         print(f"outlier_detection: {row['exposure']} {row['flagged'].size} pixels flagged")
-    provenance = product.provenance(parameters, [(m.name, m.fingerprint) for m in members])
+    inputs = [(m.name, m.fingerprint) for m in members]
+    before = product.steps_of("skymatch", sky["provenance"])
+    provenance = product.provenance(parameters, inputs, steps=before)
     product.write_step(snakemake.output[0], {**tree, "provenance": provenance})

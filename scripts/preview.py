@@ -27,4 +27,4 @@ with reported(snakemake.log[0]):
     with atomic(made.planes) as path, atomic(made.thumbnail) as thumbnail:
         preview_planes.draw_planes(path, planes, name, **parameters)
         preview_planes.draw_thumbnail(thumbnail, planes, name)
-    small.write(made.small, product.provenance(parameters, coadd.inputs))
+    small.write(made.small, product.provenance(parameters, coadd.inputs, steps=coadd.steps))

@@ -23,5 +23,5 @@ with reported(snakemake.log[0]):
         grid = association_file.read_grid(files.association)
         segmentation = coadd_file.read_segmentation(files.segmentation)
         found = qa.measure(coadd, *steps, columns, segmentation, list(members), grid)
-        found["provenance"] = product.provenance({}, coadd.inputs)
+        found["provenance"] = product.provenance({}, coadd.inputs, steps=coadd.steps)
         write_text(made[0], json.dumps({"product": snakemake.wildcards.product, **found}, indent=1))

@@ -21,7 +21,9 @@ with reported(snakemake.log[0]):
     steps = {"association": asn, "sky": sky["members"], "outliers": outliers, "skymethod": method}
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
     inputs = [(m.name, m.fingerprint) for m in members]
-    provenance = product.provenance(parameters, inputs, asn["products"][0].get("excluded", ()))
+    before = product.steps_of("outlier_detection", outliers["provenance"])
+    excluded = asn["products"][0].get("excluded", ())
+    provenance = product.provenance(parameters, inputs, excluded, before)
     trees = [use.to_tree() for use in coadd.members]
     uses = {"members": trees, "noise": coadd.noise, "sky_groups": sky["groups"]}
     given = provenance, uses, snakemake.threads

@@ -17,5 +17,7 @@ with reported(snakemake.log[0]):
         print(f"skymatch: {line}")
     inputs = zip(match.names, match.fingerprints, strict=True)
     tree = match.to_tree(parameters)
-    tree["provenance"] = product.provenance(parameters, inputs)
+    # one configuration made them all
+    before = product.steps_of("flux", flux_file.open_flux(snakemake.input.members[0]).provenance)
+    tree["provenance"] = product.provenance(parameters, inputs, steps=before)
     product.write_step(snakemake.output[0], tree)

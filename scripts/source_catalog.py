@@ -23,7 +23,7 @@ with reported(snakemake.log[0]):
         cell=sky.cell(coadd.grid.skycell) if coadd.grid.skycell else None,
         forcing=forcing,
     )
-    provenance = product.provenance(section, coadd.inputs, coadd.excluded)
+    provenance = product.provenance(section, coadd.inputs, coadd.excluded, coadd.steps)
     catalog_files.write_catalog(
         *(*snakemake.output, table, segmentation, coadd.meta, provenance, forcing)
     )

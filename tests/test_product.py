@@ -59,6 +59,14 @@ def test_provenance():
     assert made == product.provenance({"snr": [5.0, 4.0], "mode": None}, [("a", "1f"), ("b", "2f")])
 
 
+def test_provenance_of_the_steps_before():
+    first = product.provenance({"a": 1}, [("x", "1f")])
+    second = product.provenance({"b": 2}, [("x", "1f")], steps=product.steps_of("first", first))
+    third = product.provenance({}, [("x", "1f")], steps=product.steps_of("second", second))
+    assert second["steps"] == {"first": {"a": 1}}
+    assert third["steps"] == {"first": {"a": 1}, "second": {"b": 2}}
+
+
 def test_step_files_round_trip(tmp_path):
     path = tmp_path / "a_outliers.asdf"
     tree = {

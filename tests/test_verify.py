@@ -213,10 +213,24 @@ def test_what_is_not_valid_by_its_schema_is_found(victim, kind):
 def test_other_parameters_are_found(victim, kind):
     file, path = victim
     used = AsdfBlocks.read(path).tree["romosaic"]["provenance"]["parameters"]
-    assert problem(replace(file, parameters=used)) == ""
+    assert problem(replace(file, steps={file.step: used})) == ""
     key = sorted(used)[0]
-    other = replace(file, parameters=used | {key: "another"})
+    other = replace(file, steps={file.step: used | {key: "another"}})
     assert problem(other) == f"was made with another value of {key}"
+
+
+@pytest.mark.parametrize("kind", ["sky levels", "outliers", "coadd", "catalog", "segmentation"])
+def test_other_parameters_of_the_steps_before_are_found(victim, kind):
+    file, path = victim
+    made = AsdfBlocks.read(path).tree["romosaic"]["provenance"]
+    before = ["flux", "skymatch", "outlier_detection", "resample", "source_catalog"]
+    assert list(made["steps"]) == before[: before.index(file.step)]
+    steps = {**made["steps"], file.step: made["parameters"]}
+    assert problem(replace(file, steps=steps)) == ""
+    for step, used in made["steps"].items():
+        key = sorted(used)[-1]
+        other = replace(file, steps={**steps, step: used | {key: "another"}})
+        assert problem(other) == f"was made of files of {step} with another value of {key}"
 
 
 def test_all_that_is_wrong_is_told_at_once(results, wanted):

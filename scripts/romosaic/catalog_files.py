@@ -59,6 +59,8 @@ class CoaddFile:
         Level-2 exposures that it was made of: name, fingerprint.
     excluded : list of dict
         Those that were left out of it: expname, reason.
+    steps : dict
+        Parameters of the steps that made it: see `product.steps_of`.
     """
 
     data: np.ndarray
@@ -73,6 +75,7 @@ class CoaddFile:
     meta: Mapping
     inputs: list[tuple[str, str]]
     excluded: list[dict]
+    steps: dict[str, dict]
 
 
 def read_coadd(path: str | Path) -> CoaddFile:
@@ -105,6 +108,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
             coadd.meta,
             coadd.inputs,
             [dict(entry) for entry in made.get("excluded", [])],
+            coadd.steps,
         )
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         what = f"cannot be read as a coadd ({type(error).__name__}: {error})"

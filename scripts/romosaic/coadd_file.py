@@ -15,6 +15,7 @@ from .asdf_blocks import AsdfBlocks
 from .errors import ProductError
 from .grid import Grid
 from .mosaic_wcs import grid_of
+from .product import steps_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class CoaddBlocks:
     def weight_unit(self) -> str:
         """Unit of its weights; empty where they are numbers."""
         return {"exptime": "s", "none": ""}.get(self.weight_type, "(MJy/sr)^-2")
+
+    @property
+    def steps(self) -> dict[str, dict]:
+        """Parameters of the steps that made it: see `product.steps_of`."""
+        return steps_of("resample", self.own["provenance"])
 
     @property
     def inputs(self) -> list[tuple[str, str]]:

@@ -122,9 +122,14 @@ class FluxExposure:
         return self._own["file_date"]
 
     @property
+    def provenance(self) -> dict:
+        """How it was made: see `product.provenance`."""
+        return self._own["provenance"]
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the Level-2 file."""
-        return self._own["provenance"]["inputs"][0]["fingerprint"]
+        return self.provenance["inputs"][0]["fingerprint"]
 
     @property
     def shape(self) -> tuple[int, int]:

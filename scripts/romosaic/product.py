@@ -1,7 +1,7 @@
 """Products and intermediate files: written with what they were made of, read back checked."""
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +30,10 @@ _PACKAGES = (
 
 
 def provenance(
-    parameters: dict, inputs: Iterable[tuple[str, str]], excluded: Iterable[dict] = ()
+    parameters: dict,
+    inputs: Iterable[tuple[str, str]],
+    excluded: Iterable[dict] = (),
+    steps: Mapping[str, dict] | None = None,
 ) -> dict:
     """
     Say how a file was made.
@@ -43,11 +46,13 @@ def provenance(
         Level-2 exposures that the file was made of.
     excluded : iterable of dict, optional
         Those that belong to it and cannot be used: expname, reason.
+    steps : mapping, optional
+        Parameters of the steps before, by step: see `steps_of`.
 
     Returns
     -------
     dict
-        versions, parameters, inputs; excluded, where there are any.
+        versions, parameters, inputs; steps and excluded, where there are any.
     """
     versions = {"romosaic": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -60,8 +65,14 @@ def provenance(
         "versions": versions,
         "parameters": parameters,
         "inputs": [{"name": name, "fingerprint": fingerprint} for name, fingerprint in inputs],
+        **({"steps": dict(steps)} if steps else {}),
         **({"excluded": left_out} if left_out else {}),
     }
+
+
+def steps_of(step: str, made: Mapping) -> dict[str, dict]:
+    """Parameters of a step and of those before it, by step, from the provenance of a file that it made."""
+    return {**made.get("steps", {}), step: made["parameters"]}
 
 
 def write_step(path: str | Path, tree: dict) -> None:

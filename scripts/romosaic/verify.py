@@ -40,8 +40,8 @@ class Wanted:
         The step that makes it.
     inputs : list of dict or None
         Its members, ``name`` and ``fingerprint``, in order; None where its files do not hold them.
-    parameters : dict or None
-        Those of the step; None where its files do not hold them.
+    steps : dict or None
+        Parameters of all steps, by step; None where its files do not hold those that made them.
     whole : str
         The folder that is made as a whole, of which it is a part; empty for others.
     """
@@ -49,7 +49,7 @@ class Wanted:
     path: str
     step: str
     inputs: list[dict] | None = None
-    parameters: dict | None = None
+    steps: dict[str, dict] | None = None
     whole: str = ""
 
     @property
@@ -89,7 +89,7 @@ def wanted_files(
     def add(made: dict, name: str, members: list[str]) -> None:
         inputs = [{"name": member, "fingerprint": marks.get(member)} for member in members]
         files.extend(
-            Wanted(f"{folder}/{path_of(pattern, name)}", step, inputs, steps.get(step))
+            Wanted(f"{folder}/{path_of(pattern, name)}", step, inputs, steps)
             for step, patterns in made.items()
             for pattern in patterns
         )
@@ -202,9 +202,12 @@ def _check_asdf(path: str, wanted: Wanted, schemas: bool) -> str:
         return ""
     if found.get("inputs") != wanted.inputs:
         return "was made of other members, or of other content of theirs"
-    changed = _changed(found.get("parameters"), wanted.parameters)
+    changed = _changed(found.get("parameters"), wanted.steps.get(wanted.step))
     if changed:
         return f"was made with another value of {', '.join(changed)}"
+    for step, parameters in found.get("steps", {}).items():
+        if changed := _changed(parameters, wanted.steps.get(step)):
+            return f"was made of files of {step} with another value of {', '.join(changed)}"
     if wanted.step in _LISTS:
         named = [row.get("exposure") for row in own.get("members", [])]
         in_order = named == [entry["name"] for entry in wanted.inputs]
