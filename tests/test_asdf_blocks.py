@@ -1,10 +1,7 @@
 """The plugin-free ASDF reader and writer against asdf itself."""
 
-from datetime import datetime
-
 import numpy as np
 import pytest
-from romosaic import asdf_tree
 from romosaic.asdf_blocks import AsdfBlocks
 from romosaic.asdf_writer import write_asdf
 from romosaic.errors import ProductError
@@ -293,56 +290,6 @@ def test_plain_values_round_trip(tmp_path):
     assert [type(v) for v in found["numbers"]] == [type(v) for v in tree["numbers"]]
     with asdf.open(path) as file:
         assert file["words"] == PLAIN["words"] and file["lines"] == PLAIN["lines"]
-
-
-@pytest.mark.parametrize(
-    ("more", "as_json"),
-    [
-        ({}, True),
-        ({"%YAML": "\n...\n", "é": "\n#ROMOSAIC-JSON {}\n"}, True),
-        ({"big": 2**63, "tiny": 5e-324, "far": -np.inf}, True),
-        ({"when": datetime(2026, 1, 2, 3)}, False),
-        ({"n": {1: 2}}, False),
-        ({"nan": np.nan}, False),
-    ],
-)
-def test_trees_are_read_as_json_where_that_says_the_same(tmp_path, monkeypatch, more, as_json):
-    path, problem, parsed = tmp_path / "a.asdf", asdf_tree._problem, []
-    monkeypatch.setattr(asdf_tree, "_problem", lambda events: parsed.append(1) or problem(events))
-    plain = {
-        "numbers": [1, 1.0, -0.0, True, None, 1e300, 0.1],
-        "words": ["1", "no", "", "~", " a\t"],
-    }
-    write_asdf(path, {**plain, **more, "x": np.arange(3)})
-    file = AsdfBlocks.read(path)
-    tree = file.tree
-    assert bool(parsed) != as_json
-    by_yaml = asdf_tree.load_tree(asdf_tree.without_seal(file.text))
-    assert bool(parsed) and repr(tree) == repr(by_yaml)
-    assert repr({key: tree[key] for key in plain | more}) == repr(plain | more)
-
-
-def test_trees_of_aliases_stay_short():
-    text = b"a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b]\n...\n"
-    assert asdf_tree.with_json(text, asdf_tree.load_nodes(text)) == text
-
-
-def test_json_of_who_sealed_nothing_is_not_read(tmp_path):
-    path = tmp_path / "a.asdf"
-    write_asdf(path, {"a": "right"})
-    content = asdf_tree.without_seal(path.read_bytes())
-    path.write_bytes(content.replace(b'{"a":"right"}', b'{"a":"wrong"}'))
-    assert AsdfBlocks.read(path).tree == {"a": "right"}
-
-
-@pytest.mark.parametrize("json", [b'{"a":', b"[" * 100_000, b'{"a":"\xff"}'])
-def test_json_that_cannot_be_read_is_told(tmp_path, json):
-    path = tmp_path / "a.asdf"
-    write_asdf(path, {"a": "right"})
-    head = asdf_tree.without_seal(path.read_bytes()).replace(b'{"a":"right"}', json)
-    path.write_bytes(head.replace(b"%YAML", asdf_tree.seal(head) + b"%YAML", 1))
-    with pytest.raises(ProductError, match="is corrupt: unreadable header"):
-        _ = AsdfBlocks.read(path).tree
 
 
 def test_numpy_scalars_become_plain(tmp_path):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_compression import lz4_pieces, unpack, unpack_part
-from .asdf_tree import load_tree, sealed, sources
+from .asdf_tree import MAX_TREE_BYTES, load_tree, sealed, sources
 from .errors import ProductError
 
 _YAML_END = re.compile(rb"\r?\n\.\.\.\r?\n")
@@ -28,8 +28,6 @@ _INDEX_MAGIC = b"#ASDF BLOCK INDEX"
 BLOCK_HEADER = struct.Struct(">I4sQQQ16s")
 #: In a header: no checksum was made.
 NO_CHECKSUM = bytes(16)
-#: A tree larger than this is not one that a Roman file has (a real one is under 1 MB).
-MAX_TREE_BYTES = 16_000_000
 #: Zeros that may stand between the tree and the first block.
 _MAX_PADDING = MAX_TREE_BYTES
 DATATYPE = re.compile(r"bool8|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")

@@ -16,10 +16,14 @@ from functools import cache
 MAX_DEPTH = 200
 #: Values of a tree with its aliases written out; real trees have thousands.
 MAX_VALUES = 5_000_000
-#: ASDF has checksums of blocks and none of the tree: a comment line of our own holds one.
+#: A header larger than this is not one that a Roman file has (a real one is under 1 MB).
+MAX_TREE_BYTES = 16_000_000
+#: ASDF has checksums of blocks and none of the tree: a comment line of our own before the tree holds one.
 _SEAL = re.compile(rb"^#ROMOSAIC (.*)\n", re.MULTILINE)
-#: Another one, the last of the tree, holds it as JSON, which is read fifty times as fast.
-_JSON, _END = b"#ROMOSAIC-JSON ", b"...\n"
+_TREE = re.compile(rb"^%YAML", re.MULTILINE)
+_END = b"...\n"
+#: The last line of a tree of ours, a comment, holds it as JSON, which is read fifty times as fast.
+_JSON = b"#ROMOSAIC-JSON "
 
 
 def load_tree(text: bytes) -> object:
@@ -37,9 +41,9 @@ def load_tree(text: bytes) -> object:
         The text is not valid YAML, or is nested or aliased beyond reason.
     """
     try:
-        # who sealed it wrote both
-        if _SEAL.search(_head(text)) and (start := text.rfind(b"\n" + _JSON)) > 0:
-            return json.loads(text[start + 1 + len(_JSON) : -len(_END)])
+        line = text[text.rfind(b"\n", 0, -len(_END) - 1) + 1 : -len(_END)]
+        if line.startswith(_JSON) and _SEAL.search(head_of(text)):  # who sealed it wrote both
+            return json.loads(line[len(_JSON) :])
         import yaml
 
         problem = _problem(yaml.parse(text, Loader=_base(yaml, "Loader")))
@@ -86,11 +90,18 @@ def with_json(text: bytes, root) -> bytes:
         would be longer, as it has no aliases.
     """
     tree = _plain_loader()(b"").construct_document(root)
+    line, left = [], min(len(text), MAX_TREE_BYTES // 2 - len(text))
     try:
-        line = json.dumps(tree, separators=(",", ":"))
+        # ASCII: some other letters end a comment of YAML
+        for piece in json.JSONEncoder(separators=(",", ":")).iterencode(tree):
+            line.append(piece)
+            left -= len(piece)
+            if left < 0:
+                return text
     except (TypeError, ValueError):
         return text
-    if len(line) > len(text) or json.loads(line) != tree:
+    line = "".join(line)
+    if json.loads(line) != tree:
         return text
     return text.removesuffix(_END) + _JSON + line.encode() + b"\n" + _END
 
@@ -108,6 +119,12 @@ def sources(tree: object) -> Iterator[int]:
             yield node["source"]
 
 
+def head_of(text: bytes) -> bytes:
+    """Comments before a tree; all of a text that has no tree, or one without its first line."""
+    found = _TREE.search(text)
+    return text[: found.start()] if found else text
+
+
 def seal(text: bytes) -> bytes:
     """Comment line with the SHA-256 of a header that has no such line yet."""
     return b"#ROMOSAIC " + hashlib.sha256(text).hexdigest().encode() + b"\n"
@@ -115,19 +132,14 @@ def seal(text: bytes) -> bytes:
 
 def without_seal(text: bytes) -> bytes:
     """Header without the comment line of `seal`."""
-    head = _head(text)
+    head = head_of(text)
     return _SEAL.sub(b"", head) + text[len(head) :]
 
 
 def sealed(text: bytes) -> bool:
     """Whether a header is the one that was sealed; one that never was is taken."""
-    found = _SEAL.findall(_head(text))
+    found = _SEAL.findall(head_of(text))
     return not found or found == [seal(without_seal(text))[10:-1]]
-
-
-def _head(text: bytes) -> bytes:
-    """Comments before the tree."""
-    return text.partition(b"%YAML")[0]
 
 
 def _base(yaml, kind: str):

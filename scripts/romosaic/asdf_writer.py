@@ -17,7 +17,7 @@ import numpy as np
 
 from .asdf_blocks import BLOCK_HEADER, BLOCK_MAGIC, DATATYPE, NO_CHECKSUM, AsdfBlocks, Block
 from .asdf_compression import pack
-from .asdf_tree import load_nodes, seal, with_json, without_seal
+from .asdf_tree import head_of, load_nodes, seal, with_json, without_seal
 from .atomic import begin_flush
 from .checked_plane import n_pieces, piece_checksums
 from .errors import ProductError
@@ -165,8 +165,16 @@ def write_copy(
     root.value += _represent(more, blocks).value
     checksums = np.concatenate([piece_checksums(_bytes(block)) for block in blocks])
     root.value += _represent({"checksums": checksums}, blocks).value
-    head, found, _ = without_seal(source.text).partition(b"%YAML")
-    _write(path, head if found else _HEAD, root, blocks, by_pieces=True, consume=consume)
+    text = without_seal(source.text)
+    head = head_of(text)
+    _write(
+        path,
+        head if len(head) < len(text) else _HEAD,
+        root,
+        blocks,
+        by_pieces=True,
+        consume=consume,
+    )
 
 
 def _take_out(source: AsdfBlocks, root, keys: tuple[str, ...]) -> tuple:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from types import FunctionType, ModuleType, SimpleNamespace
 
-import numpy as np
-
 # Python's search for garbage would go through numba's modules time and again: it is told that they stay.
 _searches = gc.isenabled()
 gc.disable()
@@ -38,18 +36,6 @@ environment.importlib = SimpleNamespace(import_module=_named)
 
 # No loop here is made of what other packages teach numba; to look for them opens a file of each package.
 entrypoints._already_initialized = True
-
-
-class _Numpy(ModuleType):
-    """Numpy; before its module of masked arrays is read, which takes 0.015 s, no array is one."""
-
-    def __getattr__(self, name: str) -> object:
-        if name == "ma" and "numpy.ma" not in sys.modules:
-            return SimpleNamespace(MaskedArray=())
-        return getattr(np, name)
-
-
-sys.modules["numba.core.typing.typeof"].np = _Numpy("numpy")
 
 
 class _Kept(CompileResultCacheImpl):

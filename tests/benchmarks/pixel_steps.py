@@ -112,7 +112,7 @@ class Benchmark:
             **{"data": data, "romosaic": ours, "threaded": threaded, "romancal": theirs},
             **{"scores": scores, "right": self.judging.scene.right},
         }
-        self.results["cell"]["threads"] = self.threads(ours)
+        self.results["cell"] |= {"threads": self.threads(ours), "repeats": REPEATS}
         if swarp.version():
             print("benchmark: SWarp on cell", flush=True)
             runs = swarp.run_swarp(ours.folder, self.folder / "swarp")

@@ -73,8 +73,8 @@ thread at a time.
 
 """
 THREADS = """
-Wall seconds with one and with two threads, which romancal has not; of single steps the least of twenty runs in
-turn (five of 32 exposures), without Snakemake:
+Wall seconds with one and with two threads, which romancal has not; of single steps the least of {} runs in
+turn ({} of many exposures), without Snakemake:
 
 """
 SWARP = """
@@ -184,7 +184,7 @@ def costs(ours: Run, theirs: Run) -> str:
 def cell(found: dict) -> str:
     """Costs of one skycell."""
     ours, theirs, threaded = (found[key] for key in ("romosaic", "romancal", "threaded"))
-    text = ONE_SKYCELL + costs(ours, theirs) + THREADS
+    text = ONE_SKYCELL + costs(ours, theirs) + THREADS.format(*found["repeats"])
     runs = ours, threaded, theirs
     rows = [["all, on 1 and on 2 cores", *(number(run.total.wall) for run in runs), ""]]
     for exposures, walls in found["threads"].items():
