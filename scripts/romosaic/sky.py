@@ -165,12 +165,12 @@ def sky_noise(
     values = data.ravel()[sample][good]
     if not values.size:
         return dict.fromkeys(("pedestal", "sky_variance", "poisson_slope"), float("nan"))
-    ordered = np.sort(values)
-    middle = _median(ordered)
+    middle = _selected(values)
     # The width of the fainter half: sources are in the other one.
-    sigma = middle - float(np.percentile(ordered, 15.87))
-    sky, inner = (np.abs(them - middle) <= 3 * sigma for them in (values, ordered))
-    values, pedestal = values[sky], _median(ordered[inner])
+    sigma = middle - float(np.percentile(values, 15.87))
+    sky = np.abs(values - middle) <= 3 * sigma
+    values = values[sky]
+    pedestal = _selected(values)
     poisson = _scaled(var_poisson.ravel()[sample][good][sky], factor)
     total = _scaled(var_rnoise.ravel()[sample][good][sky], factor) + poisson
     limit, nx = pedestal + 20 * sigma, data.shape[1]
@@ -240,8 +240,11 @@ def _blocks(band: np.ndarray, size: int, fill: float) -> np.ndarray:
 
 def _ordered(band: np.ndarray, size: int) -> np.ndarray:
     """Values of each block in ascending order, float64, with a NaN behind each, where sums may start."""
-    ordered = np.sort(_blocks(band, size, np.nan))
-    return np.pad(ordered.astype(float), ((0, 0), (0, 1)), constant_values=np.nan)
+    values = _blocks(band, size, np.nan)
+    values.sort()
+    ordered = np.empty((len(values), values.shape[1] + 1))
+    ordered[:, :-1], ordered[:, -1] = values, np.nan
+    return ordered
 
 
 def _clip(
