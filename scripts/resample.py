@@ -17,16 +17,15 @@ with reported(snakemake.log[0]):
     sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
     given = [r["level"] for r in sky["members"]], [r["flagged"] for r in outliers["members"]]
     coadd = resample.resample(members, *given, grid, parameters, snakemake.threads)
-    method = sky["provenance"]["parameters"]["skymethod"]
-    steps = {"association": asn, "sky": sky["members"], "outliers": outliers, "skymethod": method}
+    before = product.steps_of("outlier_detection", outliers["provenance"])
+    steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
+    steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
     model = mosaic_model.mosaic_model(coadd, grid, members, parameters=parameters, **steps)
     inputs = [(m.name, m.fingerprint) for m in members]
-    before = product.steps_of("outlier_detection", outliers["provenance"])
     excluded = asn["products"][0].get("excluded", ())
     provenance = product.provenance(parameters, inputs, excluded, before)
-    trees = [use.to_tree() for use in coadd.members]
-    uses = {"members": trees, "noise": coadd.noise, "sky_groups": sky["groups"]}
-    given = provenance, uses, snakemake.threads
-    product.write_model(snakemake.output[0], model, *given, consume=True)
+    uses = {"noise": coadd.noise, "sky_groups": sky["groups"]}
+    uses["members"] = [use.to_tree() for use in coadd.members]
+    product.write_model(snakemake.output[0], model, provenance, uses, snakemake.threads, True)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")

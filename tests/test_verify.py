@@ -193,6 +193,14 @@ def test_other_files_of_the_name_are_found(victim, kind, results):
         assert problem(file) == "was made of other members, or of other content of theirs"
 
 
+@pytest.mark.parametrize("kind", ["flux", "sky levels", "coadd"])
+@pytest.mark.parametrize("flaw", [b"#ROLOSAIC ", b"#ROMOSAICX"])
+def test_a_header_without_its_checksum_is_found(victim, kind, flaw):
+    file, path = victim
+    path.write_bytes(path.read_bytes().replace(b"#ROMOSAIC ", flaw, 1))
+    assert problem(file) == "is corrupt: its header has lost its checksum"
+
+
 @pytest.mark.parametrize("kind", ["flux", "coadd", "catalog", "segmentation"])
 def test_what_is_not_valid_by_its_schema_is_found(victim, kind):
     file, path = victim

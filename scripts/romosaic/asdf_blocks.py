@@ -20,7 +20,7 @@ import numpy as np
 
 from .asdf_compression import lz4_pieces, unpack, unpack_part
 from .asdf_tree import MAX_TREE_BYTES, load_tree, sealed, sources
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 
 _YAML_END = re.compile(rb"\r?\n\.\.\.\r?\n")
 BLOCK_MAGIC = b"\xd3BLK"
@@ -32,7 +32,6 @@ NO_CHECKSUM = bytes(16)
 _MAX_PADDING = MAX_TREE_BYTES
 DATATYPE = re.compile(r"bool8|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")
 _FETCH = "fetch the file again"
-_REMAKE = "make it again"
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,26 @@ class AsdfBlocks:
         The YAML tree, as written.
     blocks : list of Block
         Binary blocks in the order of the file.
+    todo : str
+        What to do about the file if it is damaged.
     """
 
     path: Path
     text: bytes
     blocks: list[Block]
+    todo: str = _FETCH
 
     @classmethod
-    def read(cls, path: str | Path) -> "AsdfBlocks":
+    def read(cls, path: str | Path, todo: str = "") -> "AsdfBlocks":
         """
         Read the tree's text and the block headers; no pixel is touched.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        todo : str, optional
+            What to do about it if it is damaged, such as `REMAKE`; by default it is to be fetched again.
 
         Raises
         ------
@@ -81,10 +90,12 @@ class AsdfBlocks:
                 text = _read_text(stream, path)
                 if not sealed(text):
                     what = "is corrupt: its header does not match its checksum"
-                    raise ProductError(path, what, _REMAKE)
-                return cls(path, text, _read_headers(stream, path))
+                    raise ProductError(path, what, REMAKE)
+                return cls(path, text, _read_headers(stream, path), todo or _FETCH)
         except OSError as error:
             raise ProductError(path, error.strerror or str(error), "check the path") from error
+        except ProductError as error:
+            raise ProductError(path, error.what, todo or error.todo) from error
 
     @cached_property
     def tree(self) -> dict:
@@ -100,10 +111,10 @@ class AsdfBlocks:
         try:
             tree = load_tree(self.text)
         except ValueError as error:
-            raise ProductError(self.path, f"is corrupt: {error}", _FETCH) from error
+            raise ProductError(self.path, f"is corrupt: {error}", self.todo) from error
         missing = max(sources(tree), default=-1)
         if missing >= len(self.blocks):
-            raise ProductError(self.path, f"is cut short: it has no block {missing}", _FETCH)
+            raise ProductError(self.path, f"is cut short: it has no block {missing}", self.todo)
         return tree
 
     def fingerprint(self) -> str:
@@ -157,7 +168,7 @@ class AsdfBlocks:
             if offset + math.prod(shape) * dtype.itemsize > block.size:
                 raise ValueError("beyond its block")
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ProductError(self.path, f"has a damaged array ({error!r})", _REMAKE) from error
+            raise ProductError(self.path, f"has a damaged array ({error!r})", self.todo) from error
         if math.prod(shape) == 0:  # nothing to map
             return np.empty(shape, dtype)
         if block.compression:
@@ -202,10 +213,10 @@ class AsdfBlocks:
                         done, made = 0, made + 1
         except Exception as error:  # each library has its own kinds
             raise ProductError(
-                self.path, f"has a block that cannot be unpacked ({error})", _FETCH
+                self.path, f"has a block that cannot be unpacked ({error})", self.todo
             ) from error
         if made < shape[0]:
-            raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
+            raise ProductError(self.path, "has a block that is not of the size it says", self.todo)
 
     def window(self, node: dict, window: tuple[int, int, int, int]) -> np.ndarray:
         """
@@ -241,9 +252,9 @@ class AsdfBlocks:
                 size = unpack_part(self.stored(block), block.size, start, rows)
             except (ValueError, struct.error) as error:
                 what = f"has a block that cannot be unpacked ({error})"
-                raise ProductError(self.path, what, _FETCH) from error
+                raise ProductError(self.path, what, self.todo) from error
             if size != rows.size:
-                raise ProductError(self.path, "has a block that is cut short", _FETCH)
+                raise ProductError(self.path, "has a block that is cut short", self.todo)
             out[plane] = rows.view(dtype).reshape(y1 - y0, nx)[:, x0:x1]
         return out
 
@@ -260,10 +271,10 @@ class AsdfBlocks:
             size = unpack(block.compression, self.stored(block), content)
         except Exception as error:  # each library has its own kinds
             raise ProductError(
-                self.path, f"has a block that cannot be unpacked ({error})", _FETCH
+                self.path, f"has a block that cannot be unpacked ({error})", self.todo
             ) from error
         if size != block.size:
-            raise ProductError(self.path, "has a block that is not of the size it says", _FETCH)
+            raise ProductError(self.path, "has a block that is not of the size it says", self.todo)
         return content
 
     def verify(self, numbers: Iterable[int] | None = None, largest: float = math.inf) -> None:
@@ -286,12 +297,9 @@ class AsdfBlocks:
         """
         for number in range(len(self.blocks)) if numbers is None else numbers:
             block = self.blocks[number]
-            if block.used > largest:
-                continue
-            if block.checksum not in (NO_CHECKSUM, self._md5(block)):
-                raise ProductError(
-                    self.path, f"is corrupt: block {number} does not match its checksum", _FETCH
-                )
+            if block.used <= largest and block.checksum not in (NO_CHECKSUM, self._md5(block)):
+                what = f"is corrupt: block {number} does not match its checksum"
+                raise ProductError(self.path, what, self.todo)
 
     def _md5(self, block: Block) -> bytes:
         """MD5 of a block's bytes in the file, as ASDF defines the checksum."""

@@ -11,7 +11,7 @@ from .asdf_writer import Tagged, time_tree
 from .catalog_parquet import write_parquet
 from .coadd_file import CoaddBlocks, open_coadd
 from .coadd_psf import DETECTOR_PIXEL
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .grid import Grid
 from .noise_correlation import read_correlation
 from .product import write_model
@@ -31,7 +31,6 @@ _REPEATED = (
     *("coadd_info", "coordinates", "data_release_id", "instrument", "observation", "origin"),
     *("product_type", "program", "resample", "telescope", "wcsinfo"),
 )
-_AGAIN = "delete it and run again"
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def read_coadd(path: str | Path) -> CoaddFile:
         )
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         what = f"cannot be read as a coadd ({type(error).__name__}: {error})"
-        raise ProductError(path, what, _AGAIN) from error
+        raise ProductError(path, what, REMAKE) from error
 
 
 def _planes(coadd: CoaddBlocks) -> list[np.ndarray]:
@@ -123,9 +122,9 @@ def _planes(coadd: CoaddBlocks) -> list[np.ndarray]:
         coadd.blocks.verify(node["source"] for node in nodes if "source" in node)
         planes = [np.asarray(coadd.image(name), np.float32) for name in names]
     except (KeyError, TypeError) as error:
-        raise ProductError(path, f"cannot be read as a coadd ({error!r})", _AGAIN) from error
+        raise ProductError(path, f"cannot be read as a coadd ({error!r})", REMAKE) from error
     except ProductError as error:
-        raise ProductError(path, error.what, _AGAIN) from error
+        raise ProductError(path, error.what, REMAKE) from error
     if any(plane.ndim != 2 for plane in planes):
         raise ProductError(path, "has planes that are no images", "make it with resample")
     return planes

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ProductError, first_line
+from .errors import REMAKE, ProductError, first_line
 
 #: What the name of a product's catalog has behind that of the product.
 ENDING = "_cat.parquet"
@@ -172,5 +172,5 @@ def readable(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ProductError(
-            path, f"cannot be read as a catalog ({first_line(error)})", "delete it and run again"
+            path, f"cannot be read as a catalog ({first_line(error)})", REMAKE
         ) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ProductError, first_line
+from .errors import REMAKE, ProductError, first_line
 
 
 def read_columns(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def read_columns(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray
         return {name: _numbers(table[name]) for name in names}
     except (OSError, pa.ArrowException, KeyError) as error:
         raise ProductError(
-            path, f"cannot be read as a catalog ({first_line(error)})", "delete it and run again"
+            path, f"cannot be read as a catalog ({first_line(error)})", REMAKE
         ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 
 #: Bytes of a piece, and of the largest block without checksums by pieces. Threads hand over a lock between
 #: pieces: with smaller ones they would wait for each other.
@@ -105,4 +105,4 @@ class CheckedPlane:
             if zlib.crc32(piece) != self._checksums[number]:
                 self._proven[number] = False
                 what = f"is corrupt: {len(piece)} bytes do not match their checksum"
-                raise ProductError(self._path, what, "delete it and run again")
+                raise ProductError(self._path, what, REMAKE)

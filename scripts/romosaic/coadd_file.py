@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .grid import Grid
 from .mosaic_wcs import grid_of
 from .product import steps_of
@@ -138,10 +138,10 @@ def open_coadd(path: str | Path) -> CoaddBlocks:
     ProductError
         The file is missing, cut short, or not one of `resample`'s.
     """
-    blocks = AsdfBlocks.read(path)
+    blocks = AsdfBlocks.read(path, REMAKE)
     tree = blocks.tree
     if not isinstance(tree, dict) or not {"roman", "romosaic"} <= set(tree):
-        raise ProductError(path, "is not a coadd of this workflow", "delete it and run again")
+        raise ProductError(path, "is not a coadd of this workflow", REMAKE)
     return CoaddBlocks(blocks, tree)
 
 
@@ -154,11 +154,11 @@ def read_segmentation(path: str | Path) -> np.ndarray:
     ProductError
         The file is missing, damaged, or not one of `source_catalog`'s.
     """
-    blocks = AsdfBlocks.read(path)
+    blocks = AsdfBlocks.read(path, REMAKE)
     try:
         node = blocks.tree["roman"]["data"]
     except (KeyError, TypeError) as error:
-        raise ProductError(path, "is no segmentation map", "delete it and run again") from error
+        raise ProductError(path, "is no segmentation map", REMAKE) from error
     _verify(blocks, node)
     return blocks.array(node)
 

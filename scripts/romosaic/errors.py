@@ -12,6 +12,8 @@ from pathlib import Path
 
 #: Environment variable: "log" keeps messages of jobs off the terminal, where the run is drawn (`terminal`).
 MESSAGES = "ROMOSAIC_MESSAGES"
+#: What to do about a file that a step made and that is damaged.
+REMAKE = "delete it and run again"
 #: What a step says that was told to end, by a scheduler or by hand: why is not known to it.
 TERMINATED = "ended by SIGTERM"
 

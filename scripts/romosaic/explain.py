@@ -5,6 +5,7 @@ Each exposure is drizzled alone on a grid of this one pixel, with the parameters
 pixels of the coadd: values and weights are those that went into it, and their mean is the coadd's value.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -231,7 +232,8 @@ def read_members(coadd: CoaddBlocks) -> tuple[list[FluxExposure], dict]:
 
 def _there(path: Path) -> Path:
     if not path.exists():
-        todo = "the coadd lies in its run's folder; make the file again: snakemake --cores 4 <this file>"
+        command = "snakemake --cores 4 --configfile <its configuration>"
+        todo = f"make it again, in the folder of the run: {command} {os.path.relpath(path)}"
         raise ProductError(path, "is needed and is not there", todo)
     return path
 

@@ -17,14 +17,12 @@ from .asdf_writer import Packed, pack_array, write_copy
 from .atomic import atomic
 from .checked_plane import SMALL, CheckedPlane, n_pieces
 from .dq_list import DqList
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .memory import give_back
 from .pixmap import PixelMap
 
 if TYPE_CHECKING:
     from .flux import Calibrated
-
-_REMAKE = "delete it and run again"
 
 
 def write_flux(
@@ -159,7 +157,7 @@ class FluxExposure:
             start = stop
         if given.shape != (start,):
             what = "has not one checksum for each piece of its blocks"
-            raise ProductError(self.path, what, _REMAKE)
+            raise ProductError(self.path, what, REMAKE)
         return found
 
     def _stored(self, number: int) -> CheckedPlane:
@@ -172,7 +170,7 @@ class FluxExposure:
         if number not in self._checksums:  # a small block, checked when the file was opened
             return self.blocks.array(node)
         if node.get("offset") or self.blocks.blocks[number].compression:
-            raise ProductError(self.path, "has an image in another form than flux writes", _REMAKE)
+            raise ProductError(self.path, "has an image in another form than flux writes", REMAKE)
         return CheckedPlane(self.path, self.blocks.array(node), *self._checksums[number])
 
     def _whole(self, node: dict | list) -> np.ndarray:
@@ -269,9 +267,9 @@ def open_flux(path: str | Path) -> FluxExposure:
         The file is missing, cut short, damaged, or not one of `flux`'s.
     """
     path = Path(path)
-    blocks = AsdfBlocks.read(path)
+    blocks = AsdfBlocks.read(path, REMAKE)
     blocks.verify(largest=SMALL)
     tree = blocks.tree
     if not isinstance(tree, dict) or not {"roman", "romosaic", "checksums"} <= set(tree):
-        raise ProductError(path, "is not a file of the flux step", _REMAKE)
+        raise ProductError(path, "is not a file of the flux step", REMAKE)
     return FluxExposure(path, blocks, tree)

@@ -9,7 +9,7 @@ import numpy as np
 from .catalog_columns import BASE_COLUMNS, FORCED_LIGHT
 from .catalog_table import read_columns
 from .coadd_file import read_segmentation
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 
 #: Columns of the forcing catalog that a forced one repeats, and all that it reads of it.
 REPEATED = tuple(name for name in BASE_COLUMNS if name not in (*FORCED_LIGHT, "image_flags"))
@@ -67,7 +67,5 @@ def read_forcing(optical_element: str, files: Sequence[str | Path]) -> Forcing:
     catalog, segmentation = (Path(path) for path in files)
     columns, segments = read_columns(catalog, READ), read_segmentation(segmentation)
     if np.setdiff1d(segments, columns["label"]).max(initial=0) > 0:
-        raise ProductError(
-            segmentation, f"has labels that {catalog.name} has not", "delete it and run again"
-        )
+        raise ProductError(segmentation, f"has labels that {catalog.name} has not", REMAKE)
     return Forcing(optical_element, catalog.name.removesuffix("_cat.parquet"), segments, columns)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .atomic import atomic
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .grid import Grid
 
 #: Samples of a mosaic along the side of a HEALPix cell.
@@ -153,7 +153,7 @@ def read(path: str | Path) -> tuple[np.ndarray, int]:
             numbers = np.array(file["MOC"].data["UNIQ"], np.int64)
             order = int(file["MOC"].header["MOCORD_S"])
     except (OSError, KeyError) as error:
-        raise ProductError(path, f"is not a MOC ({error})", "delete it and run again") from error
+        raise ProductError(path, f"is not a MOC ({error})", REMAKE) from error
     level = np.floor(np.log2(numbers / 4) / 2).astype(np.int64)
     first = numbers - (4 << 2 * level)
     return union([np.stack([first, first + 1], axis=1) << 2 * (order - level)[:, None]]), order

@@ -12,7 +12,7 @@ from . import __version__
 from .asdf_blocks import AsdfBlocks
 from .asdf_writer import Tagged, time_tree, write_asdf
 from .atomic import atomic
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 
 #: Packages whose version can change a product.
 _PACKAGES = (
@@ -90,11 +90,11 @@ def read_step(path: str | Path) -> dict:
     ProductError
         The file is missing, damaged, or not an intermediate file.
     """
-    blocks = AsdfBlocks.read(path)
+    blocks = AsdfBlocks.read(path, REMAKE)
     blocks.verify()
     tree = blocks.tree
     if not isinstance(tree, dict) or "romosaic" not in tree:
-        raise ProductError(path, "is not a file of this workflow", "delete it and run again")
+        raise ProductError(path, "is not a file of this workflow", REMAKE)
     return _with_arrays(blocks, tree["romosaic"])
 
 

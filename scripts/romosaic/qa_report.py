@@ -8,7 +8,7 @@ from pathlib import Path
 from . import qa_grades, qa_page, qa_seams
 from .atomic import write_text
 from .catalog_table import read_columns
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .grid import Grid
 from .small_image import SmallImage
 
@@ -47,7 +47,7 @@ def _read(path: str | Path) -> dict:
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise ProductError(path, f"cannot be read ({error})", "delete it and run again") from error
+        raise ProductError(path, f"cannot be read ({error})", REMAKE) from error
 
 
 def find_seams(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .asdf_blocks import AsdfBlocks
-from .errors import ProductError
+from .errors import REMAKE, ProductError
 from .grid import Grid
 from .product import write_step
 
@@ -72,7 +72,7 @@ class SmallImage:
         ProductError
             The file is missing, damaged, or not one of `write`'s.
         """
-        blocks = AsdfBlocks.read(path)
+        blocks = AsdfBlocks.read(path, REMAKE)
         blocks.verify()
         try:
             own = blocks.tree["romosaic"]
@@ -80,7 +80,7 @@ class SmallImage:
             grid = Grid.from_wcs_info(own["grid"])
             return cls(data, weight, covered / np.float32(255), grid, own["optical_element"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ProductError(path, "is no small image", "delete it and run again") from error
+            raise ProductError(path, "is no small image", REMAKE) from error
 
 
 def block_side(shape: tuple[int, int], size: int) -> int:

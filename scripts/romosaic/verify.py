@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import association_file, product_index, result_files
 from .asdf_blocks import AsdfBlocks
+from .asdf_tree import without_seal
 from .atomic import write_text
 from .errors import ProductError, RomosaicError, first_line
 from .file_checks import problem_of
@@ -190,6 +191,8 @@ def _of_file(path: Path, wanted: Wanted, schemas: bool) -> tuple[int, str]:
 def _check_asdf(path: str, wanted: Wanted, schemas: bool) -> str:
     blocks = AsdfBlocks.read(path)
     tree = blocks.tree
+    if blocks.text == without_seal(blocks.text):
+        return "is corrupt: its header has lost its checksum"
     if wanted.step == "flux":
         open_flux(path).verify()
     else:
