@@ -105,6 +105,14 @@ def test_two_files_of_one_name_are_refused(base):
     assert str(caught.value) == f"configuration: {expected}"
 
 
+def test_all_paths_that_match_nothing_are_told_at_once(base):
+    with pytest.raises(ConfigError) as caught:
+        found(exposures=["no", "none_*.asdf"], associations=["no_*.json"])
+    expected = "'no'", "'none_*.asdf' matches nothing", "'no_*.json' matches nothing"
+    assert len(caught.value.problems) == 3
+    assert all(part in str(caught.value) for part in expected)
+
+
 def test_missing_members_are_named(base):
     touch(base / "asn/b_cal.asdf")
     write_asn(base / "asn/x_asn.json", ["a_cal.asdf", "b_cal.asdf"])

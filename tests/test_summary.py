@@ -107,6 +107,16 @@ def test_failures_say_which_why_and_what_to_do(results, tmp_path):
     assert stopped.startswith("romosaic: stopped\n") and "goes on from here" in stopped
 
 
+@pytest.mark.parametrize("others", [[], [(2, "resample", NAMES[1])]])
+def test_keep_going_is_for_runs_with_more_to_do(results, tmp_path, others):
+    run = Run()
+    run.left = [(1, "verify", ""), *others]
+    run.log(message("run_info"))
+    run.log(started(1, "verify", str(tmp_path / "x.log")))
+    run.log(message("job_error", jobid=1, rule_name="verify", log=[]))
+    assert ("--keep-going" in failures(results, run.progress)) == bool(others)
+
+
 @pytest.mark.parametrize("heard", [True, False])
 def test_a_run_that_is_stopped_has_not_failed(results, tmp_path, heard):
     log = tmp_path / "x.log"

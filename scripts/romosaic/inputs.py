@@ -66,9 +66,15 @@ def find(config: dict, where: object = "configuration") -> Inputs:
     """
     simulated = _simulated(config)
     made = [f"{config['output_dir']}/simulate/{name}{SUFFIX}" for name in simulated]
-    associations = [str(path) for path in input_files(config, "associations", where)]
     exposures: dict[str, str] = {}
-    problems = []
+    problems: list[str] = []
+
+    def given(key: str) -> list[str]:
+        try:
+            return [str(path) for path in input_files(config, key, where)]
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return []
 
     def add(paths: list[str]) -> None:
         for path in paths:
@@ -76,10 +82,10 @@ def find(config: dict, where: object = "configuration") -> Inputs:
             if other != path and Path(other).resolve() != Path(path).resolve():
                 problems.append(f"exposures: two files for one exposure: {other} and {path}")
 
-    add(made + [str(path) for path in input_files(config, "exposures", where)])
-    own = list(exposures.values())
-    outside = config["associate"]["allow_outside"]
-    add(_members(associations, simulated, outside))
+    add(made + given("exposures"))
+    own, associations = list(exposures.values()), given("associations")
+    if not problems:
+        add(_members(associations, simulated, config["associate"]["allow_outside"]))
     if problems:
         raise ConfigError(where, list(dict.fromkeys(problems)))
     return Inputs(exposures, own, associations, simulated)

@@ -128,7 +128,8 @@ def failures(folder: str | Path, progress: Progress, keep_going: bool = False) -
     lines.append(f"  next      {mend} goes on from here")
     if any(job.rule in ("associate", "flux") for job in failed):
         lines.append("            associate.on_bad_exposure: exclude does without bad exposures")
-    if failed and not keep_going:
+    others = progress.total - len(progress.done) > len(failed)
+    if failed and others and not keep_going:
         lines.append(
             "            with --keep-going, what does not depend on a failure is made all the same"
         )
