@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 with reported(snakemake.log[0]):
     from romosaic import association_file, flux_file, mosaic_model, product, resample
 
-    files, parameters = snakemake.input, snakemake.params.parameters
+    files, parameters, threads = snakemake.input, snakemake.params.parameters, snakemake.threads
     asn = association_file.read(files.association)
     grid = association_file.output_grid(asn)
     members = [flux_file.open_flux(path) for path in files.members]
     sky, outliers = product.read_step(files.skymatch), product.read_step(files.outliers)
     given = [r["level"] for r in sky["members"]], [r["flagged"] for r in outliers["members"]]
-    coadd = resample.resample(members, *given, grid, parameters, snakemake.threads)
+    coadd = resample.resample(members, *given, grid, parameters, threads)
     before = product.steps_of("outlier_detection", outliers["provenance"])
     steps = {"association": asn, "sky": sky["members"], "outliers": outliers}
     steps["skymethod"] = sky["provenance"]["parameters"]["skymethod"]
@@ -26,6 +26,6 @@ with reported(snakemake.log[0]):
     provenance = product.provenance(parameters, inputs, excluded, before)
     uses = {"noise": coadd.noise, "sky_groups": sky["groups"]}
     uses["members"] = [use.to_tree() for use in coadd.members]
-    product.write_model(snakemake.output[0], model, provenance, uses, snakemake.threads, True)
+    product.write_model(snakemake.output[0], model, provenance, uses, threads, consume=True)
     for use in coadd.members:
         print(f"resample: {use.exposure} {use.status} {use.n_used} pixels")
