@@ -29,7 +29,7 @@ def coadd(seed: int) -> CoaddFile:
     data, err, weight = scene.observe(rng, image)
     files = [(f"exposure{seed}", "abc")]
     drizzled = (scene.grid(SIZE), "F158", 1.0, "square", INDEPENDENT, 8.0)
-    return CoaddFile(data, err, weight, *drizzled, {}, files, [])
+    return CoaddFile(data, err, weight, *drizzled, {}, files, [], {})
 
 
 @pytest.fixture(scope="module")
