@@ -1,5 +1,6 @@
 """Errors: one line that names the file, what is wrong and what to do; the traceback in the log alone."""
 
+import io
 import multiprocessing
 import os
 import pickle
@@ -176,6 +177,12 @@ def test_sigterm_is_left_to_who_has_asked_for_it(tmp_path, before):
         assert signal.getsignal(signal.SIGTERM) is before
     finally:
         signal.signal(signal.SIGTERM, given)
+
+
+def test_what_is_said_may_be_closed_after_the_log():
+    tee = errors._Tee(io.StringIO(), io.StringIO())
+    tee.streams[1].close()
+    tee.close()  # as Python does at its end; it would show what this raises
 
 
 def test_a_second_sigterm_ends_what_does_not_end(tmp_path):

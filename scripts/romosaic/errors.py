@@ -225,7 +225,8 @@ class _Tee(io.TextIOBase):
     def flush(self) -> None:
         for stream in self.streams:
             with suppress(OSError):
-                stream.flush()
+                if not stream.closed:  # as the log may be when Python, at its end, closes this
+                    stream.flush()
 
     def isatty(self) -> bool:
         return False
