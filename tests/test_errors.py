@@ -179,9 +179,9 @@ def test_sigterm_is_left_to_who_has_asked_for_it(tmp_path, before):
         signal.signal(signal.SIGTERM, given)
 
 
-def test_what_is_said_may_be_closed_after_the_log():
-    tee = errors._Tee(io.StringIO(), io.StringIO())
-    tee.streams[1].close()
+def test_what_is_said_may_be_closed_after_the_log(tmp_path):
+    with open(tmp_path / "a.log", "w") as log:
+        tee = errors._Tee(io.StringIO(), log)
     tee.close()  # as Python does at its end; it would show what this raises
 
 
