@@ -62,16 +62,12 @@ def test_what_can_be_read_stays_so(tmp_path):
     assert AsdfBlocks.read(path).tree == tree
 
 
-@pytest.mark.parametrize("comment", [b'#ROMOSAIC-JSON {"a": 2}', b"# of %YAML", b"#ROMOSAIC 12"])
+@pytest.mark.parametrize("comment", [b'#ROMOSAIC-JSON {"a": 2}', b"# of %YAML"])
 def test_comments_of_others(tmp_path, comment):
     source, path = tmp_path / "a.asdf", tmp_path / "b.asdf"
     write_asdf(source, {"a": np.nan, "x": np.arange(3)})
     text = asdf_tree.without_seal(source.read_bytes())
     source.write_bytes(text.replace(b"%YAML", comment + b"\n%YAML", 1))
-    if b"12" in comment:  # a seal of another header
-        with pytest.raises(ProductError, match="does not match its checksum"):
-            AsdfBlocks.read(source)
-        return
     write_copy(path, AsdfBlocks.read(source), {}, {"b": 1})
     found = AsdfBlocks.read(path)
     assert comment in found.text and repr(found.tree["a"]) == "nan" and found.tree["b"] == 1

@@ -181,9 +181,15 @@ def test_places_between_pixels_and_nowhere():
 
 def test_files_that_are_gone_are_named(run, monkeypatch, capsys):
     path = run.folder / f"results/resample/{product('A')}_coadd.asdf"
-    run.delete("flux/*0002*_flux.asdf")
-    code, _, error = tool(monkeypatch, capsys, path, "--x", 50, "--y", 50)
-    assert code == 1 and "_flux.asdf: is needed and is not there" in error
+    (gone,) = (run.folder / "results/flux").glob("*0002*_flux.asdf")
+    gone.unlink()
+    monkeypatch.chdir(run.folder)
+    (run.folder / "link").symlink_to("results")
+    for folder in ("results", "link"):  # as a target, a file has the name that its rule gives it
+        given = f"{folder}/resample/{path.name}"
+        code, _, error = tool(monkeypatch, capsys, given, "--x", 50, "--y", 50)
+        assert code == 1 and "_flux.asdf: is needed and is not there" in error
+        assert error.endswith(f"<its configuration> {folder}/flux/{gone.name}\n")
     path.unlink()
     code, _, error = tool(monkeypatch, capsys, path, "--x", 50, "--y", 50)
     assert code == 1 and f"{path}: No such file" in error

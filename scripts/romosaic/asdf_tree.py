@@ -86,8 +86,8 @@ def with_json(text: bytes, root) -> bytes:
     Returns
     -------
     bytes
-        The text as it is where JSON would not give the same (of times, NaN, and keys that are numbers), or
-        would be longer, as it has no aliases.
+        The text as it is where JSON would not give the same (of times, NaN, and keys that are numbers),
+        would be longer, as it has no aliases, or make the header too large to be read.
     """
     tree = _plain_loader()(b"").construct_document(root)
     line, left = [], min(len(text), MAX_TREE_BYTES // 2 - len(text))

@@ -167,14 +167,8 @@ def write_copy(
     root.value += _represent({"checksums": checksums}, blocks).value
     text = without_seal(source.text)
     head = head_of(text)
-    _write(
-        path,
-        head if len(head) < len(text) else _HEAD,
-        root,
-        blocks,
-        by_pieces=True,
-        consume=consume,
-    )
+    head = head if len(head) < len(text) else _HEAD
+    _write(path, head, root, blocks, by_pieces=True, consume=consume)
 
 
 def _take_out(source: AsdfBlocks, root, keys: tuple[str, ...]) -> tuple:

@@ -168,8 +168,7 @@ def check_question(
 
 def catalog_of(coadd: CoaddBlocks) -> Path:
     """Catalog of a coadd of a run."""
-    folder = coadd.blocks.path.resolve().parents[1]
-    return _there(folder / f"source_catalog/{coadd.product}_cat.parquet")
+    return _there(coadd, f"source_catalog/{coadd.product}_cat.parquet")
 
 
 def find_pixel(grid: Grid, ra: float, dec: float) -> tuple[int, int]:
@@ -222,18 +221,19 @@ def read_members(coadd: CoaddBlocks) -> tuple[list[FluxExposure], dict]:
     ProductError
         One of the files is gone.
     """
-    folder = coadd.blocks.path.resolve().parents[1]
-    members = []
-    for member in coadd.own["members"]:
-        members.append(open_flux(_there(folder / f"flux/{member['exposure']}_flux.asdf")))
-    path = folder / f"outlier_detection/{coadd.product}_outliers.asdf"
-    return members, read_step(_there(path))
+    names = (f"flux/{member['exposure']}_flux.asdf" for member in coadd.own["members"])
+    members = [open_flux(_there(coadd, name)) for name in names]
+    return members, read_step(_there(coadd, f"outlier_detection/{coadd.product}_outliers.asdf"))
 
 
-def _there(path: Path) -> Path:
+def _there(coadd: CoaddBlocks, name: str) -> Path:
+    """Return the path of a file of the run of a coadd."""
+    path = coadd.blocks.path.resolve().parents[1] / name
     if not path.exists():
-        command = "snakemake --cores 4 --configfile <its configuration>"
-        todo = f"make it again, in the folder of the run: {command} {os.path.relpath(path)}"
+        # by the names of the run, whose folder may be a link
+        target = os.path.relpath(coadd.blocks.path.absolute().parents[1] / name)
+        command = f"snakemake --cores 4 --configfile <its configuration> {target}"
+        todo = f"make it again, in the folder of the run: {command}"
         raise ProductError(path, "is needed and is not there", todo)
     return path
 

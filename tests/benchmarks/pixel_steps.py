@@ -1,7 +1,7 @@
 """
 The pixel steps beside romancal's, and SWarp's: what they cost and what the products are worth.
 
-    make benchmark                       # about 25 minutes on 2 quiet cores, 12 GB in results/benchmark
+    make benchmark                       # about 35 minutes on 2 quiet cores, 12 GB in results/benchmark
     make benchmark ARGS="--only cell"    # one skycell only
     make benchmark ARGS="--help"
 
