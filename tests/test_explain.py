@@ -189,7 +189,11 @@ def test_files_that_are_gone_are_named(run, monkeypatch, capsys):
         given = f"{folder}/resample/{path.name}"
         code, _, error = tool(monkeypatch, capsys, given, "--x", 50, "--y", 50)
         assert code == 1 and "_flux.asdf: is needed and is not there" in error
-        assert error.endswith(f"<its configuration> {folder}/flux/{gone.name}\n")
+        command = (
+            f"snakemake {folder}/flux/{gone.name} --cores 4 --configfile <its configuration>\n"
+        )
+        assert error.endswith(f"in the folder of the run: {command}")
+    assert run.snakemake(f"results/flux/{gone.name}").returncode == 0 and gone.exists()
     path.unlink()
     code, _, error = tool(monkeypatch, capsys, path, "--x", 50, "--y", 50)
     assert code == 1 and f"{path}: No such file" in error

@@ -232,7 +232,8 @@ def _there(coadd: CoaddBlocks, name: str) -> Path:
     if not path.exists():
         # by the names of the run, whose folder may be a link
         target = os.path.relpath(coadd.blocks.path.absolute().parents[1] / name)
-        command = f"snakemake --cores 4 --configfile <its configuration> {target}"
+        # behind --configfile, a target would be one more configuration
+        command = f"snakemake {target} --cores 4 --configfile <its configuration>"
         todo = f"make it again, in the folder of the run: {command}"
         raise ProductError(path, "is needed and is not there", todo)
     return path
